@@ -1,0 +1,60 @@
+# Each target makes the environment it needs. PYTHON=python3.12 or VENV=some/folder choose others.
+PYTHON ?= python3
+VENV ?= .venv
+JOBS ?= 2
+
+BIN := $(VENV)/bin
+
+.PHONY: help demo figure test pytest test32 lint format bench docs clean
+.NOTPARALLEL:
+
+help:
+	@echo "make demo    find the least-dissipation protocol of a moving trap; writes out/moving_trap.png"
+	@echo "make test    ruff, pyright, pytest"
+	@echo "make test32  the tests in single precision"
+	@echo "make bench   timings"
+	@echo "make docs    the documentation, into site/"
+	@echo "make lint, make format, make clean"
+
+$(VENV)/stamp-venv:
+	$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11) and "thermojax needs Python 3.11 or newer: make PYTHON=...")'
+	$(PYTHON) -m venv $(VENV)
+	touch $@
+
+# stamp-test,lint: thermojax itself (editable) with the extras test and lint
+$(VENV)/stamp-%: pyproject.toml $(VENV)/stamp-venv
+	$(BIN)/python -m pip install -q -e '.[$*]'
+	touch $@
+
+demo: $(VENV)/stamp-examples
+	$(BIN)/python examples/moving_trap.py
+
+figure: demo
+	cp out/moving_trap.png docs/assets/moving_trap.png
+
+test: lint pytest
+
+pytest: $(VENV)/stamp-test
+	$(BIN)/pytest -n $(JOBS) --dist loadfile
+
+test32: $(VENV)/stamp-test
+	THERMOJAX_TEST_X64=0 $(BIN)/pytest tests/test_float32.py
+
+lint: $(VENV)/stamp-test,lint
+	$(BIN)/ruff check
+	$(BIN)/ruff format --check
+	$(BIN)/pyright --pythonpath $(BIN)/python
+
+format: $(VENV)/stamp-test,lint
+	$(BIN)/ruff check --fix
+	$(BIN)/ruff format
+
+bench: $(VENV)/stamp-examples
+	set -e; for script in benchmarks/*.py; do echo "$$script"; $(BIN)/python "$$script"; done
+
+docs: $(VENV)/stamp-docs
+	NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build --strict
+
+clean:
+	rm -rf out site build dist .pytest_cache .ruff_cache .hypothesis
+	find thermojax tests examples benchmarks -name __pycache__ -type d -prune -exec rm -rf {} +

@@ -1,0 +1,21 @@
+"""Differentiable stochastic thermodynamics in JAX: work, heat and entropy production of every path, as pure pytrees."""
+
+from importlib.metadata import version as _version
+
+from . import densities as densities, evolve as evolve, optimal as optimal, potentials as potentials, protocols as protocols
+from . import estimators as estimators
+from ._ledger import (
+    Entropy as Entropy,
+    Path as Path,
+    Trajectory as Trajectory,
+    account as account,
+    dissipated_work as dissipated_work,
+    euler as euler,
+    path_ratio as path_ratio,
+    reduced_work as reduced_work,
+)
+from ._process import Process as Process, reverse as reverse, reverse_grid as reverse_grid
+from ._simulate import ensemble as ensemble, simulate as simulate
+from ._system import AbstractSystem as AbstractSystem, Overdamped as Overdamped
+
+__version__ = _version("thermojax")

@@ -1,0 +1,207 @@
+"""The verbs: one realisation, or many at once, of a driven process with its ledger."""
+
+from typing import Any, Literal
+
+import diffrax as dfx
+import equinox as eqx
+import jax
+import jax.numpy as jnp
+import jax.tree_util as jtu
+
+from . import _checks, _system
+from ._ledger import Path, Rule, Trajectory, check_rule, entropy
+from ._noise import Noise, fold
+from ._process import Process, ends, within
+from ._solvers import Chunks, Drive, Ledgered, Running, alive, usable
+from ._types import Array, Key, Times
+
+Save = Literal["ends", "all"] | int
+
+
+def simulate(
+    process: Process,
+    ts: Times,
+    key: Key,
+    *,
+    solver: dfx.AbstractSolver | None = None,
+    rule: Rule = "alternating",
+    save: Save = "all",
+    adjoint: dfx.AbstractAdjoint | None = None,
+) -> Trajectory:
+    r"""One realisation of the process on the step grid `ts`, with its work, heat and entropy. `vmap` it over keys.
+
+    $$dx = \mu F\, dt + \sqrt{2\mu T}\, dW, \qquad \Delta U = W - Q, \qquad
+      R = \ln\frac{p_0(x_0)}{q(x_\tau)} + \Delta S_m .$$
+
+    Each step turns the knob at fixed x (work), then lets the bath act at fixed $\lambda$, that of the middle of the step
+    (heat); the end jumps of the protocol are turns like any other. The ledger runs inside the solve.
+
+    **Arguments:**
+
+    - `process`: system, protocol, initial and final density.
+    - `ts`: the step grid `(n + 1,)`, increasing, within the protocol's span, of the precision of the state.
+    - `key`: one `jax.random.key`. The same key gives the same path, whatever is saved and however it is differentiated.
+    - `solver`: None (our Heun; Euler for the kernel rule) or a diffrax solver for additive noise.
+    - `rule`: `"alternating"`, or `"kernel"`: the medium entropy is then the exact log-ratio of the step's forward and
+      backward Euler–Maruyama kernels, so that $\langle e^{-R}\rangle = 1$ and $\langle R \rangle \ge 0$ hold at every
+      step size. Work and heat stay as they are.
+    - `save`: `"all"`, `"ends"`, or k: every k-th state, and both ends always. The totals are those of every step.
+    - `adjoint`: how to differentiate; None recomputes $\sqrt n$ chunks of $\sqrt n$ steps (reverse and forward mode), or
+      a diffrax adjoint: `RecursiveCheckpointAdjoint()` (no forward mode), `DirectAdjoint()` (both), `ForwardMode()`
+      (forward only; the least memory). The gradient does not depend on it.
+
+    **Returns** `Trajectory(path, work, heat, entropy)`: `path.ts` `(m,)`, `path.xs` `(m, d)`, `path.ok`; `work` a scalar
+    (energy, on the system), `heat` a scalar or `(d,)` (energy, to each bath), `entropy` in nats.
+
+    Raises `ValueError` or `TypeError` for input that cannot be run. Source: Sekimoto (1998); Seifert (2012), sec. 2; the
+    kernel rule after Sivak, Chodera & Crooks, PRX 3, 011007 (2013).
+    """
+    return _front(process, ts, key, None, solver, rule, save, adjoint, None)
+
+
+def ensemble(
+    process: Process,
+    ts: Times,
+    key: Key,
+    size: int,
+    *,
+    solver: dfx.AbstractSolver | None = None,
+    rule: Rule = "alternating",
+    save: Save = "ends",
+    adjoint: dfx.AbstractAdjoint | None = None,
+    sharding: jax.sharding.Sharding | None = None,
+) -> Trajectory:
+    """Many realisations at once, batched inside one solve: what `vmap(simulate)` returns, several times faster.
+
+    `size` is the number of paths; every array of the result has it as leading axis. Path i depends on the key and on i,
+    not on `size` or on the layout. `sharding` (of the leading axis, e.g. `NamedSharding(mesh, P("paths"))`) spreads
+    the paths over devices. The other arguments are those of `simulate`; `save` is `"ends"` by default.
+    """
+    if not isinstance(size, int) or isinstance(size, bool) or size < 1:
+        raise ValueError(f"size must be a whole number of paths, at least 1; got {size!r}.")
+    return _front(process, ts, key, size, solver, rule, save, adjoint, sharding)
+
+
+def _front(
+    process: Process, ts: Any, key: Any, size: int | None, solver: Any, rule: Rule, save: Save, adjoint: Any, sharding: Any
+) -> Trajectory:
+    if not isinstance(process, Process):
+        raise TypeError(f"process must be a thermojax.Process, got {type(process).__name__}.")
+    if isinstance(ts, dfx.AbstractStepSizeController):
+        raise TypeError(
+            f"ts must be a step grid, got {type(ts).__name__}: steps are not adapted, because the ledger's kernels, the "
+            "exact fluctuation theorem and the keyed noise need steps that are known beforehand. Pass times."
+        )
+    ts = _checks.times("ts", ts)
+    key = _checks.key("key", key)
+    check_rule(rule)
+    within(process.protocol, ts)
+    solver = usable(solver, rule)
+    if not (save in ("ends", "all") if isinstance(save, str) else isinstance(save, int) and save >= 1):
+        raise ValueError(f'save must be "ends", "all", or a whole number k >= 1 for every k-th step; got {save!r}.')
+    if adjoint is not None and not isinstance(adjoint, dfx.AbstractAdjoint):
+        raise TypeError(f"adjoint must be a diffrax adjoint, or None; got {adjoint!r}.")
+    if isinstance(adjoint, dfx.BacksolveAdjoint | dfx.ImplicitAdjoint):
+        raise ValueError(
+            f"{type(adjoint).__name__} does not give the gradient of what is computed here. "
+            "Use RecursiveCheckpointAdjoint(), DirectAdjoint() or ForwardMode()."
+        )
+    ts = _check_start(process, ts)
+    return _run(process, ts, key, size, solver, rule, save, adjoint, sharding)
+
+
+def _check_start(process: Process, ts: Array) -> Array:
+    """Shapes and dtypes at the initial state and the first control; the temperature and mobility along a traced drive."""
+    x = jax.eval_shape(process.initial.sample, jax.random.key(0))
+    if not isinstance(x, jax.ShapeDtypeStruct) or len(x.shape) != 1:
+        raise ValueError(f"initial.sample(key) must return one state of shape (d,), also for d = 1; got {x}.")
+    if not jnp.issubdtype(x.dtype, jnp.floating):
+        raise TypeError(f"initial.sample(key) must return floating-point numbers, got {x.dtype}. Use .astype(float).")
+    _checks.one_float(**{"the initial state": jnp.zeros((), x.dtype), "ts": ts})
+    ts = ts.astype(x.dtype)
+    lam = jax.eval_shape(process.protocol, ts[0])
+    _system.check(process.system, x, lam)
+    for name, at in process.system.driven().items():
+        values = eqx.filter_jit(_along)(at, process.protocol, ts)
+        ts = _checks.must(f"{name}(lam(t))", ts, jnp.isfinite(values) & (values > 0), "finite and greater than zero")
+    return ts
+
+
+def _along(at: Any, protocol: Any, ts: Array) -> Array:
+    return jax.vmap(lambda t: at(protocol(t)))(0.5 * (ts[1:] + ts[:-1]))
+
+
+@eqx.filter_jit
+def _run(
+    process: Process, ts: Times, key: Key, size: int | None, solver: Any, rule: Rule, save: Save, adjoint: Any, sharding: Any
+) -> Trajectory:
+    system = process.system
+    key_start, key_noise = jax.random.split(key)
+    each = (lambda fn: fn) if size is None else jax.vmap
+    x0 = each(process.initial.sample)(key_start if size is None else fold(key_start, size))
+    if sharding is not None:
+        x0 = jax.lax.with_sharding_constraint(x0, sharding)
+    before, after = ends(process.protocol, ts)
+
+    fine = each(lambda x: jnp.all(jnp.isfinite(x)) & jnp.isfinite(system.energy(x, before)))(x0)
+    refuge = jax.lax.stop_gradient(x0)
+    if size is not None:  # a path that starts outside the finite numbers borrows a start that does not
+        refuge = jnp.where(fine[:, None], refuge, refuge[jnp.argmax(fine)])
+    start = jnp.where(fine if size is None else fine[:, None], x0, refuge)
+    zero = jnp.zeros_like(start[..., 0])
+    heat = jnp.zeros_like(start) if _baths(process, ts) else zero
+    energy = jnp.where(fine, each(lambda x: system.energy(x, before))(start), jnp.nan)
+    y0 = Running(start, energy, zero, heat, zero)
+
+    steps = ts.shape[0] - 1
+    path_at = dfx.SubSaveAt(t0=True, t1=True, steps={"ends": 0, "all": 1}.get(save, save), fn=_state)
+    solution = dfx.diffeqsolve(
+        dfx.ODETerm(_still),
+        Ledgered(solver, rule),
+        ts[0],
+        ts[-1],
+        None,
+        y0,
+        Drive(process, Noise(key_noise, start.shape[-1], size, start.dtype), refuge),
+        saveat=dfx.SaveAt(subs=(path_at, dfx.SubSaveAt(t1=True))),
+        stepsize_controller=_Grid(ts),
+        adjoint=Chunks() if adjoint is None else adjoint,
+        max_steps=steps,
+        throw=False,
+    )
+    (saved, _), (xs, end) = solution.ts, solution.ys
+    end = jtu.tree_map(lambda leaf: leaf[0], end)
+
+    def close(x0: Array, end: Running) -> tuple[Any, ...]:
+        work = end.work + system.energy(end.x, after) - end.energy
+        nats = entropy(process, x0, end.x, end.medium)
+        fine = alive(end)
+        return fine, *jtu.tree_map(lambda v: jnp.where(fine, v, jnp.nan), (work, end.heat, nats))
+
+    ok, work, heat, nats = each(close)(start, end)
+    if size is not None:
+        saved, xs = jnp.broadcast_to(saved, (size, *saved.shape)), jnp.moveaxis(xs, 0, 1)
+    return Trajectory(Path(saved, xs, ok), work, heat, nats)
+
+
+def _baths(process: Process, ts: Times) -> bool:
+    """Whether there is a bath per coordinate."""
+    return jax.eval_shape(lambda t: process.system.temperature_at(process.protocol(t)), ts[0]).ndim > 0
+
+
+class _Grid(dfx.StepTo):
+    """Steps to the given times, which were checked at the front door: no check, hence no callback, in the compiled run."""
+
+    def wrap(self, direction: Any) -> "_Grid":
+        return self
+
+    def init(self, terms: Any, t0: Any, t1: Any, y0: Any, dt0: Any, args: Any, func: Any, error_order: Any) -> Any:
+        return self.ts[1], 2
+
+
+def _state(t: Any, y: Running, args: Any) -> Array:
+    return y.x
+
+
+def _still(t: Any, y: Any, args: Any) -> Any:
+    return jtu.tree_map(jnp.zeros_like, y)

@@ -1,0 +1,48 @@
+"""The words of the field as types. Shapes: `d` coordinates, `n` steps."""
+
+from collections.abc import Callable
+from typing import Any, Protocol, TypeAlias, runtime_checkable
+
+from jaxtyping import Array, ArrayLike, Bool, Float, Key as KeyArray, PyTree, Shaped
+
+Key: TypeAlias = KeyArray[Array, ""]
+Scalar: TypeAlias = Float[Array, ""]
+State: TypeAlias = Float[Array, " d"]
+Control: TypeAlias = PyTree  # the value lambda of everything that is driven
+Times: TypeAlias = Float[Array, " times"]
+
+Potential: TypeAlias = Callable[[Any, Any], Any]  # U(x, lam) -> scalar
+Force: TypeAlias = Callable[[Any, Any], Any]  # f(x, lam) -> like x
+PerCoordinate: TypeAlias = Shaped[ArrayLike, ""] | Shaped[Array, " d"] | Callable[[Any], Any]
+
+
+@runtime_checkable
+class Density(Protocol):
+    """What a `Process` asks of its `initial` and `final`: duck-typed."""
+
+    def sample(self, key: Any) -> Any:
+        """One draw, of shape `(d,)`."""
+        ...
+
+    def log_prob(self, x: Any) -> Any:
+        """Logarithm of the density at one point of shape `(d,)`, in nats."""
+        ...
+
+
+__all__ = [
+    "Array",
+    "ArrayLike",
+    "Bool",
+    "Control",
+    "Density",
+    "Float",
+    "Force",
+    "Key",
+    "PerCoordinate",
+    "Potential",
+    "PyTree",
+    "Scalar",
+    "Shaped",
+    "State",
+    "Times",
+]
