@@ -2,8 +2,15 @@
 
 from importlib.metadata import version as _version
 
-from . import densities as densities, evolve as evolve, optimal as optimal, potentials as potentials, protocols as protocols
-from . import estimators as estimators
+from . import (
+    densities as densities,
+    estimators as estimators,
+    evolve as evolve,
+    optimal as optimal,
+    potentials as potentials,
+    protocols as protocols,
+)
+from ._backend import check_backend as check_backend
 from ._ledger import (
     Entropy as Entropy,
     Path as Path,

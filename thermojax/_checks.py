@@ -9,6 +9,7 @@ from typing import Any
 import chex
 import equinox as eqx
 import jax
+import jax.core
 import jax.numpy as jnp
 import jax.tree_util as jtu
 import numpy as np
@@ -27,7 +28,9 @@ def floating(name: str, x: Any, *, positive: bool = False) -> Array:
     try:
         x = jnp.asarray(x)
     except (TypeError, ValueError) as error:
-        raise TypeError(f"{name} must be a number or an array of numbers, got {_brief(x)}.") from error
+        raise TypeError(
+            f"{name} must be a number or an array of numbers, got {_brief(x)}."
+        ) from error
     if jnp.issubdtype(x.dtype, jnp.integer):
         x = x.astype(float)
     if not jnp.issubdtype(x.dtype, jnp.floating):
@@ -64,7 +67,9 @@ def key(name: str, value: Any) -> Array:
             "(an old-style PRNGKey becomes one by jax.random.wrap_key_data)."
         )
     if value.ndim:
-        raise ValueError(f"{name} must be one key, got an array of keys of shape {value.shape}. Use jax.vmap over keys.")
+        raise ValueError(
+            f"{name} must be one key, got an array of keys of shape {value.shape}. Use jax.vmap over keys."
+        )
     return value
 
 
@@ -98,7 +103,9 @@ def one_float(**named: Any) -> jnp.dtype:
                 seen.setdefault(jnp.dtype(leaf.dtype), name + jtu.keystr(path))
     if len(seen) > 1:
         mix = " and ".join(f"{where} is {dtype}" for dtype, where in seen.items())
-        raise TypeError(f"One floating-point precision per run: {mix}. Convert one of them with .astype(...).")
+        raise TypeError(
+            f"One floating-point precision per run: {mix}. Convert one of them with .astype(...)."
+        )
     return next(iter(seen), jnp.dtype(jnp.asarray(0.0).dtype))
 
 

@@ -14,7 +14,7 @@ import jax.tree_util as jtu
 from . import _checks
 from ._process import Process, ends, span, within
 from ._system import AbstractSystem
-from ._types import Array, Bool, Control, Float, Scalar, State, Times
+from ._types import Array, Bool, Control, Float, Scalar, State
 
 Rule = Literal["alternating", "kernel"]
 Kernel = Callable[[Process, State, Scalar, Scalar], tuple[State, State]]
@@ -56,7 +56,16 @@ class Exchange(NamedTuple):
     medium: Array
 
 
-def exchange(system: AbstractSystem, x0: State, x1: State, u0: Scalar, u1: Scalar, lam: Control, dt: Scalar, rule: Rule) -> Exchange:
+def exchange(
+    system: AbstractSystem,
+    x0: State,
+    x1: State,
+    u0: Scalar,
+    u1: Scalar,
+    lam: Control,
+    dt: Scalar,
+    rule: Rule,
+) -> Exchange:
     r"""One step $x_0 \to x_1$ at fixed $\lambda$, with energies `u0`, `u1` at its ends.
 
     $$w = f \circ dx, \qquad Q = -[U(x_1) - U(x_0)] + f \circ dx, \qquad \Delta S_m = Q / T .$$
@@ -116,14 +125,19 @@ def per_path(fn: Callable[..., Any], path: Path, *rest: Any) -> Any:
             "For one coordinate use xs[..., None]."
         )
     if jnp.shape(path.ts)[-1] != jnp.shape(path.xs)[-2]:
-        raise ValueError(f"path.ts and path.xs disagree: {jnp.shape(path.ts)} times for states {jnp.shape(path.xs)}.")
+        raise ValueError(
+            f"path.ts and path.xs disagree: {jnp.shape(path.ts)} times for states {jnp.shape(path.xs)}."
+        )
     if rank == 2:
         return fn(path, *rest)
-    axes = Path(0 if jnp.ndim(path.ts) == 2 else None, 0, 0 if jnp.ndim(path.ok) == 1 else None)
-    return jax.vmap(fn, in_axes=(axes, *(0 for _ in rest)))(path, *rest)
+    axes = (0 if jnp.ndim(path.ts) == 2 else None, 0, 0 if jnp.ndim(path.ok) == 1 else None)
+    one = jax.vmap(lambda parts, *rest: fn(Path(*parts), *rest), (axes, *(0 for _ in rest)))
+    return one(tuple(path), *rest)
 
 
-def account(process: Process, path: Path, *, rule: Rule = "alternating", cumulative: bool = False) -> Trajectory:
+def account(
+    process: Process, path: Path, *, rule: Rule = "alternating", cumulative: bool = False
+) -> Trajectory:
     r"""Work, heat and entropy of a stored or measured path, by the same ledger as `simulate`.
 
     With $\lambda_k$ the control at the middle of step k,
@@ -155,7 +169,9 @@ def _account_one(process: Process, path: Path, rule: Rule, cumulative: bool) -> 
     safe = jnp.where(jnp.isfinite(xs), xs, 0)
     before, after = ends(process.protocol, ts)
     lams = jax.vmap(process.protocol)(0.5 * (ts[1:] + ts[:-1]))
-    lasts = jtu.tree_map(lambda b, v: jnp.concatenate([jnp.asarray(b, v.dtype)[None], v[:-1]]), before, lams)
+    lasts = jtu.tree_map(
+        lambda b, v: jnp.concatenate([jnp.asarray(b, v.dtype)[None], v[:-1]]), before, lams
+    )
     energy = jax.vmap(system.energy)
     x0, x1 = safe[:-1], safe[1:]
     u0, u1 = energy(x0, lams), energy(x1, lams)
@@ -167,7 +183,11 @@ def _account_one(process: Process, path: Path, rule: Rule, cumulative: bool) -> 
         work = work.at[-1].add(jump)
         nats = jax.vmap(lambda x, m: entropy(process, safe[0], x, m))(safe, medium)
     else:
-        work, heat, medium = jnp.sum(turn + step.work) + jump, jnp.sum(step.heat, 0), jnp.sum(step.medium)
+        work, heat, medium = (
+            jnp.sum(turn + step.work) + jump,
+            jnp.sum(step.heat, 0),
+            jnp.sum(step.medium),
+        )
         nats = entropy(process, safe[0], safe[-1], medium)
     work, heat, nats = jtu.tree_map(lambda v: jnp.where(ok, v, jnp.nan), (work, heat, nats))
     return Trajectory(Path(ts, xs, ok), work, heat, nats)
@@ -210,7 +230,9 @@ def dissipated_work(process: Process, trajectory: Trajectory) -> Array:
     the same paths again. Raises `ValueError` if `final` is None.
     """
     if process.final is None:
-        raise ValueError("dissipated_work needs process.final: R compares the run with one that starts there.")
+        raise ValueError(
+            "dissipated_work needs process.final: R compares the run with one that starts there."
+        )
     _total("dissipated_work", trajectory)
 
     def one(path: Path, medium: Array) -> Array:
@@ -223,10 +245,18 @@ def dissipated_work(process: Process, trajectory: Trajectory) -> Array:
 
 def _total(name: str, trajectory: Trajectory) -> None:
     if jnp.ndim(trajectory.entropy.medium) != jnp.ndim(trajectory.path.xs) - 2:
-        raise ValueError(f"{name} takes totals, got running totals (account(..., cumulative=True)).")
+        raise ValueError(
+            f"{name} takes totals, got running totals (account(..., cumulative=True))."
+        )
 
 
-def path_ratio(forward: Process, backward: Process, path: Path, *, kernels: Kernel | tuple[Kernel, Kernel] = euler) -> Array:
+def path_ratio(
+    forward: Process,
+    backward: Process,
+    path: Path,
+    *,
+    kernels: Kernel | tuple[Kernel, Kernel] = euler,
+) -> Array:
     r"""$\ln P_F[x] / P_B[x_R]$ over the two chains' Gaussian kernels, in nats, per path:
 
     $$\ln\frac{p_F(x_0)}{p_B(x_n)} + \sum_k \ln \frac{k_F(x_{k+1} | x_k)}{k_B(x_k | x_{k+1})} .$$
@@ -243,11 +273,17 @@ def path_ratio(forward: Process, backward: Process, path: Path, *, kernels: Kern
 
     def one(path: Path) -> Array:
         ts, xs = path.ts, path.xs
-        there = jax.vmap(lambda x, a, b, y: _log_gauss(y, *k_forward(forward, x, a, b)))(xs[:-1], ts[:-1], ts[1:], xs[1:])
+        there = jax.vmap(lambda x, a, b, y: _log_gauss(y, *k_forward(forward, x, a, b)))(
+            xs[:-1], ts[:-1], ts[1:], xs[1:]
+        )
         back = jax.vmap(lambda x, a, b, y: _log_gauss(y, *k_backward(backward, x, a, b)))(
             xs[1:], t0 + t1 - ts[1:], t0 + t1 - ts[:-1], xs[:-1]
         )
-        ratio = forward.initial.log_prob(xs[0]) - backward.initial.log_prob(xs[-1]) + jnp.sum(there - back)
+        ratio = (
+            forward.initial.log_prob(xs[0])
+            - backward.initial.log_prob(xs[-1])
+            + jnp.sum(there - back)
+        )
         return jnp.where(path.ok, ratio, jnp.nan)
 
     return per_path(one, Path(*map(jnp.asarray, path)))
@@ -268,13 +304,21 @@ def check_rule(rule: str) -> None:
 
 def _check_path(process: Process, path: Path) -> None:
     if not isinstance(path, Path):
-        raise TypeError(f"path must be thermojax.Path(ts, xs), got {type(path).__name__}. A Trajectory has it as .path.")
+        raise TypeError(
+            f"path must be thermojax.Path(ts, xs), got {type(path).__name__}. A Trajectory has it as .path."
+        )
     ts, xs = jnp.asarray(path.ts), jnp.asarray(path.xs)
     if not jnp.issubdtype(xs.dtype, jnp.floating):
         raise TypeError(f"path.xs must be floating point, got {xs.dtype}. Use xs.astype(float).")
     per_path(lambda p: p.ts, Path(ts, xs, jnp.asarray(path.ok)))
     grid = _checks.known(ts)
-    rows = [ts] if ts.ndim == 1 else [] if grid is None else ([ts[0]] if (grid == grid[:1]).all() else list(ts))
+    rows = (
+        [ts]
+        if ts.ndim == 1
+        else []
+        if grid is None
+        else ([ts[0]] if (grid == grid[:1]).all() else list(ts))
+    )
     for row in rows:
         _checks.times("path.ts", row)
         within(process.protocol, row)

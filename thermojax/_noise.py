@@ -36,20 +36,27 @@ class Noise(eqx.Module):
         def draw(key: Key, shape: tuple[int, ...]) -> tuple[Array, ...]:
             key = jax.random.fold_in(key, step)
             first = jax.random.normal(key, shape, self.dtype)
-            more = (jax.random.normal(jax.random.fold_in(key, i), shape, self.dtype) for i in range(1, levels))
+            more = (
+                jax.random.normal(jax.random.fold_in(key, i), shape, self.dtype)
+                for i in range(1, levels)
+            )
             return (first, *more)
 
         if self.size is None:
             return draw(keys, (self.dim,))
         blocks = jax.vmap(lambda key: draw(key, (BLOCK, self.dim)))(keys)
         normals = tuple(z.reshape(-1, self.dim)[: self.size] for z in blocks)
-        return jax.lax.platform_dependent(normals, cpu=lambda z: _once(z, step), default=lambda z: z)
+        return jax.lax.platform_dependent(
+            normals, cpu=lambda z: _once(z, step), default=lambda z: z
+        )
 
 
 def _once(z: tuple[Array, ...], step: Array) -> tuple[Array, ...]:
     """The same numbers, behind a branch that is always taken: XLA on CPU would else fuse the drawing of a number into
     every quantity that needs it, and draw it again for each (1.7 instead of 1.1 times the cost of the noise)."""
-    return jax.lax.cond(step >= 0, lambda z: z, lambda z: jax.tree_util.tree_map(jnp.zeros_like, z), z)
+    return jax.lax.cond(
+        step >= 0, lambda z: z, lambda z: jax.tree_util.tree_map(jnp.zeros_like, z), z
+    )
 
 
 def fold(key: Key, count: int) -> Array:

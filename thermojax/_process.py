@@ -38,9 +38,13 @@ class Process(eqx.Module):
 
     def __check_init__(self) -> None:
         if not isinstance(self.system, AbstractSystem):
-            raise TypeError(f"Process.system must be a system such as thermojax.Overdamped(...), got {self.system!r}.")
+            raise TypeError(
+                f"Process.system must be a system such as thermojax.Overdamped(...), got {self.system!r}."
+            )
         if not callable(self.protocol):
-            raise TypeError(f"Process.protocol must be a protocol or a callable of time, got {self.protocol!r}.")
+            raise TypeError(
+                f"Process.protocol must be a protocol or a callable of time, got {self.protocol!r}."
+            )
         for name in ("initial", "final"):
             density = getattr(self, name)
             if density is None and name == "final":

@@ -1,6 +1,6 @@
 """The verbs: one realisation, or many at once, of a driven process with its ledger."""
 
-from typing import Any, Literal
+from typing import Any, Literal, cast
 
 import diffrax as dfx
 import equinox as eqx
@@ -83,7 +83,15 @@ def ensemble(
 
 
 def _front(
-    process: Process, ts: Any, key: Any, size: int | None, solver: Any, rule: Rule, save: Save, adjoint: Any, sharding: Any
+    process: Process,
+    ts: Any,
+    key: Any,
+    size: int | None,
+    solver: Any,
+    rule: Rule,
+    save: Save,
+    adjoint: Any,
+    sharding: Any,
 ) -> Trajectory:
     if not isinstance(process, Process):
         raise TypeError(f"process must be a thermojax.Process, got {type(process).__name__}.")
@@ -97,8 +105,12 @@ def _front(
     check_rule(rule)
     within(process.protocol, ts)
     solver = usable(solver, rule)
-    if not (save in ("ends", "all") if isinstance(save, str) else isinstance(save, int) and save >= 1):
-        raise ValueError(f'save must be "ends", "all", or a whole number k >= 1 for every k-th step; got {save!r}.')
+    if not (
+        save in ("ends", "all") if isinstance(save, str) else isinstance(save, int) and save >= 1
+    ):
+        raise ValueError(
+            f'save must be "ends", "all", or a whole number k >= 1 for every k-th step; got {save!r}.'
+        )
     if adjoint is not None and not isinstance(adjoint, dfx.AbstractAdjoint):
         raise TypeError(f"adjoint must be a diffrax adjoint, or None; got {adjoint!r}.")
     if isinstance(adjoint, dfx.BacksolveAdjoint | dfx.ImplicitAdjoint):
@@ -114,16 +126,25 @@ def _check_start(process: Process, ts: Array) -> Array:
     """Shapes and dtypes at the initial state and the first control; the temperature and mobility along a traced drive."""
     x = jax.eval_shape(process.initial.sample, jax.random.key(0))
     if not isinstance(x, jax.ShapeDtypeStruct) or len(x.shape) != 1:
-        raise ValueError(f"initial.sample(key) must return one state of shape (d,), also for d = 1; got {x}.")
+        raise ValueError(
+            f"initial.sample(key) must return one state of shape (d,), also for d = 1; got {x}."
+        )
     if not jnp.issubdtype(x.dtype, jnp.floating):
-        raise TypeError(f"initial.sample(key) must return floating-point numbers, got {x.dtype}. Use .astype(float).")
+        raise TypeError(
+            f"initial.sample(key) must return floating-point numbers, got {x.dtype}. Use .astype(float)."
+        )
     _checks.one_float(**{"the initial state": jnp.zeros((), x.dtype), "ts": ts})
     ts = ts.astype(x.dtype)
     lam = jax.eval_shape(process.protocol, ts[0])
     _system.check(process.system, x, lam)
     for name, at in process.system.driven().items():
         values = eqx.filter_jit(_along)(at, process.protocol, ts)
-        ts = _checks.must(f"{name}(lam(t))", ts, jnp.isfinite(values) & (values > 0), "finite and greater than zero")
+        ts = _checks.must(
+            f"{name}(lam(t))",
+            ts,
+            jnp.isfinite(values) & (values > 0),
+            "finite and greater than zero",
+        )
     return ts
 
 
@@ -133,7 +154,15 @@ def _along(at: Any, protocol: Any, ts: Array) -> Array:
 
 @eqx.filter_jit
 def _run(
-    process: Process, ts: Times, key: Key, size: int | None, solver: Any, rule: Rule, save: Save, adjoint: Any, sharding: Any
+    process: Process,
+    ts: Times,
+    key: Key,
+    size: int | None,
+    solver: Any,
+    rule: Rule,
+    save: Save,
+    adjoint: Any,
+    sharding: Any,
 ) -> Trajectory:
     system = process.system
     key_start, key_noise = jax.random.split(key)
@@ -145,7 +174,9 @@ def _run(
 
     fine = each(lambda x: jnp.all(jnp.isfinite(x)) & jnp.isfinite(system.energy(x, before)))(x0)
     refuge = jax.lax.stop_gradient(x0)
-    if size is not None:  # a path that starts outside the finite numbers borrows a start that does not
+    if (
+        size is not None
+    ):  # a path that starts outside the finite numbers borrows a start that does not
         refuge = jnp.where(fine[:, None], refuge, refuge[jnp.argmax(fine)])
     start = jnp.where(fine if size is None else fine[:, None], x0, refuge)
     zero = jnp.zeros_like(start[..., 0])
@@ -154,7 +185,8 @@ def _run(
     y0 = Running(start, energy, zero, heat, zero)
 
     steps = ts.shape[0] - 1
-    path_at = dfx.SubSaveAt(t0=True, t1=True, steps={"ends": 0, "all": 1}.get(save, save), fn=_state)
+    every = save if isinstance(save, int) else {"ends": 0, "all": 1}[save]
+    path_at = dfx.SubSaveAt(t0=True, t1=True, steps=every, fn=_state)
     solution = dfx.diffeqsolve(
         dfx.ODETerm(_still),
         Ledgered(solver, rule),
@@ -169,7 +201,7 @@ def _run(
         max_steps=steps,
         throw=False,
     )
-    (saved, _), (xs, end) = solution.ts, solution.ys
+    (saved, _), (xs, end) = cast(Any, solution.ts), cast(Any, solution.ys)
     end = jtu.tree_map(lambda leaf: leaf[0], end)
 
     def close(x0: Array, end: Running) -> tuple[Any, ...]:
@@ -186,7 +218,9 @@ def _run(
 
 def _baths(process: Process, ts: Times) -> bool:
     """Whether there is a bath per coordinate."""
-    return jax.eval_shape(lambda t: process.system.temperature_at(process.protocol(t)), ts[0]).ndim > 0
+    return (
+        jax.eval_shape(lambda t: process.system.temperature_at(process.protocol(t)), ts[0]).ndim > 0
+    )
 
 
 class _Grid(dfx.StepTo):
@@ -195,7 +229,17 @@ class _Grid(dfx.StepTo):
     def wrap(self, direction: Any) -> "_Grid":
         return self
 
-    def init(self, terms: Any, t0: Any, t1: Any, y0: Any, dt0: Any, args: Any, func: Any, error_order: Any) -> Any:
+    def init(
+        self,
+        terms: Any,
+        t0: Any,
+        t1: Any,
+        y0: Any,
+        dt0: Any,
+        args: Any,
+        func: Any,
+        error_order: Any,
+    ) -> Any:
         return self.ts[1], 2
 
 

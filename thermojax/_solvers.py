@@ -46,7 +46,7 @@ class Drive(NamedTuple):
 
 
 class Ledgered(dfx.AbstractSolver):
-    """The ledger around one step of `solver` (None: our Heun, or Euler for the kernel rule). Its hidden state counts steps."""
+    """The ledger around a step of `solver` (None: our Heun, or Euler for the kernel rule). Its hidden state counts steps."""
 
     solver: dfx.AbstractSolver | None
     rule: Rule = eqx.field(static=True)
@@ -60,16 +60,27 @@ class Ledgered(dfx.AbstractSolver):
     def func(self, terms: Any, t0: Any, y0: Any, args: Any) -> Any:
         return terms.vf(t0, y0, args)
 
-    def step(self, terms: Any, t0: Any, t1: Any, y0: Running, args: Drive, solver_state: Array, made_jump: Any) -> Any:
+    def step(
+        self,
+        terms: Any,
+        t0: Any,
+        t1: Any,
+        y0: Running,
+        args: Drive,
+        solver_state: Array,
+        made_jump: Any,
+    ) -> Any:
         process, noise, refuge = args
         lam = process.protocol(0.5 * (t0 + t1))
         normals = noise(solver_state, levels(self.solver))
 
         def one(state: Running, normals: tuple[Array, ...], refuge: State) -> Running:
-            return advance(state, normals, lam, t1 - t0, process.system, refuge, self.solver, self.rule)
+            return advance(
+                state, normals, lam, t1 - t0, process.system, refuge, self.solver, self.rule
+            )
 
         y1 = (one if noise.size is None else jax.vmap(one))(y0, normals, refuge)
-        return y1, None, dict(y0=y0, y1=y1), solver_state + 1, dfx.RESULTS.successful
+        return y1, None, {"y0": y0, "y1": y1}, solver_state + 1, dfx.RESULTS.successful
 
 
 def levels(solver: dfx.AbstractSolver | None) -> int:
@@ -94,7 +105,9 @@ def advance(
     """One step of one path. A path that leaves the finite numbers is frozen where it was, and marked."""
     new = _step(state, normals, lam, dt, system, solver, rule)
     fine = jnp.isfinite(state.energy + new.energy + jnp.sum(new.x))
-    return new._replace(x=jnp.where(fine, new.x, state.x), energy=jnp.where(fine, new.energy, jnp.nan))
+    return new._replace(
+        x=jnp.where(fine, new.x, state.x), energy=jnp.where(fine, new.energy, jnp.nan)
+    )
 
 
 def alive(state: Running) -> Array:
@@ -113,10 +126,23 @@ def _advance_jvp(primals: Any, tangents: Any) -> Any:
     out = advance(*primals)
     fine = alive(out)
 
-    def safe(state: Running, normals: Any, lam: Control, dt: Scalar, system: AbstractSystem) -> Running:
+    def safe(
+        state: Running, normals: Any, lam: Control, dt: Scalar, system: AbstractSystem
+    ) -> Running:
         still = jtu.tree_map(lambda z: jnp.where(fine, z, 0), normals)
-        new = _step(state._replace(x=jnp.where(fine, state.x, refuge)), still, lam, dt, system, solver, rule, fine)
-        return new._replace(**{f: jnp.where(fine, getattr(new, f), getattr(state, f)) for f in Running._fields})
+        new = _step(
+            state._replace(x=jnp.where(fine, state.x, refuge)),
+            still,
+            lam,
+            dt,
+            system,
+            solver,
+            rule,
+            fine,
+        )
+        return new._replace(
+            **{f: jnp.where(fine, getattr(new, f), getattr(state, f)) for f in Running._fields}
+        )
 
     moving = tangents[:5]
     perturbed = jtu.tree_map(lambda t: t is not None, moving, is_leaf=lambda t: t is None)
@@ -151,7 +177,9 @@ def _step(
     u0, u1 = system.energy(x0, lam), system.energy(x1, lam)
     given = exchange(system, x0, x1, u0, u1, lam, dt, rule)
     turn = u0 - state.energy
-    return Running(x1, u1, state.work + turn + given.work, state.heat + given.heat, state.medium + given.medium)
+    return Running(
+        x1, u1, state.work + turn + given.work, state.heat + given.heat, state.medium + given.medium
+    )
 
 
 def heun(drift: Callable[[State], State], x: State, dt: Scalar, kick: State) -> State:
@@ -187,11 +215,18 @@ class _Kick(dfx.AbstractTerm):
 
 
 def _diffrax_step(
-    solver: dfx.AbstractSolver, drift: Callable[[State], State], sigma: State, x: State, dt: Scalar, normals: tuple[Array, ...]
+    solver: dfx.AbstractSolver,
+    drift: Callable[[State], State],
+    sigma: State,
+    x: State,
+    dt: Scalar,
+    normals: tuple[Array, ...],
 ) -> State:
     terms = dfx.MultiTerm(dfx.ODETerm(lambda t, y, args: drift(y)), _Kick(sigma, normals))
     start = jnp.zeros_like(dt)
-    x1, _, _, _, _ = solver.step(terms, start, dt, x, None, solver.init(terms, start, dt, x, None), made_jump=False)
+    x1, _, _, _, _ = solver.step(
+        terms, start, dt, x, None, solver.init(terms, start, dt, x, None), made_jump=False
+    )
     return x1
 
 
@@ -203,16 +238,29 @@ class Chunks(dfx.AbstractAdjoint):
     """
 
     def loop(
-        self, *, saveat: Any, max_steps: int, throw: Any, passed_solver_state: Any, passed_controller_state: Any, **rest: Any
+        self,
+        *,
+        saveat: Any,
+        max_steps: int,
+        throw: Any,
+        passed_solver_state: Any,
+        passed_controller_state: Any,
+        **rest: Any,
     ) -> Any:
         path, _ = saveat.subs
         # a path that is saved on the way wants a loop that carries its buffer without copying it at every step back
-        buffered = ft.partial(eqxi.while_loop, kind="bounded", base=max(2, math.isqrt(max_steps - 1) + 1))
+        buffered = ft.partial(
+            eqxi.while_loop, kind="bounded", base=max(2, math.isqrt(max_steps - 1) + 1)
+        )
         loop = buffered if path.steps else _every_step
-        return self._loop(**rest, saveat=saveat, max_steps=max_steps, inner_while_loop=loop, outer_while_loop=loop)
+        return self._loop(
+            **rest, saveat=saveat, max_steps=max_steps, inner_while_loop=loop, outer_while_loop=loop
+        )
 
 
-def _every_step(cond_fun: Any, body_fun: Any, init_val: Any, *, max_steps: int, buffers: Any) -> Any:
+def _every_step(
+    cond_fun: Any, body_fun: Any, init_val: Any, *, max_steps: int, buffers: Any
+) -> Any:
     """All `max_steps` steps: no step is rejected and no run stops early, so the condition need not be asked."""
 
     def step(val: Any, _: None) -> Any:
@@ -237,7 +285,9 @@ def _chunking(steps: int) -> tuple[int, int]:
 
 
 def _strong(tree: Any) -> Any:
-    return jtu.tree_map(lambda leaf: jax.lax.convert_element_type(leaf, jnp.asarray(leaf).dtype), tree)
+    return jtu.tree_map(
+        lambda leaf: jax.lax.convert_element_type(leaf, jnp.asarray(leaf).dtype), tree
+    )
 
 
 def usable(solver: Any, rule: Rule) -> dfx.AbstractSolver | None:
@@ -248,11 +298,17 @@ def usable(solver: Any, rule: Rule) -> dfx.AbstractSolver | None:
     if not isinstance(solver, dfx.AbstractSolver):
         raise TypeError(f"solver must be a diffrax solver, or None; got {solver!r}. {works}")
     if isinstance(solver, dfx.AbstractWrappedSolver | dfx.AbstractImplicitSolver):
-        raise ValueError(f"{type(solver).__name__} is for adaptive steps; the ledger's steps are those of ts. {works}")
+        raise ValueError(
+            f"{type(solver).__name__} is for adaptive steps; the ledger's steps are those of ts. {works}"
+        )
     if isinstance(solver, dfx.AbstractFosterLangevinSRK):
-        raise ValueError(f"{type(solver).__name__} is for underdamped dynamics, which are not supported yet. {works}")
+        raise ValueError(
+            f"{type(solver).__name__} is for underdamped dynamics, which are not supported yet. {works}"
+        )
     if not isinstance(solver, dfx.AbstractItoSolver | dfx.AbstractStratonovichSolver):
-        raise ValueError(f"{type(solver).__name__} is not marked by diffrax as a solver of SDEs. {works}")
+        raise ValueError(
+            f"{type(solver).__name__} is not marked by diffrax as a solver of SDEs. {works}"
+        )
     if rule == "kernel" and not isinstance(solver, dfx.Euler):
         raise ValueError(
             f'rule="kernel" is the log-ratio of Euler–Maruyama kernels; got solver={type(solver).__name__}. '

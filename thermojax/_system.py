@@ -81,9 +81,13 @@ class Overdamped(AbstractSystem):
     ):
         for name, value in (("potential", potential), ("force", force)):
             if value is not None and not callable(value):
-                raise TypeError(f"Overdamped.{name} must be a callable (x, lam), or None; got {value!r}.")
+                raise TypeError(
+                    f"Overdamped.{name} must be a callable (x, lam), or None; got {value!r}."
+                )
         if potential is None and force is None:
-            raise ValueError("Overdamped needs a potential, a force, or both. For free diffusion: lambda x, lam: 0 * x.sum().")
+            raise ValueError(
+                "Overdamped needs a potential, a force, or both. For free diffusion: lambda x, lam: 0 * x.sum()."
+            )
         self.potential, self.force = potential, force
         self.mobility = _per_coordinate("mobility", mobility)
         self.temperature = _per_coordinate("temperature", temperature)
@@ -119,7 +123,7 @@ def _at(value: Any, lam: Control) -> Array:
     return jnp.asarray(value(lam)) if callable(value) else value
 
 
-def check(system: AbstractSystem, x: State, lam: Control) -> None:
+def check(system: AbstractSystem, x: Any, lam: Any) -> None:
     """Shapes and dtypes of everything the system computes at one state and one control, by tracing alone."""
     _checks.scalar("potential(x, lam)", system.energy, x, lam)
     _checks.like("force(x, lam)", x, system.total_force, x, lam)
@@ -127,8 +131,12 @@ def check(system: AbstractSystem, x: State, lam: Control) -> None:
     for name, at in (("mobility", system.mobility_at), ("temperature", system.temperature_at)):
         shape = jax.eval_shape(at, lam).shape
         if shape not in ((), x.shape):
-            raise ValueError(f"{name} must be a scalar or have the shape of the state, {x.shape}; got shape {shape}.")
-    out = jax.eval_shape(lambda x, lam: x + system.mobility_at(lam) * system.total_force(x, lam), x, lam)
+            raise ValueError(
+                f"{name} must be a scalar or have the shape of the state, {x.shape}; got shape {shape}."
+            )
+    out = jax.eval_shape(
+        lambda x, lam: x + system.mobility_at(lam) * system.total_force(x, lam), x, lam
+    )
     if out.dtype != x.dtype:
         raise TypeError(
             f"The state is {x.dtype}, but the force makes it {out.dtype}: one floating-point precision per run. "

@@ -55,10 +55,14 @@ class Gaussian(AbstractDensity):
         if cov.ndim < 2:
             cov = jnp.where(jnp.eye(dim, dtype=bool), jnp.broadcast_to(cov, (dim,))[:, None], 0)
         if cov.shape != (dim, dim):
-            raise ValueError(f"Gaussian.cov must be (), ({dim},) or ({dim}, {dim}) for a mean of {dim}, got {cov.shape}.")
+            raise ValueError(
+                f"Gaussian.cov must be (), ({dim},) or ({dim}, {dim}) for a mean of {dim}, got {cov.shape}."
+            )
         if given is not None and given.ndim == 2:
             if not np.allclose(given, given.T) or np.linalg.eigvalsh(given).min() <= 0:
-                raise ValueError(f"Gaussian.cov must be symmetric and positive definite, got {given}.")
+                raise ValueError(
+                    f"Gaussian.cov must be symmetric and positive definite, got {given}."
+                )
         self.cov = cov
 
     def sample(self, key: Key) -> State:
@@ -68,14 +72,20 @@ class Gaussian(AbstractDensity):
     def log_prob(self, x: State) -> Scalar:
         root = self._root()
         z = jax.scipy.linalg.solve_triangular(root, x - self.mean, lower=True)
-        return -0.5 * jnp.sum(z**2) - jnp.sum(jnp.log(jnp.diagonal(root))) - 0.5 * x.size * jnp.log(2 * jnp.pi)
+        return (
+            -0.5 * jnp.sum(z**2)
+            - jnp.sum(jnp.log(jnp.diagonal(root)))
+            - 0.5 * x.size * jnp.log(2 * jnp.pi)
+        )
 
     def gaussian(self) -> "Gaussian":
         return self
 
     def entropy(self) -> Scalar:
         r"""$-\int p \ln p = \tfrac12 \ln\det(2\pi e\,\Sigma)$, in nats."""
-        return jnp.sum(jnp.log(jnp.diagonal(self._root()))) + 0.5 * self.mean.size * (1 + jnp.log(2 * jnp.pi))
+        return jnp.sum(jnp.log(jnp.diagonal(self._root()))) + 0.5 * self.mean.size * (
+            1 + jnp.log(2 * jnp.pi)
+        )
 
     def _root(self) -> Array:
         return jnp.sqrt(self.cov) if self.mean.size == 1 else jnp.linalg.cholesky(self.cov)
@@ -144,7 +154,9 @@ class Boltzmann(AbstractDensity):
         self.log_z = None if log_z is None else _checks.floating("Boltzmann.log_z", log_z)
         self.sampler = sampler
         if jax.eval_shape(system.temperature_at, self.lam).shape != ():
-            raise ValueError("Boltzmann needs one temperature: with a bath per coordinate there is no equilibrium.")
+            raise ValueError(
+                "Boltzmann needs one temperature: with a bath per coordinate there is no equilibrium."
+            )
         x = self._origin()
         _checks.scalar("potential(x, lam)", system.energy, x, self.lam)
         if (log_z is None or sampler is None) and not self.quadratic and self.dim > 1:
@@ -158,7 +170,9 @@ class Boltzmann(AbstractDensity):
     def quadratic(self) -> bool:
         """Whether the potential is quadratic in x, told from its derivatives' structure, not from values."""
         x = self._origin()
-        return independent(lambda y: jax.jacfwd(jax.grad(self._reduced))(y), x) and self.log_z is None
+        return (
+            independent(lambda y: jax.jacfwd(jax.grad(self._reduced))(y), x) and self.log_z is None
+        )
 
     def sample(self, key: Key) -> State:
         if self.sampler is not None:
@@ -181,7 +195,9 @@ class Boltzmann(AbstractDensity):
 
     def gaussian(self) -> Gaussian:
         if not self.quadratic:
-            raise ValueError("This Boltzmann density is no Gaussian: its potential is not quadratic in x.")
+            raise ValueError(
+                "This Boltzmann density is no Gaussian: its potential is not quadratic in x."
+            )
         zero = self._origin()
         slope, curvature = jax.grad(self._reduced)(zero), jax.hessian(self._reduced)(zero)
         cov = jnp.linalg.inv(curvature)
@@ -219,10 +235,17 @@ def tabulate(reduced: Any, bounds: tuple[float, float] | None, nodes: int, dtype
         lower = jnp.min(jnp.where(inside, jnp.roll(wide, 1), jnp.inf))
         upper = jnp.max(jnp.where(inside, jnp.roll(wide, -1), -jnp.inf))
         confined = (~inside[0]) & (~inside[-1])
-        lower = _checks.must("potential", lower, confined, "confining (it is not within ±4000): give Boltzmann bounds=")
+        lower = _checks.must(
+            "potential",
+            lower,
+            confined,
+            "confining (it is not within ±4000): give Boltzmann bounds=",
+        )
     else:
         lower, upper = (jnp.asarray(b, dtype) for b in bounds)
-        lower = _checks.must("Boltzmann.bounds", lower, upper > lower, "(lower, upper) with lower < upper")
+        lower = _checks.must(
+            "Boltzmann.bounds", lower, upper > lower, "(lower, upper) with lower < upper"
+        )
     grid = lower + (upper - lower) * jnp.linspace(0, 1, nodes, dtype=dtype)
     phi = phi_of(grid)
     low = jnp.min(phi)
@@ -232,7 +255,10 @@ def tabulate(reduced: Any, bounds: tuple[float, float] | None, nodes: int, dtype
     coarse = jnp.sum(weight[2::2] + weight[:-2:2])
     good = jnp.abs(coarse - mass) < 1e-3 * mass
     mass = _checks.must(
-        "potential", mass, good, f"resolved by Boltzmann's quadrature ({nodes} nodes are too few): give bounds= or nodes="
+        "potential",
+        mass,
+        good,
+        f"resolved by Boltzmann's quadrature ({nodes} nodes are too few): give bounds= or nodes=",
     )
     cdf = jnp.concatenate([jnp.zeros(1, dtype), jnp.cumsum(cells)]) / mass
     return Table(grid, cdf, jnp.log(mass) - low)
@@ -250,7 +276,9 @@ def independent(fn: Any, x: Array) -> bool:
         leaves = jtu.tree_leaves(tangents, is_leaf=_is_symbolic)
         zero.extend(_is_symbolic(t) for t in leaves)
         return primals[0], jtu.tree_map(
-            lambda t: jnp.zeros(t.shape, t.dtype) if _is_symbolic(t) else t, tangents[0], is_leaf=_is_symbolic
+            lambda t: jnp.zeros(t.shape, t.dtype) if _is_symbolic(t) else t,
+            tangents[0],
+            is_leaf=_is_symbolic,
         )
 
     probe.defjvp(probe_jvp, symbolic_zeros=True)
@@ -268,7 +296,11 @@ def _float_of(tree: Any) -> Any:
 
 def _dimension(system: AbstractSystem, lam: Control) -> int:
     """One coordinate, unless an array among the parameters says otherwise: then the user must."""
-    shapes = {leaf.shape for leaf in jtu.tree_leaves((system, lam)) if eqx.is_array(leaf) and leaf.size > 1}
+    shapes = {
+        leaf.shape
+        for leaf in jtu.tree_leaves((system, lam))
+        if eqx.is_array(leaf) and leaf.size > 1
+    }
     if shapes:
         raise ValueError(
             f"Boltzmann cannot tell the number of coordinates from parameters of shape {sorted(shapes)}: give dim=."

@@ -1,0 +1,185 @@
+r"""Densities without sampling: the exact evolution of a driven linear system, with its mean work, heat and entropy."""
+
+from typing import Any, NamedTuple
+
+import diffrax as dfx
+import equinox as eqx
+import jax
+import jax.numpy as jnp
+import jax.tree_util as jtu
+
+from . import _checks
+from ._ledger import Entropy
+from ._process import Process, ends, within
+from ._types import Array, Control, Scalar, State, Times
+from .densities import Gaussian, independent
+
+
+class Evolution(eqx.Module):
+    r"""The density of a process in time, and its mean exchanges as running totals from `ts[0]`.
+
+    `work`, `heat` (one per bath), `reduced_work` (None with a bath per coordinate) and the parts of `entropy` have the
+    length of `ts` as leading axis; the first entries are zero, the last include the turn to `after`. `entropy.total` is
+    the mean total entropy production, with the true density at each time in the place of `final`. `mean` `(m, d)` and
+    `cov` `(m, d, d)` are those at `ts`.
+    """
+
+    ts: Times
+    work: Array
+    heat: Array
+    reduced_work: Array | None
+    entropy: Entropy
+    mean: Array
+    cov: Array
+
+    @property
+    def final(self) -> Gaussian:
+        """The density at the last time."""
+        return Gaussian(self.mean[-1], self.cov[-1])
+
+    def at(self, t: Any) -> Gaussian:
+        """The density at time `t`: exact at `ts`, between them by linear interpolation of mean and covariance."""
+        t = jnp.asarray(t, self.ts.dtype)
+        value = _checks.known(t)
+        grid = _checks.known(self.ts)
+        if value is not None and grid is not None and not grid[0] <= value <= grid[-1]:
+            raise ValueError(
+                f"t must lie in [{grid[0]}, {grid[-1]}], the times of this evolution; got {value}."
+            )
+        i = jnp.clip(jnp.sum(self.ts <= t) - 1, 0, self.ts.shape[0] - 2)
+        s = (t - self.ts[i]) / (self.ts[i + 1] - self.ts[i])
+        return Gaussian(*((1 - s) * v[i] + s * v[i + 1] for v in (self.mean, self.cov)))
+
+    def log_prob(self, x: State, t: Any) -> Scalar:
+        r"""$\ln p(x, t)$ at one point."""
+        return self.at(t).log_prob(x)
+
+    def score(self, x: State, t: Any) -> State:
+        r"""$\nabla \ln p(x, t)$ at one point."""
+        return jax.grad(self.at(t).log_prob)(x)
+
+
+class _Moments(NamedTuple):
+    mean: Array
+    cov: Array
+    heat: Array
+    medium: Array
+
+
+def moments(process: Process, ts: Times, *, rtol: float | None = None) -> Evolution:
+    r"""Mean and covariance of a linear system in time, and the exact mean work, heat, reduced work and entropies.
+
+    With $F(x, \lambda) = G x + g$, mobility $\mu$ and $D = \mu T$ per coordinate,
+
+    $$\dot m = \mu (G m + g), \qquad \dot\Sigma = \mu G \Sigma + \Sigma G^T \mu + 2 D, \qquad
+      \dot Q_i = \mu_i \langle F_i^2 \rangle + D_i G_{ii},$$
+
+    $\langle W \rangle = \Delta\langle U \rangle + \langle Q \rangle$ with the energies at the true controls, end jumps
+    included, so that no $\dot\lambda$ is taken; $\dot S_m = \sum_i \dot Q_i / T_i$ and $\Delta S_\mathrm{sys} = \tfrac12
+    \ln\det\Sigma(t)/\Sigma(0)$. The ordinary differential equations are solved to a relative tolerance `rtol` (1e-10 in
+    float64, 1e-6 in float32) between the times `ts`, which should hold the protocol's kinks and jumps.
+
+    The initial density must be Gaussian (`Gaussian`, `Point`, `Boltzmann` of a quadratic potential); from a `Point` the
+    entropies are infinite. Raises `ValueError` if the force is not linear in x.
+
+    Source: Risken, *The Fokker–Planck Equation* (1989), sec. 6.5; for the heat, Seifert (2012), eq. 25.
+    """
+    ts = _checks.times("ts", ts)
+    within(process.protocol, ts)
+    gaussian = getattr(process.initial, "gaussian", None)
+    if gaussian is None:
+        raise ValueError(
+            f"moments needs a Gaussian start, got {type(process.initial).__name__}. "
+            "Use thermojax.densities.Gaussian, Point, or Boltzmann of a quadratic potential."
+        )
+    return _moments(process, ts, gaussian(), rtol)
+
+
+@eqx.filter_jit
+def _moments(process: Process, ts: Array, start: Gaussian, rtol: float | None) -> Evolution:
+    system, protocol = process.system, process.protocol
+    dim, dtype = start.mean.shape[0], jnp.result_type(start.mean)
+    ts = ts.astype(dtype)
+    origin = jnp.zeros(dim, dtype)
+    before, after = ends(protocol, ts)
+    _linear(system, origin, before)
+
+    def rates(lam: Control) -> tuple[Array, Array, Array, Array, Array]:
+        matrix = jax.jacfwd(lambda x: system.total_force(x, lam))(origin)
+        mobility = jnp.broadcast_to(system.mobility_at(lam), (dim,))
+        return matrix, system.total_force(origin, lam), mobility, system.temperature_at(lam), origin
+
+    def flow(t: Any, y: _Moments, args: Any) -> _Moments:
+        matrix, offset, mobility, temperature, _ = rates(protocol(t))
+        diffusion = mobility * temperature
+        force = matrix @ y.mean + offset
+        drift = mobility[:, None] * matrix
+        spread = drift @ y.cov
+        noise = jnp.where(jnp.eye(dim, dtype=bool), 2 * diffusion[:, None], 0)
+        square = force**2 + jnp.einsum("ij,jk,ik->i", matrix, y.cov, matrix)
+        each = mobility * square + diffusion * jnp.diagonal(matrix)
+        heat = each if temperature.ndim else jnp.sum(each)
+        return _Moments(
+            mobility * force, spread + spread.T + noise, heat, jnp.sum(each / temperature)
+        )
+
+    baths = jax.eval_shape(system.temperature_at, before).shape
+    zero = jnp.zeros((), dtype)
+    y0 = _Moments(start.mean, start.cov, jnp.zeros(baths, dtype), zero)
+    if rtol is None:
+        rtol = 1e-10 if dtype == jnp.float64 else 1e-6
+    solver, controller = dfx.Dopri8(), dfx.PIDController(rtol=rtol, atol=rtol)
+
+    def leg(y: _Moments, t: Array) -> tuple[_Moments, _Moments]:
+        # each interval on its own: a kink or a jump of the protocol at one of `ts` is then never stepped over
+        inside = jax.lax.stop_gradient((jnp.nextafter(t[0], t[1]), jnp.nextafter(t[1], t[0])))
+        solution = dfx.diffeqsolve(
+            dfx.ODETerm(lambda s, y, args: flow(jnp.clip(s, *inside), y, args)),
+            solver,
+            t[0],
+            t[1],
+            t[1] - t[0],
+            y,
+            stepsize_controller=controller,
+            adjoint=dfx.RecursiveCheckpointAdjoint(checkpoints=64),
+            max_steps=4096,
+        )
+        y = jtu.tree_map(lambda v: v[0], solution.ys)
+        return y, y
+
+    _, later = jax.lax.scan(leg, y0, jnp.stack([ts[:-1], ts[1:]], axis=1))
+    path = jtu.tree_map(lambda a, b: jnp.concatenate([a[None], b]), y0, later)
+
+    def energy(mean: Array, cov: Array, lam: Control) -> Scalar:
+        curvature = jax.hessian(lambda x: system.energy(x, lam))(origin)
+        return system.energy(mean, lam) + 0.5 * jnp.sum(curvature * cov)
+
+    lams = jax.vmap(protocol)(ts)
+    lams = jtu.tree_map(lambda v, b, a: v.at[0].set(b).at[-1].set(a), lams, before, after)
+    energies = jax.vmap(energy)(path.mean, path.cov, lams)
+    heat = path.heat.sum(-1) if baths else path.heat
+    half_log_det = 0.5 * jnp.linalg.slogdet(path.cov)[1]
+    gain = half_log_det - half_log_det[0]
+    reduced = None
+    if not baths:
+        phi = energies / jax.vmap(system.temperature_at)(lams)
+        reduced = phi - phi[0] + path.medium
+    work = energies - energies[0] + heat
+    return Evolution(
+        ts,
+        work,
+        path.heat,
+        reduced,
+        Entropy(gain + path.medium, path.medium, gain),
+        path.mean,
+        path.cov,
+    )
+
+
+def _linear(system: Any, x: Array, lam: Control) -> None:
+    if not independent(lambda y: jax.jacfwd(lambda z: system.total_force(z, lam))(y), x):
+        raise ValueError(
+            "moments is for linear systems, and this force is not linear in x. Simulate it with thermojax.ensemble."
+        )
+    if not independent(lambda y: jax.hessian(lambda z: system.energy(z, lam))(y), x):
+        raise ValueError("moments needs a potential that is quadratic in x, and this one is not.")

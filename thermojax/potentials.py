@@ -33,7 +33,9 @@ class Harmonic(AbstractPotential):
     """
 
     stiffness: Array = _number("Harmonic.stiffness")
-    center: Array = eqx.field(default=0.0, converter=lambda value: floating("Harmonic.center", value))
+    center: Array = eqx.field(
+        default=0.0, converter=lambda value: floating("Harmonic.center", value)
+    )
 
     def __call__(self, x: State, lam: Control = None) -> Scalar:
         return 0.5 * jnp.sum(self.stiffness * (x - self.center) ** 2)
@@ -57,7 +59,9 @@ class Breathing(AbstractPotential):
     Schmiedl & Seifert, PRL 98, 108301 (2007), eq. 10.
     """
 
-    center: Array = eqx.field(default=0.0, converter=lambda value: floating("Breathing.center", value))
+    center: Array = eqx.field(
+        default=0.0, converter=lambda value: floating("Breathing.center", value)
+    )
 
     def __call__(self, x: State, lam: Control) -> Scalar:
         return 0.5 * jnp.sum(lam * (x - self.center) ** 2)
@@ -67,7 +71,9 @@ class DoubleWell(AbstractPotential):
     r"""$U = E \sum_i ((x_i/a)^2 - 1)^2 - \lambda \sum_i x_i$: wells at $\pm a$, a barrier $E$ between, tilted by `lam`."""
 
     barrier: Array = _number("DoubleWell.barrier")
-    width: Array = eqx.field(default=1.0, converter=lambda value: floating("DoubleWell.width", value))
+    width: Array = eqx.field(
+        default=1.0, converter=lambda value: floating("DoubleWell.width", value)
+    )
 
     def __call__(self, x: State, lam: Control) -> Scalar:
         return jnp.sum(self.barrier * ((x / self.width) ** 2 - 1) ** 2 - lam * x)
@@ -89,7 +95,9 @@ class Ring(AbstractPotential):
     """
 
     corrugation: Array = _number("Ring.corrugation")
-    length: Array = eqx.field(default=2 * jnp.pi, converter=lambda value: floating("Ring.length", value))
+    length: Array = eqx.field(
+        default=2 * jnp.pi, converter=lambda value: floating("Ring.length", value)
+    )
 
     def __call__(self, x: State, lam: Control = None) -> Scalar:
         return self.corrugation * jnp.sum(jnp.cos(2 * jnp.pi * x / self.length))

@@ -1,0 +1,78 @@
+r"""Protocols made of other protocols: run backwards, side by side, or kept from a search."""
+
+from typing import ClassVar
+
+from .._checks import known
+from .._types import Array, Control, Scalar
+from ._base import AbstractProtocol, AbstractWrapper
+
+
+class Reversed(AbstractWrapper):
+    r"""The same drive run backwards: $\lambda_R(t) = \lambda(t_0 + t_1 - t)$, `before` and `after` exchanged."""
+
+    protocol: AbstractProtocol
+
+    def __init__(self, protocol: AbstractProtocol):
+        self.protocol = protocol
+
+    @property
+    def before(self) -> Control:
+        return self.protocol.after
+
+    @property
+    def after(self) -> Control:
+        return self.protocol.before
+
+    def __call__(self, t: Scalar) -> Control:
+        return self.protocol(self.t0 + self.t1 - t)
+
+
+class Joint(AbstractProtocol):
+    """Several controls, each with its own protocol over one span: `lam` is the dict of their values."""
+
+    protocols: dict[str, AbstractProtocol]
+
+    def __init__(self, protocols: dict[str, AbstractProtocol]):
+        spans = {name: (known(p.t0), known(p.t1)) for name, p in protocols.items()}
+        if len({str(span) for span in spans.values() if None not in span}) > 1:
+            raise ValueError(f"Joint protocols must share one span (t0, t1), got {spans}.")
+        if not protocols:
+            raise ValueError("Joint needs at least one protocol.")
+        self.protocols = dict(protocols)
+
+    @property
+    def t0(self) -> Array:
+        return next(iter(self.protocols.values())).t0
+
+    @property
+    def t1(self) -> Array:
+        return next(iter(self.protocols.values())).t1
+
+    @property
+    def before(self) -> Control:
+        return {name: p.before for name, p in self.protocols.items()}
+
+    @property
+    def after(self) -> Control:
+        return {name: p.after for name, p in self.protocols.items()}
+
+    def __call__(self, t: Scalar) -> Control:
+        return {name: p(t) for name, p in self.protocols.items()}
+
+
+class Fixed(AbstractWrapper):
+    """A protocol that drives but is not for a search to change. See `fixed`."""
+
+    searched: ClassVar[bool] = False
+    protocol: AbstractProtocol
+
+    def __init__(self, protocol: AbstractProtocol):
+        self.protocol = protocol
+
+    def __call__(self, t: Scalar) -> Control:
+        return self.protocol(t)
+
+
+def fixed(protocol: AbstractProtocol) -> Fixed:
+    """The same drive, none of it trainable: a given temperature ramp beside a stiffness that is searched, say."""
+    return Fixed(protocol)

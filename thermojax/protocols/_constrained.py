@@ -1,0 +1,128 @@
+r"""Bounds and monotonicity by reparametrisation: the search moves freely, the protocol cannot leave."""
+
+from collections.abc import Callable
+
+import equinox as eqx
+import jax
+import jax.numpy as jnp
+import jax.tree_util as jtu
+
+from .._checks import known
+from .._types import Array, Control, Scalar
+from ._base import AbstractWrapper
+from ._knots import AbstractKnots
+
+
+class Constrained(AbstractWrapper):
+    """A protocol with knots whose free parameters are unconstrained. See `bounded`, `positive` and `monotone`."""
+
+    protocol: AbstractKnots  # its `values` hold the raw parameters
+    forward: Callable[[Array], Array]
+
+    def __init__(self, protocol: AbstractKnots, forward: Callable[[Array], Array]):
+        self.protocol, self.forward = protocol, forward
+
+    @property
+    def physical(self) -> AbstractKnots:
+        """The protocol with its values in physical units."""
+        raw = self.protocol
+        return eqx.tree_at(lambda p: p.values, raw, jtu.tree_map(self.forward, raw.values))
+
+    def __call__(self, t: Scalar) -> Control:
+        return self.physical(t)
+
+
+class _Squeeze(eqx.Module):
+    lower: float | None = eqx.field(static=True)
+    upper: float | None = eqx.field(static=True)
+
+    def __call__(self, raw: Array) -> Array:
+        return squeeze(self.lower, self.upper)[0](raw)
+
+
+class _Climb(eqx.Module):
+    sign: int = eqx.field(static=True)
+
+    def __call__(self, raw: Array) -> Array:
+        return jnp.concatenate(
+            [raw[:1], raw[:1] + self.sign * jnp.cumsum(jax.nn.softplus(raw[1:]), axis=0)]
+        )
+
+
+def bounded(
+    protocol: AbstractKnots, lower: float | None = None, upper: float | None = None
+) -> Constrained:
+    r"""Keep every knot between `lower` and `upper` by a smooth reparametrisation (sigmoid, or softplus with one bound).
+
+    The drive starts as it is; its values must lie strictly inside. Between knots a `Spline` may overshoot unless its
+    method is `"monotonic"`.
+    """
+    if lower is not None and upper is not None and not upper > lower:
+        raise ValueError(f"bounded needs lower < upper, got {lower} and {upper}.")
+    low, high = (-jnp.inf if lower is None else lower), (jnp.inf if upper is None else upper)
+    for leaf in jtu.tree_leaves(_knotted("bounded", protocol).values):
+        value = known(leaf)
+        if value is not None and not ((value > low) & (value < high)).all():
+            raise ValueError(
+                f"bounded: values must lie strictly between {low} and {high}, got {value}."
+            )
+    raw = jtu.tree_map(squeeze(lower, upper)[1], protocol.values)
+    return Constrained(eqx.tree_at(lambda p: p.values, protocol, raw), _Squeeze(lower, upper))
+
+
+def positive(protocol: AbstractKnots) -> Constrained:
+    """Keep every knot above zero: `bounded(protocol, lower=0.0)`."""
+    return bounded(protocol, lower=0.0)
+
+
+def monotone(protocol: AbstractKnots) -> Constrained:
+    """Keep the knots strictly rising (or strictly falling, if the given ones fall), leaf by leaf the same way."""
+    leaves = [known(leaf) for leaf in jtu.tree_leaves(_knotted("monotone", protocol).values)]
+    rising = all(leaf is None or bool((leaf[1:] > leaf[:-1]).all()) for leaf in leaves)
+    falling = all(leaf is None or bool((leaf[1:] < leaf[:-1]).all()) for leaf in leaves)
+    if not (rising or falling):
+        raise ValueError(
+            "monotone: the given values must already rise, or fall, strictly from knot to knot."
+        )
+    sign = 1 if rising else -1
+
+    def inverse(v: Array) -> Array:
+        return jnp.concatenate([v[:1], softplus_inverse(sign * jnp.diff(v, axis=0))])
+
+    raw = jtu.tree_map(inverse, protocol.values)
+    return Constrained(eqx.tree_at(lambda p: p.values, protocol, raw), _Climb(sign))
+
+
+def _knotted(name: str, protocol: AbstractKnots) -> AbstractKnots:
+    if not isinstance(protocol, AbstractKnots):
+        raise TypeError(
+            f"{name} acts on the knots of a Piecewise, Steps or Spline protocol, got {type(protocol).__name__}. "
+            "Constrain the output of your own function inside it; Network takes lower= and upper=."
+        )
+    return protocol
+
+
+def squeeze(
+    lower: float | None, upper: float | None
+) -> tuple[Callable[[Array], Array], Callable[[Array], Array]]:
+    """The map from the line to (lower, upper), and its inverse."""
+    if lower is not None and upper is not None:
+        return (
+            lambda raw: lower + (upper - lower) * jax.nn.sigmoid(raw),
+            lambda value: jnp.log((value - lower) / (upper - value)),
+        )
+    if lower is not None:
+        return (
+            lambda raw: lower + jax.nn.softplus(raw),
+            lambda value: softplus_inverse(value - lower),
+        )
+    if upper is not None:
+        return (
+            lambda raw: upper - jax.nn.softplus(-raw),
+            lambda value: -softplus_inverse(upper - value),
+        )
+    return (lambda raw: raw), (lambda value: value)
+
+
+def softplus_inverse(y: Array) -> Array:
+    return y + jnp.log(-jnp.expm1(-y))

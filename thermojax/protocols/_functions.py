@@ -1,0 +1,92 @@
+r"""Protocols given by a function: a callable of time, or a small neural network."""
+
+from collections.abc import Callable
+from typing import Any
+
+import equinox as eqx
+import jax
+import jax.flatten_util
+import jax.numpy as jnp
+import jax.tree_util as jtu
+
+from .._checks import key as check_key
+from .._types import Array, Control, Scalar
+from ._base import AbstractProtocol, control, ends, same, span
+from ._constrained import squeeze
+
+
+class Function(AbstractProtocol):
+    r"""A callable `fn(t)` with a span. `before` and `after` default to $\lambda(t_0)$ and $\lambda(t_1)$.
+
+    `fn` may be an `equinox.Module`; its floating leaves are then the trainable parameters.
+    """
+
+    fn: Callable[[Scalar], Control]
+    t0: Array
+    t1: Array
+    before: Control
+    after: Control
+
+    def __init__(
+        self,
+        fn: Callable[[Any], Control],
+        t1: Any,
+        t0: Any = 0.0,
+        before: Control = None,
+        after: Control = None,
+    ):
+        if not callable(fn):
+            raise TypeError(f"Function.fn must be a callable lam(t), got {fn!r}.")
+        self.fn = fn
+        self.t0, self.t1 = span(t0, t1)
+        values = jtu.tree_map(lambda a, b: jnp.stack([a, b]), self(self.t0), self(self.t1))
+        self.before, self.after = ends("Function", values, before, after)
+
+    def __call__(self, t: Scalar) -> Control:
+        return jtu.tree_map(jnp.asarray, self.fn(jnp.clip(t, self.t0, self.t1)))
+
+
+class Network(AbstractProtocol):
+    r"""A small neural network: $\lambda(t) = $ start $+ s\,($stop $-$ start$) + \mathrm{MLP}(s)$, $s \in [0, 1]$.
+
+    `start` and `stop` are one control each (any pytree) and stand as `before` and `after`. With `lower` and `upper`
+    (one of them or both; numbers) the curve is squeezed smoothly between them.
+    """
+
+    mlp: eqx.nn.MLP
+    before: Control
+    after: Control
+    t0: Array
+    t1: Array
+    lower: float | None = eqx.field(static=True)
+    upper: float | None = eqx.field(static=True)
+
+    def __init__(
+        self,
+        start: Control,
+        stop: Control,
+        t1: Any,
+        *,
+        key: Any,
+        t0: Any = 0.0,
+        width: int = 16,
+        depth: int = 2,
+        lower: float | None = None,
+        upper: float | None = None,
+    ):
+        self.before, self.after = control("Network.start", start), control("Network.stop", stop)
+        same("Network.stop", self.after, self.before)
+        self.t0, self.t1 = span(t0, t1)
+        self.lower, self.upper = lower, upper
+        flat, _ = jax.flatten_util.ravel_pytree(self.before)
+        key = check_key("Network.key", key)
+        self.mlp = eqx.nn.MLP(
+            1, flat.size, width, depth, activation=jnp.tanh, dtype=flat.dtype, key=key
+        )
+
+    def __call__(self, t: Scalar) -> Control:
+        s = jnp.clip((t - self.t0) / (self.t1 - self.t0), 0, 1)
+        onto, back = squeeze(self.lower, self.upper)
+        start, unravel = jax.flatten_util.ravel_pytree(jtu.tree_map(back, self.before))
+        stop, _ = jax.flatten_util.ravel_pytree(jtu.tree_map(back, self.after))
+        return jtu.tree_map(onto, unravel(start + s * (stop - start) + self.mlp(s[None])))

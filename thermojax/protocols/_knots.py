@@ -1,0 +1,130 @@
+r"""Protocols given by their values at knots."""
+
+from typing import Any
+
+import equinox as eqx
+import interpax
+import jax
+import jax.numpy as jnp
+import jax.tree_util as jtu
+
+from .._checks import times
+from .._types import Array, Control, Scalar
+from ._base import AbstractProtocol, control, ends, same, span
+
+
+class AbstractKnots(AbstractProtocol):
+    """A protocol with free `values` at, or between, the times `ts`."""
+
+    ts: eqx.AbstractVar[Array]
+    values: eqx.AbstractVar[Control]
+
+    @property
+    def t0(self) -> Array:
+        return self.ts[0]
+
+    @property
+    def t1(self) -> Array:
+        return self.ts[-1]
+
+
+class Piecewise(AbstractKnots):
+    r"""Straight lines between knots: $\lambda(t_i) = $ `values[i]`.
+
+    `ts` is `(m,)`; each leaf of `values` is `(m, ...)`. `before` and `after` default to the first and the last value
+    (no end jumps); every value is free, the two at the ends too, so that a search finds its end jumps.
+    """
+
+    ts: Array
+    values: Control
+    before: Control
+    after: Control
+
+    def __init__(self, ts: Any, values: Control, before: Control = None, after: Control = None):
+        self.ts, self.values = _knots("Piecewise", ts, values, 0)
+        self.before, self.after = ends("Piecewise", self.values, before, after)
+
+    def __call__(self, t: Scalar) -> Control:
+        i = jnp.clip(jnp.sum(self.ts <= t) - 1, 0, self.ts.shape[0] - 2)
+        s = jnp.clip((t - self.ts[i]) / (self.ts[i + 1] - self.ts[i]), 0, 1)
+        return jtu.tree_map(lambda v: (1 - s) * v[i] + s * v[i + 1], self.values)
+
+
+class Steps(AbstractKnots):
+    r"""Constant between edges: $\lambda = $ `values[i]` on $[t_i, t_{i+1})$. `len(ts) == len(values) + 1`.
+
+    Put the edges on the step grid: a step that straddles an edge sees the value at its own middle.
+    """
+
+    ts: Array
+    values: Control
+    before: Control
+    after: Control
+
+    def __init__(self, ts: Any, values: Control, before: Control = None, after: Control = None):
+        self.ts, self.values = _knots("Steps", ts, values, 1)
+        self.before, self.after = ends("Steps", self.values, before, after)
+
+    def __call__(self, t: Scalar) -> Control:
+        i = jnp.clip(jnp.sum(self.ts <= t) - 1, 0, self.ts.shape[0] - 2)
+        return jtu.tree_map(lambda v: v[i], self.values)
+
+
+class Spline(AbstractKnots):
+    r"""A smooth curve through knots, by `interpax`.
+
+    `method` is any of `interpax.interp1d`: `"cubic2"` (C², the default), `"cubic"`, `"akima"`, `"monotonic"`, …
+    """
+
+    ts: Array
+    values: Control
+    before: Control
+    after: Control
+    method: str = eqx.field(static=True)
+
+    def __init__(
+        self,
+        ts: Any,
+        values: Control,
+        before: Control = None,
+        after: Control = None,
+        *,
+        method: str = "cubic2",
+    ):
+        self.ts, self.values = _knots("Spline", ts, values, 0)
+        self.before, self.after = ends("Spline", self.values, before, after)
+        self.method = method
+
+    def __call__(self, t: Scalar) -> Control:
+        t = jnp.clip(t, self.ts[0], self.ts[-1])
+        with jax.numpy_dtype_promotion("standard"), jax.numpy_rank_promotion("allow"):
+            return jtu.tree_map(
+                lambda v: interpax.interp1d(t, self.ts, v, method=self.method), self.values
+            )
+
+
+def ramp(start: Control, stop: Control, t1: Any, *, t0: Any = 0.0, knots: int = 2) -> Piecewise:
+    r"""$\lambda$ from `start` to `stop` at constant speed, without end jumps, as `Piecewise` with `knots` equal knots."""
+    start, stop = control("ramp.start", start), control("ramp.stop", stop)
+    same("ramp.stop", stop, start)
+    t0, t1 = span(t0, t1)
+    if knots < 2:
+        raise ValueError(f"ramp.knots must be at least 2, got {knots}.")
+    values = jtu.tree_map(lambda a, b: jnp.linspace(a, b, knots), start, stop)
+    return Piecewise(jnp.linspace(t0, t1, knots), values)
+
+
+def _knots(kind: str, ts: Any, values: Control, extra: int) -> tuple[Array, Control]:
+    ts, values = times(f"{kind}.ts", ts), control(f"{kind}.values", values)
+    for path, leaf in jtu.tree_leaves_with_path(values):
+        if leaf.ndim < 1 or leaf.shape[0] + extra != ts.shape[0]:
+            need = (
+                "len(ts) - 1, one value between each pair of edges"
+                if extra
+                else "len(ts), one value per knot"
+            )
+            raise ValueError(
+                f"{kind}.values{jtu.keystr(path)} must have a leading axis of {need}: "
+                f"got shape {leaf.shape} for {ts.shape[0]} times."
+            )
+    return ts, values
