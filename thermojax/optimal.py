@@ -202,7 +202,8 @@ def search(
     with tqdm.tqdm(total=steps, disable=not progress, desc="search") as bar:
         for i in range(steps):
             now = jax.random.fold_in(key_descent, i if noise == "fresh" else 0)
-            new, state, value, norm = _update(loss, optimizer, free, given, state, now)
+            value, slope = _slope(loss, free, given, now)
+            new, state, norm = _update(loss, optimizer, free, given, state, now, value, slope)
             losses.append(float(value))
             norms.append(float(norm))
             if not (math.isfinite(losses[-1]) and math.isfinite(norms[-1])):
@@ -220,7 +221,10 @@ def search(
             bar.set_postfix(loss=f"{losses[-1]:.5g}", refresh=False)
 
     found = eqx.combine(free, given)
-    price, gradient = _price(loss, free, given, jax.random.split(key_price, prices))
+    values, slopes = zip(
+        *(_slope(loss, free, given, k) for k in jax.random.split(key_price, prices)), strict=True
+    )
+    price, gradient = mean(jnp.stack(values)), _gradient(list(slopes))
     check_price = agrees = None
     if check is not None:
         check_price, _ = _price(
@@ -252,32 +256,38 @@ def _extended(optimizer: optax.GradientTransformation) -> optax.GradientTransfor
 
 
 @eqx.filter_jit
-def _update(loss: Loss, optimizer: Any, free: PyTree, given: PyTree, state: Any, key: Key) -> Any:
-    def value(free: PyTree) -> Scalar:
-        return loss(eqx.combine(free, given), key)
-
-    now, slope = jax.value_and_grad(value)(free)
-    step, state = optimizer.update(slope, state, free, value=now, grad=slope, value_fn=value)
-    return optax.apply_updates(free, step), state, now, optax.global_norm(slope)
+def _slope(loss: Loss, free: PyTree, given: PyTree, key: Key) -> tuple[Scalar, PyTree]:
+    return jax.value_and_grad(lambda free: loss(eqx.combine(free, given), key))(free)
 
 
 @eqx.filter_jit
-def _price_each(loss: Loss, free: PyTree, given: PyTree, keys: Array, slope: bool) -> Any:
-    def value(free: PyTree, key: Key) -> Scalar:
+def _value(loss: Loss, free: PyTree, given: PyTree, key: Key) -> Scalar:
+    return loss(eqx.combine(free, given), key)
+
+
+@eqx.filter_jit
+def _update(
+    loss: Loss,
+    optimizer: Any,
+    free: PyTree,
+    given: PyTree,
+    state: Any,
+    key: Key,
+    value: Scalar,
+    slope: PyTree,
+) -> Any:
+    def again(free: PyTree) -> Scalar:  # for line searches; traced only by those
         return loss(eqx.combine(free, given), key)
 
-    return jax.lax.map(lambda key: (jax.value_and_grad(value) if slope else value)(free, key), keys)
+    step, state = optimizer.update(slope, state, free, value=value, grad=slope, value_fn=again)
+    return optax.apply_updates(free, step), state, optax.global_norm(slope)
 
 
-def _price(
-    loss: Loss, free: PyTree, given: PyTree, keys: Array, slope: bool = True
-) -> tuple[Estimate, Slope]:
-    out = _price_each(loss, free, given, keys, slope)
-    values, slopes = out if slope else (out, ())
-    leaves = [np.asarray(leaf) for leaf in jtu.tree_leaves(slopes)]
+def _gradient(slopes: list[PyTree]) -> Slope:
+    leaves = [np.stack(leaf) for leaf in zip(*(jtu.tree_leaves(s) for s in slopes), strict=True)]
     norm = math.sqrt(sum(float((leaf.mean(0) ** 2).sum()) for leaf in leaves))
     noise = math.sqrt(sum(float(leaf.var(0, ddof=1).sum()) for leaf in leaves))
-    return mean(values), Slope(norm, noise)
+    return Slope(norm, noise)
 
 
 class Optimum(NamedTuple):
