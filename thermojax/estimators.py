@@ -61,14 +61,14 @@ def integral_fluctuation(r: Float[Array, " paths"], *, failed: str = "raise") ->
 
 
 def mean(x: Float[Array, " samples"], *, failed: str = "raise") -> Estimate:
-    r"""The plain average with its standard error $s/\sqrt M$, `ess` = M; reliable from 30 samples on."""
+    r"""The plain average with its standard error $s/\sqrt M$, `ess` = M; reliable from 10 samples on."""
     x, count = _works("x", x, failed)
     keep = jnp.isfinite(x)
     value = jnp.sum(jnp.where(keep, x, 0)) / count
     spread = jnp.sum(jnp.where(keep, x - value, 0) ** 2) / jnp.maximum(count - 1, 1)
     bad = count < 2 if failed == "drop" else ~jnp.all(keep)
     value = jnp.where(bad, jnp.nan, value)
-    return Estimate(value, jnp.sqrt(spread / count), count, (count >= 30) & ~bad)
+    return Estimate(value, jnp.sqrt(spread / count), count, (count >= 10) & ~bad)
 
 
 def _log_mean_exp(a: Array, count: Array) -> tuple[Scalar, Scalar, Scalar, Array]:
