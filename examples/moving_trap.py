@@ -12,10 +12,14 @@ began = time.perf_counter()
 
 import jax  # noqa: E402
 import jax.numpy as jnp  # noqa: E402
+import matplotlib  # noqa: E402
 
 import thermojax as tjx  # noqa: E402
 
-KNOTS, STEPS, PATHS, UPDATES, KEYS = 17, 32, 2000, 200, (0, 1, 2)
+matplotlib.use("Agg")
+import matplotlib.pyplot as plt  # noqa: E402
+
+KNOTS, STEPS, PATHS, UPDATES, KEYS = 17, 32, 2000, 150, (0, 1, 2)
 
 system = tjx.Overdamped(lambda x, lam: 0.5 * jnp.sum((x - lam) ** 2))
 initial = tjx.densities.Boltzmann(system, 0.0)
@@ -33,19 +37,62 @@ loss = tjx.optimal.mean_work(tjx.Process(system, ramp, initial), ts, PATHS)
 found = [tjx.optimal.search(loss, ramp, jax.random.key(k), steps=UPDATES) for k in KEYS]
 exact = [float(exact_work(f.protocol)) for f in found]
 work_ramp = float(exact_work(ramp))
-worst = max(range(len(KEYS)), key=lambda i: exact[i])
-seconds = time.perf_counter() - began
-
-report = {
-    "work_ramp": work_ramp,
-    "work_found": [float(f.price.value) for f in found],
-    "work_found_stderr": [float(f.price.stderr) for f in found],
-    "work_found_exact": exact,
-    "work_optimal": float(optimum.work),
-    "seconds": seconds,
-}
+work_optimal = float(optimum.work)
 out = Path("out")
 out.mkdir(exist_ok=True)
+
+
+def draw(axes, protocol, **style):
+    """lambda(t) with its end jumps, from `before` to `after`."""
+    t = jnp.linspace(0.0, 1.0, 201)
+    inside = jax.vmap(protocol)(t)
+    t = jnp.concatenate([jnp.array([-0.1, 0.0]), t, jnp.array([1.0, 1.1])])
+    before, after = jnp.full(2, protocol.before), jnp.full(2, protocol.after)
+    axes.plot(t, jnp.concatenate([before, inside, after]), **style)
+
+
+figure, (left, right) = plt.subplots(1, 2, figsize=(9, 3.6), layout="constrained")
+draw(left, ramp, color="0.6", label=f"ramp, where the search starts: {work_ramp:.4f}")
+for i, f in enumerate(found):
+    label = (
+        f"found from paths, {len(KEYS)} keys: {min(exact):.4f} to {max(exact):.4f}"
+        if not i
+        else None
+    )
+    draw(left, f.protocol, color="C0", lw=3, alpha=0.5, label=label)
+draw(
+    left,
+    optimum.protocol,
+    color="k",
+    ls="--",
+    lw=1,
+    label=f"optimum in closed form: {work_optimal:.4f}",
+)
+left.set(xlabel="time $t$", ylabel=r"position of the trap $\lambda$", ylim=(-0.3, 6.9))
+left.legend(
+    title=r"protocol, and its exact mean work $\langle W \rangle$",
+    fontsize=8,
+    title_fontsize=8,
+    loc="upper left",
+)
+for f in found:
+    right.plot(f.history.loss, color="C0", lw=0.8, alpha=0.7)
+right.axhline(work_ramp, color="0.6")
+right.axhline(work_optimal, color="k", ls="--", lw=1)
+right.set(xlabel="update", ylabel=rf"$\langle W \rangle$ over {PATHS} fresh paths")
+figure.savefig(out / "moving_trap.png", dpi=150)
+
+seconds = time.perf_counter() - began
+worst = max(range(len(KEYS)), key=lambda i: exact[i])
+report = {  # of the worst key; all of them are under "keys"
+    "work_ramp": work_ramp,
+    "work_found": float(found[worst].price.value),
+    "work_found_stderr": float(found[worst].price.stderr),
+    "work_found_exact": exact[worst],
+    "work_optimal": work_optimal,
+    "seconds": seconds,
+    "keys": {str(key): e for key, e in zip(KEYS, exact, strict=True)},
+}
 (out / "moving_trap.json").write_text(json.dumps(report, indent=2) + "\n")
 
 print(f"ramp                  <W> = {work_ramp:.4f}")

@@ -13,8 +13,8 @@ def check_backend(rows: int = 32769) -> None:
     jaxlib 0.10.2 fails it on CPU (jax-ml/jax issue 39103): sums of squared forces over an ensemble come out wrong.
     thermojax refuses to install beside that release; call this once if you build or choose jaxlib yourself.
     """
-    matrix = np.array([[2.0, 0.3], [0.3, 1.5]], np.float32)
-    points = np.linspace(-2, 2, 2 * rows, dtype=np.float32).reshape(rows, 2)
+    matrix = np.array([[2.0, 0.3, 0.1], [0.3, 1.5, 0.2], [0.1, 0.2, 1.0]], np.float32)
+    points = np.linspace(-2, 2, 3 * rows, dtype=np.float32).reshape(rows, 3)
 
     def square(row: jax.Array) -> jax.Array:
         return jnp.sum(jnp.matmul(matrix, row, precision="highest") ** 2)

@@ -119,7 +119,7 @@ def scalar(name: str, fn: Any, *args: Any) -> None:
         )
 
 
-def like(name: str, x: Array, fn: Any, *args: Any) -> None:
+def like(name: str, x: Any, fn: Any, *args: Any) -> None:
     """`fn(*args)` has the shape of the state `x`."""
     out = jax.eval_shape(fn, *args)
     if not _is_array(out) or out.shape != x.shape:

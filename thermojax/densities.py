@@ -164,7 +164,7 @@ class Boltzmann(AbstractDensity):
                 f"Boltzmann of a potential that is not quadratic in {self.dim} dimensions needs log_z= and sampler=."
             )
         if self.quadratic:
-            _definite(jax.hessian(self._reduced)(x))
+            _definite(eqx.filter_jit(lambda y: jax.hessian(self._reduced)(y))(x))
 
     @property
     def quadratic(self) -> bool:

@@ -236,7 +236,7 @@ def search(
             warnings.warn(
                 f"The protocol found costs {float(price.value):.6g} by the loss, but {float(check_price.value):.6g} by its "
                 f"check ({apart / error if error else math.inf:.1f} standard errors apart): the time step is too coarse "
-                "for it. Search again on a finer grid, or with rule='kernel'.",
+                "for it. Search again on a finer grid.",
                 stacklevel=2,
             )
     return Search(
