@@ -4,6 +4,8 @@ Shapes and types are known while tracing and raise at once. Values are checked w
 traced value is checked when it arrives, by `equinox.error_if`, outside the loop.
 """
 
+import inspect
+import operator
 from typing import Any
 
 import chex
@@ -19,23 +21,20 @@ from ._types import Array, PyTree
 
 def known(x: Any) -> np.ndarray | None:
     """The value of `x` as numpy, or None while it is being traced."""
-    return None if isinstance(x, jax.core.Tracer) else np.asarray(x)
+    traced = any(isinstance(leaf, jax.core.Tracer) for leaf in jtu.tree_leaves(x))
+    return None if traced else np.asarray(x)
 
 
 def floating(name: str, x: Any, *, positive: bool = False) -> Array:
     """`x` as a finite (and positive, if asked) floating array. Whole numbers become JAX's default float; weak types stay."""
-    raw = known(x)
-    try:
-        x = jnp.asarray(x)
-    except (TypeError, ValueError) as error:
-        raise TypeError(
-            f"{name} must be a number or an array of numbers, got {_brief(x)}."
-        ) from error
+    x, raw = array(name, x), known(x)
     if jnp.issubdtype(x.dtype, jnp.integer):
         x = x.astype(float)
     if not jnp.issubdtype(x.dtype, jnp.floating):
         raise TypeError(f"{name} must be real, got dtype {x.dtype}. Pass floating-point numbers.")
     allowed = "finite and greater than zero" if positive else "finite"
+    if x.size == 0:
+        raise ValueError(f"{name} must hold at least one number, got shape {x.shape}.")
     if raw is None:
         bad = ~(jnp.isfinite(x) & (x > 0))
         return eqx.error_if(x, bad, f"{name} must be {allowed}.") if positive else x
@@ -47,15 +46,52 @@ def floating(name: str, x: Any, *, positive: bool = False) -> Array:
     return x
 
 
-def must(name: str, x: PyTree, good: Any, allowed: str) -> PyTree:
+def array(name: str, x: Any) -> Array:
+    """`x` as a JAX array, or an error that names it."""
+    try:
+        return jnp.asarray(x)
+    except (TypeError, ValueError) as error:
+        raise TypeError(
+            f"{name} must be a number or an array of numbers, got {_brief(x)}."
+        ) from error
+
+
+def must(name: str, x: PyTree, good: Any, allowed: str, got: Any = None) -> PyTree:
     """Return `x` if `good` holds everywhere, else raise (now if known, when the value arrives if traced)."""
-    message = f"{name} must be {allowed}."
+    message = f"{name} must be {allowed}"
     value = known(good)
     if value is None:
-        return eqx.error_if(x, jnp.logical_not(jnp.all(good)), message)
+        return eqx.error_if(x, jnp.logical_not(jnp.all(good)), message + ".")
     if not value.all():
-        raise ValueError(message)
+        first = "" if got is None else f", got {np.asarray(got)[~value][0]}"
+        raise ValueError(f"{message}{first}.")
     return x
+
+
+def whole(name: str, value: Any, what: str, least: int = 1) -> int:
+    """A whole number, of Python or of an array library, of at least `least`."""
+    try:
+        number = None if isinstance(value, bool) else operator.index(value)
+    except TypeError:
+        number = None
+    if number is None or number < least:
+        raise ValueError(f"{name} must be {what}, at least {least}; got {_brief(value)}.")
+    return number
+
+
+def takes(name: str, fn: Any, *args: str, cure: str = "") -> None:
+    """`fn` can be called with these arguments (where its signature can be read)."""
+    wanted = f"{name} must be a callable ({', '.join(args)})"
+    if isinstance(fn, type):
+        raise TypeError(f"{wanted}, got the class {fn.__name__}. Pass an instance.")
+    try:
+        signature = inspect.signature(fn)
+    except (TypeError, ValueError):
+        return
+    try:
+        signature.bind(*args)
+    except TypeError as error:
+        raise TypeError(f"{wanted}, got one with the signature {signature}. {cure}") from error
 
 
 def key(name: str, value: Any) -> Array:
@@ -75,8 +111,8 @@ def key(name: str, value: Any) -> Array:
 
 def times(name: str, ts: Any) -> Array:
     """A step grid: one-dimensional, at least two entries, finite, strictly increasing."""
-    value = known(ts)
-    ts = floating(name, ts)
+    given, ts = ts, floating(name, ts)
+    value = known(given)
     if ts.ndim != 1 or ts.shape[0] < 2:
         raise ValueError(
             f"{name} must be a one-dimensional grid of at least two times, got shape {ts.shape}. "
@@ -99,7 +135,8 @@ def one_float(**named: Any) -> jnp.dtype:
     seen: dict[Any, str] = {}
     for name, tree in named.items():
         for path, leaf in jtu.tree_leaves_with_path(tree):
-            if eqx.is_inexact_array(leaf) and not getattr(leaf, "weak_type", False):
+            number = eqx.is_inexact_array(leaf) or _is_array(leaf)
+            if number and not getattr(leaf, "weak_type", False):
                 seen.setdefault(jnp.dtype(leaf.dtype), name + jtu.keystr(path))
     if len(seen) > 1:
         mix = " and ".join(f"{where} is {dtype}" for dtype, where in seen.items())
@@ -109,32 +146,59 @@ def one_float(**named: Any) -> jnp.dtype:
     return next(iter(seen), jnp.dtype(jnp.asarray(0.0).dtype))
 
 
-def scalar(name: str, fn: Any, *args: Any) -> None:
+_SUM = "Sum over coordinates, e.g. 0.5 * jnp.sum((x - lam) ** 2): x has shape (d,), also for d = 1."
+
+
+def scalar(name: str, fn: Any, *args: Any, cure: str = _SUM) -> None:
     """`fn(*args)` is one floating scalar (checked by shape only)."""
-    out = jax.eval_shape(fn, *args)
+    out = shapes(name, fn, *args)
     if not (_is_array(out) and out.shape == () and jnp.issubdtype(out.dtype, jnp.floating)):
         raise ValueError(
-            f"{name} must return one real scalar of shape (), got {out}. "
-            "Sum over coordinates, e.g. 0.5 * jnp.sum((x - lam) ** 2): x has shape (d,), also for d = 1."
+            f"{name} must return one real scalar of shape (), got {_spell(out)}. {cure}"
         )
 
 
 def like(name: str, x: Any, fn: Any, *args: Any) -> None:
     """`fn(*args)` has the shape of the state `x`."""
-    out = jax.eval_shape(fn, *args)
+    out = shapes(name, fn, *args)
     if not _is_array(out) or out.shape != x.shape:
-        raise ValueError(f"{name} must have the shape of the state, {x.shape}; got {out}.")
+        raise ValueError(
+            f"{name} must return an array of the shape of the state, {x.shape}; got {_spell(out)}."
+        )
 
 
-def rank(name: str, x: Array, allowed: set[int], shapes: str) -> None:
+def shapes(name: str, fn: Any, *args: Any) -> Any:
+    """Shapes and dtypes of `fn(*args)`; an error on the way says what was being called."""
+    try:
+        return jax.eval_shape(fn, *args)
+    except Exception as error:
+        given = ", ".join(_spell(jax.eval_shape(lambda a: a, arg)) for arg in args)
+        error.add_note(f"thermojax was tracing {name} with {given}.")
+        raise
+
+
+def rank(name: str, x: Array, allowed: set[int], wanted: str) -> None:
     try:
         chex.assert_rank(x, allowed)
     except AssertionError as error:
-        raise ValueError(f"{name} must have shape {shapes}, got {x.shape}.") from error
+        raise ValueError(f"{name} must have shape {wanted}, got {x.shape}.") from error
+
+
+def point(name: str, x: Array, dim: int) -> None:
+    """`x` is one point of `dim` coordinates."""
+    if jnp.shape(x) != (dim,):
+        raise ValueError(
+            f"{name} takes one point of shape ({dim},), got shape {jnp.shape(x)}. Use jax.vmap for many points."
+        )
 
 
 def _is_array(out: Any) -> bool:
     return isinstance(out, jax.ShapeDtypeStruct)
+
+
+def _spell(out: Any) -> str:
+    """Shapes and dtypes in a line."""
+    return str(jtu.tree_map(lambda leaf: f"{leaf.dtype}{list(leaf.shape)}", out))
 
 
 def _brief(x: Any) -> str:

@@ -10,11 +10,13 @@ import equinox as eqx
 import jax
 import jax.numpy as jnp
 import jax.tree_util as jtu
+import numpy as np
 
 from . import _checks
-from ._process import Process, ends, span, within
+from ._process import Process, a_process, check_run, ends, span, within
 from ._system import AbstractSystem
 from ._types import Array, Bool, Control, Float, Scalar, State
+from .protocols import AbstractProtocol
 
 Rule = Literal["alternating", "kernel"]
 Kernel = Callable[[Process, State, Scalar, Scalar], tuple[State, State]]
@@ -153,6 +155,7 @@ def account(
     Raises `ValueError` for wrong shapes, a grid that does not rise or leaves the protocol's span, or an unknown rule. A
     path with a state that is not finite gets `ok=False` and NaN totals.
     """
+    a_process("process", process)
     check_rule(rule)
     _check_path(process, path)
     return _account(process, Path(*map(jnp.asarray, path)), rule, cumulative)
@@ -204,7 +207,7 @@ def reduced_work(process: Process, trajectory: Trajectory) -> Array:
     $\langle e^{-W_\mathrm{red}} \rangle = e^{-\Delta(\beta F)}$ from equilibrium; at constant T it is $W/T$. It does
     not exist with a bath per coordinate (`ValueError`). Source: Jarzynski, PRE 56, 5018 (1997), generalised to T(t).
     """
-    path = trajectory.path
+    path = _total("reduced_work", process, trajectory)
     if jax.eval_shape(process.system.temperature_at, process.protocol(_first(path.ts))).shape:
         raise ValueError(
             "reduced_work needs one bath: with a temperature per coordinate U/T does not exist. "
@@ -219,7 +222,6 @@ def reduced_work(process: Process, trajectory: Trajectory) -> Array:
 
         return phi(path.xs[-1], after) - phi(path.xs[0], before) + medium
 
-    _total("reduced_work", trajectory)
     return per_path(one, path, trajectory.entropy.medium)
 
 
@@ -229,25 +231,33 @@ def dissipated_work(process: Process, trajectory: Trajectory) -> Array:
     With `final` = equilibrium at the last control value this is $W_\mathrm{red} - \Delta(\beta F)$. Swap `final` and price
     the same paths again. Raises `ValueError` if `final` is None.
     """
+    path = _total("dissipated_work", process, trajectory)
     if process.final is None:
         raise ValueError(
-            "dissipated_work needs process.final: R compares the run with one that starts there."
+            "dissipated_work needs process.final, and it is None: R compares the run with one that starts there. Give "
+            "final=, e.g. thermojax.densities.Boltzmann(system, lam) at the last control value."
         )
-    _total("dissipated_work", trajectory)
 
     def one(path: Path, medium: Array) -> Array:
         total = entropy(process, path.xs[0], path.xs[-1], medium).total
         assert total is not None
         return total
 
-    return per_path(one, trajectory.path, trajectory.entropy.medium)
+    return per_path(one, path, trajectory.entropy.medium)
 
 
-def _total(name: str, trajectory: Trajectory) -> None:
+def _total(name: str, process: Process, trajectory: Trajectory) -> Path:
+    """The path of a trajectory that has its totals."""
+    a_process("process", process)
+    if not isinstance(trajectory, Trajectory):
+        raise TypeError(
+            f"{name} takes a Trajectory, got {type(trajectory).__name__}. thermojax.account makes one of a path."
+        )
     if jnp.ndim(trajectory.entropy.medium) != jnp.ndim(trajectory.path.xs) - 2:
         raise ValueError(
-            f"{name} takes totals, got running totals (account(..., cumulative=True))."
+            f"{name} takes totals, got running totals. Use account(..., cumulative=False)."
         )
+    return trajectory.path
 
 
 def path_ratio(
@@ -267,9 +277,16 @@ def path_ratio(
     the path was drawn from the forward chain. Source: Crooks, PRE 60, 2721 (1999), eq. 8; Sivak, Chodera & Crooks,
     PRX 3, 011007 (2013).
     """
+    a_process("forward", forward)
+    a_process("backward", backward)
     _check_path(forward, path)
-    k_forward, k_backward = kernels if isinstance(kernels, tuple) else (kernels, kernels)
-    t0, t1 = span(backward.protocol, "path_ratio")
+    pair = kernels if isinstance(kernels, tuple) else (kernels, kernels)
+    if len(pair) != 2 or not all(map(callable, pair)):
+        raise TypeError(
+            f"kernels must be a callable (process, x, t0, t1) -> (mean, variance), or a pair of them; got {kernels!r}."
+        )
+    k_forward, k_backward = pair
+    t0, t1 = _mirror(forward, backward)
 
     def one(path: Path) -> Array:
         ts, xs = path.ts, path.xs
@@ -287,6 +304,19 @@ def path_ratio(
         return jnp.where(path.ok, ratio, jnp.nan)
 
     return per_path(one, Path(*map(jnp.asarray, path)))
+
+
+def _mirror(forward: Process, backward: Process) -> tuple[Array, Array]:
+    """The span about whose middle a path is mirrored: that of the backward protocol, and of the forward one if known."""
+    t0, t1 = span(backward.protocol, "path_ratio")
+    if isinstance(forward.protocol, AbstractProtocol):
+        spans = [_checks.known((p.t0, p.t1)) for p in (forward.protocol, backward.protocol)]
+        if spans[0] is not None and spans[1] is not None and not np.allclose(*spans, rtol=1e-5):
+            raise ValueError(
+                f"path_ratio: forward and backward must share one span (t0, t1), got {spans[0]} and {spans[1]}: the "
+                "backward chain walks the mirrored grid. thermojax.reverse(process) has the right one."
+            )
+    return t0, t1
 
 
 def _log_gauss(x: State, mean: State, variance: State) -> Scalar:
@@ -307,10 +337,10 @@ def _check_path(process: Process, path: Path) -> None:
         raise TypeError(
             f"path must be thermojax.Path(ts, xs), got {type(path).__name__}. A Trajectory has it as .path."
         )
-    ts, xs = jnp.asarray(path.ts), jnp.asarray(path.xs)
+    ts, xs = _checks.array("path.ts", path.ts), _checks.array("path.xs", path.xs)
     if not jnp.issubdtype(xs.dtype, jnp.floating):
         raise TypeError(f"path.xs must be floating point, got {xs.dtype}. Use xs.astype(float).")
-    per_path(lambda p: p.ts, Path(ts, xs, jnp.asarray(path.ok)))
+    per_path(lambda p: p.ts, Path(ts, xs, _checks.array("path.ok", path.ok)))
     grid = _checks.known(ts)
     rows = (
         [ts]
@@ -322,4 +352,6 @@ def _check_path(process: Process, path: Path) -> None:
     for row in rows:
         _checks.times("path.ts", row)
         within(process.protocol, row)
-    _checks.one_float(path=(ts, xs))
+    _checks.one_float(**{"path.ts": ts, "path.xs": xs, "process": process})
+    for row in rows[:1]:
+        check_run(process, jax.ShapeDtypeStruct(xs.shape[-1:], xs.dtype), row.astype(xs.dtype))

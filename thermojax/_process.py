@@ -6,7 +6,7 @@ import equinox as eqx
 import jax.numpy as jnp
 import jax.tree_util as jtu
 
-from . import _checks
+from . import _checks, _system
 from ._system import AbstractSystem
 from ._types import Array, Control, Density, Times
 from .protocols import AbstractProtocol, Reversed
@@ -45,15 +45,41 @@ class Process(eqx.Module):
             raise TypeError(
                 f"Process.protocol must be a protocol or a callable of time, got {self.protocol!r}."
             )
+        _checks.takes("Process.protocol", self.protocol, "t")
         for name in ("initial", "final"):
             density = getattr(self, name)
             if density is None and name == "final":
                 continue
-            if not all(callable(getattr(density, verb, None)) for verb in ("sample", "log_prob")):
+            verbs = (getattr(density, verb, None) for verb in ("sample", "log_prob"))
+            if isinstance(density, type) or not all(map(callable, verbs)):
                 raise TypeError(
                     f"Process.{name} must be a density with .sample(key) and .log_prob(x), got {density!r}. "
                     "See thermojax.densities."
                 )
+
+
+def a_process(name: str, process: Any) -> None:
+    if not isinstance(process, Process):
+        raise TypeError(
+            f"{name} must be a thermojax.Process(system, protocol, initial), got {type(process).__name__}."
+        )
+
+
+def check_run(process: Process, x: Any, ts: Times) -> Times:
+    """Shapes and dtypes of all that a run evaluates at a state `x`, by tracing alone; the values that a drive gives to
+    temperature and mobility."""
+    lam = _checks.shapes("protocol(t)", process.protocol, ts[0])
+    _checks.one_float(**{"the state": x, "protocol(t)": lam})
+    _system.check(process.system, x, lam)
+    if process.final is not None:
+        for name, density in (("initial", process.initial), ("final", process.final)):
+            _checks.scalar(
+                f"{name}.log_prob(x)",
+                density.log_prob,
+                x,
+                cure="With numpyro's: .to_event(1). It must be a density of as many coordinates as the state.",
+            )
+    return _system.check_along(process.system, process.protocol, ts)
 
 
 def span(protocol: Any, why: str) -> tuple[Array, Array]:
@@ -110,6 +136,7 @@ def reverse(process: Process) -> Process:
     Everything that depends on time depends on it through $\lambda$, so temperature, mobility and force are reversed
     with it. Simulate it on `reverse_grid(process, ts)`. Source: Crooks, PRE 60, 2721 (1999).
     """
+    a_process("process", process)
     if process.final is None:
         raise ValueError(
             "reverse needs to know where the reversed run starts, and this process has final=None. Give final=, e.g. "
@@ -123,6 +150,7 @@ def reverse(process: Process) -> Process:
 
 def reverse_grid(process: Process, ts: Times) -> Times:
     r"""The mirrored step grid $t_0 + t_1 - t$, last first: Crooks at finite steps compares a path with one on it."""
+    a_process("process", process)
     ts = _checks.times("ts", ts)
     within(process.protocol, ts)
     t0, t1 = span(process.protocol, "reverse_grid")

@@ -8,10 +8,10 @@ import jax
 import jax.numpy as jnp
 import jax.tree_util as jtu
 
-from . import _checks, _system
+from . import _checks
 from ._ledger import Path, Rule, Trajectory, check_rule, entropy
 from ._noise import Noise, fold
-from ._process import Process, ends, within
+from ._process import Process, a_process, check_run, ends, within
 from ._solvers import Chunks, Drive, Ledgered, Running, alive, usable
 from ._types import Array, Key, Times
 
@@ -77,8 +77,7 @@ def ensemble(
     not on `size` or on the layout. `sharding` (of the leading axis, e.g. `NamedSharding(mesh, P("paths"))`) spreads
     the paths over devices. The other arguments are those of `simulate`; `save` is `"ends"` by default.
     """
-    if not isinstance(size, int) or isinstance(size, bool) or size < 1:
-        raise ValueError(f"size must be a whole number of paths, at least 1; got {size!r}.")
+    size = _checks.whole("size", size, "a whole number of paths")
     return _front(process, ts, key, size, solver, rule, save, adjoint, sharding)
 
 
@@ -93,8 +92,7 @@ def _front(
     adjoint: Any,
     sharding: Any,
 ) -> Trajectory:
-    if not isinstance(process, Process):
-        raise TypeError(f"process must be a thermojax.Process, got {type(process).__name__}.")
+    a_process("process", process)
     if isinstance(ts, dfx.AbstractStepSizeController):
         raise TypeError(
             f"ts must be a step grid, got {type(ts).__name__}: steps are not adapted, because the ledger's kernels, the "
@@ -105,11 +103,9 @@ def _front(
     check_rule(rule)
     within(process.protocol, ts)
     solver = usable(solver, rule)
-    if not (
-        save in ("ends", "all") if isinstance(save, str) else isinstance(save, int) and save >= 1
-    ):
-        raise ValueError(
-            f'save must be "ends", "all", or a whole number k >= 1 for every k-th step; got {save!r}.'
+    if not (isinstance(save, str) and save in ("ends", "all")):
+        save = _checks.whole(
+            "save", save, '"ends", "all", or a whole number k, for every k-th step'
         )
     if adjoint is not None and not isinstance(adjoint, dfx.AbstractAdjoint):
         raise TypeError(f"adjoint must be a diffrax adjoint, or None; got {adjoint!r}.")
@@ -123,9 +119,9 @@ def _front(
 
 
 def _check_start(process: Process, ts: Array) -> Array:
-    """Shapes and dtypes at the initial state and the first control; the temperature and mobility along a traced drive."""
-    x = jax.eval_shape(process.initial.sample, jax.random.key(0))
-    if not isinstance(x, jax.ShapeDtypeStruct) or len(x.shape) != 1:
+    """The initial state as it will be sampled, and then everything that is evaluated at it."""
+    x = _checks.shapes("initial.sample(key)", process.initial.sample, jax.random.key(0))
+    if not isinstance(x, jax.ShapeDtypeStruct) or len(x.shape) != 1 or not x.shape[0]:
         raise ValueError(
             f"initial.sample(key) must return one state of shape (d,), also for d = 1; got {x}."
         )
@@ -133,23 +129,8 @@ def _check_start(process: Process, ts: Array) -> Array:
         raise TypeError(
             f"initial.sample(key) must return floating-point numbers, got {x.dtype}. Use .astype(float)."
         )
-    _checks.one_float(**{"the initial state": jnp.zeros((), x.dtype), "ts": ts})
-    ts = ts.astype(x.dtype)
-    lam = jax.eval_shape(process.protocol, ts[0])
-    _system.check(process.system, x, lam)
-    for name, at in process.system.driven().items():
-        values = eqx.filter_jit(_along)(at, process.protocol, ts)
-        ts = _checks.must(
-            f"{name}(lam(t))",
-            ts,
-            jnp.isfinite(values) & (values > 0),
-            "finite and greater than zero",
-        )
-    return ts
-
-
-def _along(at: Any, protocol: Any, ts: Array) -> Array:
-    return jax.vmap(lambda t: at(protocol(t)))(0.5 * (ts[1:] + ts[:-1]))
+    _checks.one_float(**{"the initial state": jnp.zeros((), x.dtype), "ts": ts, "process": process})
+    return check_run(process, x, ts.astype(x.dtype))
 
 
 @eqx.filter_jit

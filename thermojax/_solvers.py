@@ -299,7 +299,7 @@ def usable(solver: Any, rule: Rule) -> dfx.AbstractSolver | None:
         raise TypeError(f"solver must be a diffrax solver, or None; got {solver!r}. {works}")
     if isinstance(solver, dfx.AbstractWrappedSolver | dfx.AbstractImplicitSolver):
         raise ValueError(
-            f"{type(solver).__name__} is for adaptive steps; the ledger's steps are those of ts. {works}"
+            f"{type(solver).__name__} is adaptive or implicit; the ledger's steps are explicit, and those of ts. {works}"
         )
     if isinstance(solver, dfx.AbstractFosterLangevinSRK):
         raise ValueError(

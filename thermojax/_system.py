@@ -42,6 +42,12 @@ class AbstractSystem(eqx.Module):
 
 def _per_coordinate(name: str, value: Any) -> Any:
     if callable(value):
+        _checks.takes(
+            f"Overdamped.{name}",
+            value,
+            "lam",
+            cure="Noise that depends on x is not supported: Itô and Stratonovich readings would differ.",
+        )
         return value
     value = _checks.floating(name, value, positive=True)
     _checks.rank(name, value, {0, 1}, "() or (d,)")
@@ -84,6 +90,10 @@ class Overdamped(AbstractSystem):
                 raise TypeError(
                     f"Overdamped.{name} must be a callable (x, lam), or None; got {value!r}."
                 )
+            if value is not None:
+                _checks.takes(
+                    f"Overdamped.{name}", value, "x", "lam", cure="Take lam, used or not."
+                )
         if potential is None and force is None:
             raise ValueError(
                 "Overdamped needs a potential, a force, or both. For free diffusion: lambda x, lam: 0 * x.sum()."
@@ -98,29 +108,41 @@ class Overdamped(AbstractSystem):
     def pushed(self, x0: State, x1: State, lam: Control) -> Scalar:
         if self.force is None:
             return jnp.zeros((), x0.dtype)
-        return jnp.sum(0.5 * (self.force(x0, lam) + self.force(x1, lam)) * (x1 - x0))
+        return jnp.sum(0.5 * (self._push(x0, lam) + self._push(x1, lam)) * (x1 - x0))
 
     def total_force(self, x: State, lam: Control) -> State:
         parts = []
         if self.potential is not None:
             parts.append(-jax.grad(self.potential)(x, lam))
         if self.force is not None:
-            parts.append(self.force(x, lam))
+            parts.append(self._push(x, lam))
         return sum(parts[1:], parts[0])
 
+    def _push(self, x: State, lam: Control) -> State:
+        assert self.force is not None
+        push = self.force(x, lam)
+        if (
+            push is None or jnp.shape(push) != x.shape
+        ):  # known while tracing: a scalar would spread over x
+            got = "None" if push is None else f"shape {jnp.shape(push)}"
+            raise ValueError(
+                f"force(x, lam) must return an array of the shape of the state, {x.shape}; got {got}."
+            )
+        return push
+
     def mobility_at(self, lam: Control) -> Array:
-        return _at(self.mobility, lam)
+        return _at("mobility(lam)", self.mobility, lam)
 
     def temperature_at(self, lam: Control) -> Array:
-        return _at(self.temperature, lam)
+        return _at("temperature(lam)", self.temperature, lam)
 
     def driven(self) -> dict[str, Callable[[Control], Array]]:
         rates = {"mobility": self.mobility, "temperature": self.temperature}
         return {name: value for name, value in rates.items() if callable(value)}
 
 
-def _at(value: Any, lam: Control) -> Array:
-    return jnp.asarray(value(lam)) if callable(value) else value
+def _at(name: str, value: Any, lam: Control) -> Array:
+    return _checks.floating(name, value(lam)) if callable(value) else value
 
 
 def check(system: AbstractSystem, x: Any, lam: Any) -> None:
@@ -129,16 +151,37 @@ def check(system: AbstractSystem, x: Any, lam: Any) -> None:
     _checks.like("force(x, lam)", x, system.total_force, x, lam)
     _checks.scalar("force(x, lam), times dx,", system.pushed, x, x, lam)
     for name, at in (("mobility", system.mobility_at), ("temperature", system.temperature_at)):
-        shape = jax.eval_shape(at, lam).shape
+        shape = _checks.shapes(name, at, lam).shape
         if shape not in ((), x.shape):
             raise ValueError(
                 f"{name} must be a scalar or have the shape of the state, {x.shape}; got shape {shape}."
             )
-    out = jax.eval_shape(
-        lambda x, lam: x + system.mobility_at(lam) * system.total_force(x, lam), x, lam
+    moved = _checks.shapes(
+        "mobility * force",
+        lambda x, lam: (
+            x + system.mobility_at(lam) * system.temperature_at(lam) * system.total_force(x, lam)
+        ),
+        x,
+        lam,
     )
-    if out.dtype != x.dtype:
-        raise TypeError(
-            f"The state is {x.dtype}, but the force makes it {out.dtype}: one floating-point precision per run. "
-            "Make the parameters, the protocol and the initial density the same dtype (or plain Python numbers)."
-        )
+    energy = jax.eval_shape(lambda x, lam: system.energy(x, lam) + x[0], x, lam)
+    for what, out in (("force or the noise", moved), ("potential", energy)):
+        if out.dtype != x.dtype:
+            raise TypeError(
+                f"The state is {x.dtype}, but the {what} makes it {out.dtype}: one floating-point precision per run. "
+                "Make the parameters, the protocol and the initial density the same dtype (or plain Python numbers)."
+            )
+
+
+def check_along(system: AbstractSystem, protocol: Any, ts: Array) -> Array:
+    """The times `ts`, if mobility and temperature are finite and positive all along the drive."""
+    for name, at in system.driven().items():
+        values = eqx.filter_jit(_along)(at, protocol, ts)
+        good = jnp.isfinite(values) & (values > 0)
+        allowed = "finite and greater than zero at every step"
+        ts = _checks.must(f"{name}(lam(t))", ts, good, allowed, got=values)
+    return ts
+
+
+def _along(at: Any, protocol: Any, ts: Array) -> Array:
+    return jax.vmap(lambda t: at(protocol(t)))(0.5 * (ts[1:] + ts[:-1]))

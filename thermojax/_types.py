@@ -10,6 +10,7 @@ Scalar: TypeAlias = Float[Array, ""]
 State: TypeAlias = Float[Array, " d"]
 Control: TypeAlias = PyTree  # the value lambda of everything that is driven
 Times: TypeAlias = Float[Array, " times"]
+Time: TypeAlias = Shaped[ArrayLike, ""]
 
 Potential: TypeAlias = Callable[[Any, Any], Any]  # U(x, lam) -> scalar
 Force: TypeAlias = Callable[[Any, Any], Any]  # f(x, lam) -> like x
@@ -44,5 +45,6 @@ __all__ = [
     "Scalar",
     "Shaped",
     "State",
+    "Time",
     "Times",
 ]

@@ -50,14 +50,15 @@ class Gaussian(AbstractDensity):
         cov = _checks.floating("Gaussian.cov", cov, positive=jnp.ndim(cov) < 2)
         _checks.rank("Gaussian.mean", mean, {0, 1}, "() or (d,)")
         _checks.rank("Gaussian.cov", cov, {0, 1, 2}, "(), (d,) or (d, d)")
-        dim = max(jnp.shape(jnp.atleast_1d(mean))[0], cov.shape[0] if cov.ndim else 1)
-        self.mean = jnp.broadcast_to(mean, (dim,))
-        if cov.ndim < 2:
-            cov = jnp.where(jnp.eye(dim, dtype=bool), jnp.broadcast_to(cov, (dim,))[:, None], 0)
-        if cov.shape != (dim, dim):
+        _checks.one_float(**{"Gaussian.mean": mean, "Gaussian.cov": cov})
+        dim = mean.shape[0] if mean.shape not in ((), (1,)) else cov.shape[0] if cov.ndim else 1
+        if cov.shape not in ((), (1,), (dim,), (dim, dim)):
             raise ValueError(
                 f"Gaussian.cov must be (), ({dim},) or ({dim}, {dim}) for a mean of {dim}, got {cov.shape}."
             )
+        self.mean = jnp.broadcast_to(mean, (dim,))
+        if cov.ndim < 2:
+            cov = jnp.where(jnp.eye(dim, dtype=bool), jnp.broadcast_to(cov, (dim,))[:, None], 0)
         if given is not None and given.ndim == 2:
             if not np.allclose(given, given.T) or np.linalg.eigvalsh(given).min() <= 0:
                 raise ValueError(
@@ -70,6 +71,7 @@ class Gaussian(AbstractDensity):
         return self.mean + self._root() @ jax.random.normal(key, self.mean.shape, dtype)
 
     def log_prob(self, x: State) -> Scalar:
+        _checks.point("Gaussian.log_prob", x, self.mean.size)
         root = self._root()
         z = jax.scipy.linalg.solve_triangular(root, x - self.mean, lower=True)
         return (
@@ -147,15 +149,27 @@ class Boltzmann(AbstractDensity):
         log_z: Any = None,
         sampler: Any = None,
     ):
+        if not isinstance(system, AbstractSystem):
+            raise TypeError(
+                f"Boltzmann.system must be a system such as thermojax.Overdamped(potential), got {system!r}."
+            )
         self.system = system
         self.lam = jtu.tree_map(lambda v: _checks.floating("Boltzmann.lam", v), lam)
-        self.dim = _dimension(system, self.lam) if dim is None else dim
-        self.bounds, self.nodes = bounds, nodes
+        self.dim = (
+            _dimension(system, self.lam)
+            if dim is None
+            else _checks.whole("Boltzmann.dim", dim, "a whole number of coordinates")
+        )
+        self.bounds = None if bounds is None else _interval(bounds)
+        self.nodes = _checks.whole("Boltzmann.nodes", nodes, "a whole number of points", 3)
         self.log_z = None if log_z is None else _checks.floating("Boltzmann.log_z", log_z)
+        if sampler is not None and not callable(sampler):
+            raise TypeError(f"Boltzmann.sampler must be a callable of a key, got {sampler!r}.")
         self.sampler = sampler
-        if jax.eval_shape(system.temperature_at, self.lam).shape != ():
+        if _checks.shapes("temperature", system.temperature_at, self.lam).shape != ():
             raise ValueError(
-                "Boltzmann needs one temperature: with a bath per coordinate there is no equilibrium."
+                "Boltzmann needs one temperature: with a bath per coordinate there is no equilibrium. Give another density, "
+                "e.g. thermojax.densities.Gaussian."
             )
         x = self._origin()
         _checks.scalar("potential(x, lam)", system.energy, x, self.lam)
@@ -165,6 +179,8 @@ class Boltzmann(AbstractDensity):
             )
         if self.quadratic:
             _definite(eqx.filter_jit(lambda y: jax.hessian(self._reduced)(y))(x))
+        elif log_z is None or sampler is None:
+            self._table()  # raises here and now if it can be told now
 
     @property
     def quadratic(self) -> bool:
@@ -182,6 +198,7 @@ class Boltzmann(AbstractDensity):
         return self._table().sample(key)
 
     def log_prob(self, x: State) -> Scalar:
+        _checks.point("Boltzmann.log_prob", x, self.dim)
         return -self._reduced(x) - self.log_partition()
 
     def log_partition(self) -> Scalar:
@@ -196,7 +213,8 @@ class Boltzmann(AbstractDensity):
     def gaussian(self) -> Gaussian:
         if not self.quadratic:
             raise ValueError(
-                "This Boltzmann density is no Gaussian: its potential is not quadratic in x."
+                "This Boltzmann density is no Gaussian: its potential is not quadratic in x. Start from "
+                "thermojax.densities.Gaussian, or simulate."
             )
         zero = self._origin()
         slope, curvature = jax.grad(self._reduced)(zero), jax.hessian(self._reduced)(zero)
@@ -239,13 +257,10 @@ def tabulate(reduced: Any, bounds: tuple[float, float] | None, nodes: int, dtype
             "potential",
             lower,
             confined,
-            "confining (it is not within ±4000): give Boltzmann bounds=",
+            "confining (it is not within ±4000): give Boltzmann(..., bounds=) or a potential with an equilibrium",
         )
     else:
         lower, upper = (jnp.asarray(b, dtype) for b in bounds)
-        lower = _checks.must(
-            "Boltzmann.bounds", lower, upper > lower, "(lower, upper) with lower < upper"
-        )
     grid = lower + (upper - lower) * jnp.linspace(0, 1, nodes, dtype=dtype)
     phi = phi_of(grid)
     low = jnp.min(phi)
@@ -258,7 +273,7 @@ def tabulate(reduced: Any, bounds: tuple[float, float] | None, nodes: int, dtype
         "potential",
         mass,
         good,
-        f"resolved by Boltzmann's quadrature ({nodes} nodes are too few): give bounds= or nodes=",
+        f"finite, and resolved by Boltzmann's quadrature ({nodes} nodes are too few): give Boltzmann(..., bounds=, nodes=)",
     )
     cdf = jnp.concatenate([jnp.zeros(1, dtype), jnp.cumsum(cells)]) / mass
     return Table(grid, cdf, jnp.log(mass) - low)
@@ -288,6 +303,18 @@ def independent(fn: Any, x: Array) -> bool:
 
 def _is_symbolic(t: Any) -> bool:
     return isinstance(t, jax.custom_derivatives.SymbolicZero)
+
+
+def _interval(bounds: Any) -> tuple[float, float]:
+    try:
+        lower, upper = map(float, bounds)
+    except (TypeError, ValueError) as error:
+        raise TypeError(f"Boltzmann.bounds must be two numbers, got {bounds!r}.") from error
+    if not -np.inf < lower < upper < np.inf:
+        raise ValueError(
+            f"Boltzmann.bounds must be finite, (lower, upper) with lower < upper, got {bounds!r}."
+        )
+    return lower, upper
 
 
 def _float_of(tree: Any) -> Any:

@@ -68,7 +68,7 @@ def mean(x: Float[Array, " samples"], *, failed: str = "raise") -> Estimate:
     spread = jnp.sum(jnp.where(keep, x - value, 0) ** 2) / jnp.maximum(count - 1, 1)
     bad = count < 2 if failed == "drop" else ~jnp.all(keep)
     value = jnp.where(bad, jnp.nan, value)
-    return Estimate(value, jnp.sqrt(spread / count), count, (count >= 10) & ~bad)
+    return Estimate(value, _root(spread / count), count, (count >= 10) & ~bad)
 
 
 def _log_mean_exp(a: Array, count: Array) -> tuple[Scalar, Scalar, Scalar, Array]:
@@ -77,17 +77,22 @@ def _log_mean_exp(a: Array, count: Array) -> tuple[Scalar, Scalar, Scalar, Array
     weights = jnp.exp(a - top)
     total, square = jnp.sum(weights), jnp.sum(weights**2)
     ess = total**2 / square
-    relative = jnp.sqrt(jnp.maximum(count / ess - 1, 0) / (count - 1))
+    relative = _root((count / ess - 1) / (count - 1))
     reliable = (ess >= ENOUGH) & (1 <= LARGEST * total)
     return jnp.log(total / count) + top, relative, ess, reliable
+
+
+def _root(square: Scalar) -> Scalar:
+    """The root of what rounding may have left below zero, with derivative zero there."""
+    some = ~(square <= 0)  # NaN passes
+    return jnp.where(some, jnp.sqrt(jnp.where(some, square, 1)), 0)
 
 
 def _works(name: str, w: Any, failed: str) -> tuple[Array, Array]:
     """One-dimensional, at least two, and finite, or the failed ones counted out."""
     if failed not in ("raise", "drop"):
         raise ValueError(f'failed must be "raise" or "drop", got {failed!r}.')
-    value = _checks.known(w)
-    w = jnp.asarray(w)
+    w, value = _checks.array(name, w), _checks.known(w)
     if not jnp.issubdtype(w.dtype, jnp.floating):
         raise TypeError(f"{name} must be floating point, got {w.dtype}. Use .astype(float).")
     _checks.rank(name, w, {1}, "(paths,), one number per realisation")
@@ -104,7 +109,8 @@ def _works(name: str, w: Any, failed: str) -> tuple[Array, Array]:
         )
     fine = jnp.isfinite(w)
     if failed == "raise":
-        return w, jnp.asarray(w.shape[0], w.dtype)
+        count = jnp.asarray(w.shape[0], w.dtype)
+        return jnp.where(jnp.all(fine), w, jnp.nan), count
     if value is not None and np.isfinite(value).sum() < 2:
         raise ValueError(
             f"Fewer than two entries of {name} are finite: nothing is left to average."

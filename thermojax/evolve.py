@@ -10,7 +10,7 @@ import jax.tree_util as jtu
 
 from . import _checks
 from ._ledger import Entropy
-from ._process import Process, ends, within
+from ._process import Process, a_process, check_run, ends, within
 from ._types import Array, Control, Scalar, State, Times
 from .densities import Gaussian, independent
 
@@ -84,6 +84,7 @@ def moments(process: Process, ts: Times, *, rtol: float | None = None) -> Evolut
 
     Source: Risken, *The Fokker–Planck Equation* (1989), sec. 6.5; for the heat, Seifert (2012), eq. 25.
     """
+    a_process("process", process)
     ts = _checks.times("ts", ts)
     within(process.protocol, ts)
     gaussian = getattr(process.initial, "gaussian", None)
@@ -92,7 +93,9 @@ def moments(process: Process, ts: Times, *, rtol: float | None = None) -> Evolut
             f"moments needs a Gaussian start, got {type(process.initial).__name__}. "
             "Use thermojax.densities.Gaussian, Point, or Boltzmann of a quadratic potential."
         )
-    return _moments(process, ts, gaussian(), rtol)
+    start = gaussian()
+    ts = check_run(process, start.mean, ts.astype(start.mean.dtype))
+    return _moments(process, ts, start, rtol)
 
 
 @eqx.filter_jit
@@ -132,7 +135,8 @@ def _moments(process: Process, ts: Array, start: Gaussian, rtol: float | None) -
 
     def leg(y: _Moments, t: Array) -> tuple[_Moments, _Moments]:
         # each interval on its own: a kink or a jump of the protocol at one of `ts` is then never stepped over
-        inside = jax.lax.stop_gradient((jnp.nextafter(t[0], t[1]), jnp.nextafter(t[1], t[0])))
+        a, b = jax.lax.stop_gradient((t[0], t[1]))  # the ends of what is inside move with `ts`
+        inside = t[0] + (jnp.nextafter(a, b) - a), t[1] + (jnp.nextafter(b, a) - b)
         solution = dfx.diffeqsolve(
             dfx.ODETerm(lambda s, y, args: flow(jnp.clip(s, *inside), y, args)),
             solver,

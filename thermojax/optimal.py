@@ -1,10 +1,11 @@
 r"""The protocol that dissipates least: the descent in one call, ready-made losses, and the optima known in closed form."""
 
 import abc
+import contextlib
 import functools as ft
 import math
 import warnings
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from typing import Any, Literal, NamedTuple
 
 import equinox as eqx
@@ -19,7 +20,7 @@ from . import _checks
 from ._ledger import Rule, Trajectory
 from ._process import Process
 from ._simulate import ensemble
-from ._types import Array, Control, Key, PyTree, Scalar, Times
+from ._types import Array, Control, Key, PyTree, Scalar, Time, Times
 from .estimators import Estimate, mean
 from .protocols import AbstractProtocol, Function, Piecewise, trainable
 
@@ -197,7 +198,8 @@ def search(
         raise ValueError(
             "Nothing to search: the protocol has no trainable leaves. Use e.g. protocols.Piecewise."
         )
-    state = optimizer.init(free)
+    with _lenient():
+        state = optimizer.init(free)
     losses, norms = [], []
     with tqdm.tqdm(total=steps, disable=not progress, desc="search") as bar:
         for i in range(steps):
@@ -278,8 +280,17 @@ def _update(
     def again(free: PyTree) -> Scalar:  # for line searches; traced only by those
         return loss(eqx.combine(free, given), key)
 
-    step, state = optimizer.update(slope, state, free, value=value, grad=slope, value_fn=again)
-    return optax.apply_updates(free, step), state, optax.global_norm(slope)
+    with _lenient():
+        step, state = optimizer.update(slope, state, free, value=value, grad=slope, value_fn=again)
+        norm = jnp.sqrt(sum(jnp.sum(leaf**2) for leaf in jtu.tree_leaves(slope)))
+        return optax.apply_updates(free, step), state, norm
+
+
+@contextlib.contextmanager
+def _lenient() -> Iterator[None]:
+    """Optax mixes whole numbers and floats, which a session with strict promotion would refuse."""
+    with jax.numpy_dtype_promotion("standard"), jax.numpy_rank_promotion("allow"):
+        yield
 
 
 def _gradient(slopes: list[PyTree]) -> Slope:
@@ -325,7 +336,7 @@ class _Stiffness(eqx.Module):
     c: Array
     mobility: Array
 
-    def __call__(self, t: Scalar) -> Scalar:
+    def __call__(self, t: Time) -> Scalar:
         grow = 1 + self.c * t
         return (self.start - self.c * grow / self.mobility) / grow**2
 

@@ -7,8 +7,8 @@ import equinox as eqx
 import jax.numpy as jnp
 import jax.tree_util as jtu
 
-from .._checks import floating, known
-from .._types import Array, Control, PyTree, Scalar
+from .._checks import array, floating, known, rank
+from .._types import Array, Control, PyTree, Time
 
 
 class AbstractProtocol(eqx.Module):
@@ -22,8 +22,8 @@ class AbstractProtocol(eqx.Module):
     after: eqx.AbstractVar[Control]
 
     @abc.abstractmethod
-    def __call__(self, t: Scalar) -> Control:
-        r"""$\lambda(t)$ inside the span. Outside it, the value of the nearer end is returned."""
+    def __call__(self, t: Time) -> Control:
+        r"""$\lambda(t)$ inside the span, at one time. Outside it, the value of the nearer end is returned."""
 
 
 class AbstractWrapper(AbstractProtocol):
@@ -48,7 +48,28 @@ class AbstractWrapper(AbstractProtocol):
         return self.protocol.after
 
 
+def instant(t: Any) -> Array:
+    """One time."""
+    t = array("t", t)
+    if t.ndim:
+        raise ValueError(
+            f"A protocol is called with one time t, got shape {t.shape}. Use jax.vmap(protocol)(ts)."
+        )
+    return t if jnp.issubdtype(t.dtype, jnp.floating) else t.astype(float)
+
+
+def a_protocol(name: str, value: Any) -> Any:
+    if not isinstance(value, AbstractProtocol):
+        raise TypeError(
+            f"{name} takes a protocol of thermojax.protocols, got {type(value).__name__}. "
+            "Wrap a callable lam(t) as protocols.Function(fn, t1)."
+        )
+    return value
+
+
 def control(name: str, value: Control) -> Control:
+    if not jtu.tree_leaves(value):
+        raise ValueError(f"{name} must hold at least one number, got {value!r}.")
     return jtu.tree_map_with_path(lambda path, leaf: floating(name + jtu.keystr(path), leaf), value)
 
 
@@ -60,9 +81,12 @@ def same(name: str, value: Control, like: Control) -> None:
 
 def span(t0: Any, t1: Any) -> tuple[Array, Array]:
     a, b = known(t0), known(t1)
+    t0, t1 = floating("t0", t0), floating("t1", t1)
+    for name, t in (("t0", t0), ("t1", t1)):
+        rank(name, t, {0}, "(), one time")
     if a is not None and b is not None and not b > a:
         raise ValueError(f"A protocol needs t0 < t1, got t0 = {a} and t1 = {b}.")
-    return floating("t0", t0), floating("t1", t1)
+    return t0, t1
 
 
 def ends(kind: str, values: Control, before: Control, after: Control) -> tuple[Control, Control]:

@@ -3,8 +3,8 @@ r"""Protocols made of other protocols: run backwards, side by side, or kept from
 from typing import ClassVar
 
 from .._checks import known
-from .._types import Array, Control, Scalar
-from ._base import AbstractProtocol, AbstractWrapper
+from .._types import Array, Control, Time
+from ._base import AbstractProtocol, AbstractWrapper, a_protocol
 
 
 class Reversed(AbstractWrapper):
@@ -13,7 +13,7 @@ class Reversed(AbstractWrapper):
     protocol: AbstractProtocol
 
     def __init__(self, protocol: AbstractProtocol):
-        self.protocol = protocol
+        self.protocol = a_protocol("Reversed", protocol)
 
     @property
     def before(self) -> Control:
@@ -23,7 +23,7 @@ class Reversed(AbstractWrapper):
     def after(self) -> Control:
         return self.protocol.before
 
-    def __call__(self, t: Scalar) -> Control:
+    def __call__(self, t: Time) -> Control:
         return self.protocol(self.t0 + self.t1 - t)
 
 
@@ -33,11 +33,15 @@ class Joint(AbstractProtocol):
     protocols: dict[str, AbstractProtocol]
 
     def __init__(self, protocols: dict[str, AbstractProtocol]):
+        if not isinstance(protocols, dict) or not protocols:
+            raise ValueError(
+                f"Joint needs a dict of at least one protocol, {{name: protocol}}; got {protocols!r}."
+            )
+        for name, p in protocols.items():
+            a_protocol(f"Joint[{name!r}]", p)
         spans = {name: (known(p.t0), known(p.t1)) for name, p in protocols.items()}
         if len({str(span) for span in spans.values() if None not in span}) > 1:
             raise ValueError(f"Joint protocols must share one span (t0, t1), got {spans}.")
-        if not protocols:
-            raise ValueError("Joint needs at least one protocol.")
         self.protocols = dict(protocols)
 
     @property
@@ -56,7 +60,7 @@ class Joint(AbstractProtocol):
     def after(self) -> Control:
         return {name: p.after for name, p in self.protocols.items()}
 
-    def __call__(self, t: Scalar) -> Control:
+    def __call__(self, t: Time) -> Control:
         return {name: p(t) for name, p in self.protocols.items()}
 
 
@@ -67,9 +71,9 @@ class Fixed(AbstractWrapper):
     protocol: AbstractProtocol
 
     def __init__(self, protocol: AbstractProtocol):
-        self.protocol = protocol
+        self.protocol = a_protocol("fixed", protocol)
 
-    def __call__(self, t: Scalar) -> Control:
+    def __call__(self, t: Time) -> Control:
         return self.protocol(t)
 
 

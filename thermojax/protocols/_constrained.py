@@ -1,5 +1,6 @@
 r"""Bounds and monotonicity by reparametrisation: the search moves freely, the protocol cannot leave."""
 
+import math
 from collections.abc import Callable
 
 import equinox as eqx
@@ -8,7 +9,7 @@ import jax.numpy as jnp
 import jax.tree_util as jtu
 
 from .._checks import known
-from .._types import Array, Control, Scalar
+from .._types import Array, Control, Time
 from ._base import AbstractWrapper
 from ._knots import AbstractKnots
 
@@ -28,7 +29,7 @@ class Constrained(AbstractWrapper):
         raw = self.protocol
         return eqx.tree_at(lambda p: p.values, raw, jtu.tree_map(self.forward, raw.values))
 
-    def __call__(self, t: Scalar) -> Control:
+    def __call__(self, t: Time) -> Control:
         return self.physical(t)
 
 
@@ -57,15 +58,10 @@ def bounded(
     The drive starts as it is; its values must lie strictly inside. Between knots a `Spline` may overshoot unless its
     method is `"monotonic"`.
     """
-    if lower is not None and upper is not None and not upper > lower:
-        raise ValueError(f"bounded needs lower < upper, got {lower} and {upper}.")
-    low, high = (-jnp.inf if lower is None else lower), (jnp.inf if upper is None else upper)
-    for leaf in jtu.tree_leaves(_knotted("bounded", protocol).values):
-        value = known(leaf)
-        if value is not None and not ((value > low) & (value < high)).all():
-            raise ValueError(
-                f"bounded: values must lie strictly between {low} and {high}, got {value}."
-            )
+    lower, upper = limits("bounded", lower, upper)
+    if lower is None and upper is None:
+        raise ValueError("bounded needs lower=, upper= or both, got none.")
+    strictly("bounded: values", _knotted("bounded", protocol).values, lower, upper)
     raw = jtu.tree_map(squeeze(lower, upper)[1], protocol.values)
     return Constrained(eqx.tree_at(lambda p: p.values, protocol, raw), _Squeeze(lower, upper))
 
@@ -82,7 +78,8 @@ def monotone(protocol: AbstractKnots) -> Constrained:
     falling = all(leaf is None or bool((leaf[1:] < leaf[:-1]).all()) for leaf in leaves)
     if not (rising or falling):
         raise ValueError(
-            "monotone: the given values must already rise, or fall, strictly from knot to knot."
+            "monotone: the given values must already rise, or fall, strictly from knot to knot; got "
+            f"{leaves}."
         )
     sign = 1 if rising else -1
 
@@ -91,6 +88,35 @@ def monotone(protocol: AbstractKnots) -> Constrained:
 
     raw = jtu.tree_map(inverse, protocol.values)
     return Constrained(eqx.tree_at(lambda p: p.values, protocol, raw), _Climb(sign))
+
+
+def limits(
+    name: str, lower: float | None, upper: float | None
+) -> tuple[float | None, float | None]:
+    """Bounds as finite Python numbers, or None where there is none."""
+    try:
+        low, high = (None if bound is None else float(bound) for bound in (lower, upper))
+    except (TypeError, ValueError) as error:
+        raise TypeError(
+            f"{name}: lower and upper must be numbers, or None; got {lower!r} and {upper!r}."
+        ) from error
+    known_ends = [bound for bound in (low, high) if bound is not None]
+    if not all(map(math.isfinite, known_ends)) or sorted(set(known_ends)) != known_ends:
+        raise ValueError(
+            f"{name} needs finite lower < upper (None where there is no bound), got {low} and {high}."
+        )
+    return low, high
+
+
+def strictly(name: str, values: Control, lower: float | None, upper: float | None) -> None:
+    """The known values lie inside the bounds, not on them."""
+    low, high = (-math.inf if lower is None else lower), (math.inf if upper is None else upper)
+    for leaf in jtu.tree_leaves(values):
+        value = known(leaf)
+        if value is not None and not ((value > low) & (value < high)).all():
+            raise ValueError(
+                f"{name} must lie strictly between {low} and {high}, got {value}. Move them inside, or widen the bounds."
+            )
 
 
 def _knotted(name: str, protocol: AbstractKnots) -> AbstractKnots:

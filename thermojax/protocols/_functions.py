@@ -9,10 +9,10 @@ import jax.flatten_util
 import jax.numpy as jnp
 import jax.tree_util as jtu
 
-from .._checks import key as check_key
-from .._types import Array, Control, Scalar
-from ._base import AbstractProtocol, control, ends, same, span
-from ._constrained import squeeze
+from .._checks import key as check_key, takes, whole
+from .._types import Array, Control, Scalar, Time
+from ._base import AbstractProtocol, control, ends, instant, same, span
+from ._constrained import limits, squeeze, strictly
 
 
 class Function(AbstractProtocol):
@@ -37,13 +37,14 @@ class Function(AbstractProtocol):
     ):
         if not callable(fn):
             raise TypeError(f"Function.fn must be a callable lam(t), got {fn!r}.")
+        takes("Function.fn", fn, "t")
         self.fn = fn
         self.t0, self.t1 = span(t0, t1)
         values = jtu.tree_map(lambda a, b: jnp.stack([a, b]), self(self.t0), self(self.t1))
         self.before, self.after = ends("Function", values, before, after)
 
-    def __call__(self, t: Scalar) -> Control:
-        return jtu.tree_map(jnp.asarray, self.fn(jnp.clip(t, self.t0, self.t1)))
+    def __call__(self, t: Time) -> Control:
+        return control("Function.fn(t)", self.fn(jnp.clip(instant(t), self.t0, self.t1)))
 
 
 class Network(AbstractProtocol):
@@ -77,15 +78,19 @@ class Network(AbstractProtocol):
         self.before, self.after = control("Network.start", start), control("Network.stop", stop)
         same("Network.stop", self.after, self.before)
         self.t0, self.t1 = span(t0, t1)
-        self.lower, self.upper = lower, upper
+        self.lower, self.upper = limits("Network", lower, upper)
+        for name, end in (("start", self.before), ("stop", self.after)):
+            strictly(f"Network.{name}", end, self.lower, self.upper)
+        width = whole("Network.width", width, "a whole number")
+        depth = whole("Network.depth", depth, "a whole number", 0)
         flat, _ = jax.flatten_util.ravel_pytree(self.before)
         key = check_key("Network.key", key)
         self.mlp = eqx.nn.MLP(
             1, flat.size, width, depth, activation=jnp.tanh, dtype=flat.dtype, key=key
         )
 
-    def __call__(self, t: Scalar) -> Control:
-        s = jnp.clip((t - self.t0) / (self.t1 - self.t0), 0, 1)
+    def __call__(self, t: Time) -> Control:
+        s = jnp.clip((instant(t) - self.t0) / (self.t1 - self.t0), 0, 1)
         onto, back = squeeze(self.lower, self.upper)
         start, unravel = jax.flatten_util.ravel_pytree(jtu.tree_map(back, self.before))
         stop, _ = jax.flatten_util.ravel_pytree(jtu.tree_map(back, self.after))

@@ -8,9 +8,9 @@ import jax
 import jax.numpy as jnp
 import jax.tree_util as jtu
 
-from .._checks import times
-from .._types import Array, Control, Scalar
-from ._base import AbstractProtocol, control, ends, same, span
+from .._checks import times, whole
+from .._types import Array, Control, Time
+from ._base import AbstractProtocol, control, ends, instant, same, span
 
 
 class AbstractKnots(AbstractProtocol):
@@ -44,7 +44,8 @@ class Piecewise(AbstractKnots):
         self.ts, self.values = _knots("Piecewise", ts, values, 0)
         self.before, self.after = ends("Piecewise", self.values, before, after)
 
-    def __call__(self, t: Scalar) -> Control:
+    def __call__(self, t: Time) -> Control:
+        t = instant(t)
         i = jnp.clip(jnp.sum(self.ts <= t) - 1, 0, self.ts.shape[0] - 2)
         s = jnp.clip((t - self.ts[i]) / (self.ts[i + 1] - self.ts[i]), 0, 1)
         return jtu.tree_map(lambda v: (1 - s) * v[i] + s * v[i + 1], self.values)
@@ -65,8 +66,8 @@ class Steps(AbstractKnots):
         self.ts, self.values = _knots("Steps", ts, values, 1)
         self.before, self.after = ends("Steps", self.values, before, after)
 
-    def __call__(self, t: Scalar) -> Control:
-        i = jnp.clip(jnp.sum(self.ts <= t) - 1, 0, self.ts.shape[0] - 2)
+    def __call__(self, t: Time) -> Control:
+        i = jnp.clip(jnp.sum(self.ts <= instant(t)) - 1, 0, self.ts.shape[0] - 2)
         return jtu.tree_map(lambda v: v[i], self.values)
 
 
@@ -94,9 +95,16 @@ class Spline(AbstractKnots):
         self.ts, self.values = _knots("Spline", ts, values, 0)
         self.before, self.after = ends("Spline", self.values, before, after)
         self.method = method
+        try:
+            jax.eval_shape(self, 0.0)
+        except Exception as error:
+            raise ValueError(
+                f"Spline.method {method!r} does not work with {self.ts.shape[0]} knots. Use one of interpax.interp1d, "
+                'e.g. "cubic2", "cubic", "akima", "monotonic".'
+            ) from error
 
-    def __call__(self, t: Scalar) -> Control:
-        t = jnp.clip(t, self.ts[0], self.ts[-1])
+    def __call__(self, t: Time) -> Control:
+        t = jnp.clip(instant(t), self.ts[0], self.ts[-1])
         with jax.numpy_dtype_promotion("standard"), jax.numpy_rank_promotion("allow"):
             return jtu.tree_map(
                 lambda v: interpax.interp1d(t, self.ts, v, method=self.method), self.values
@@ -108,8 +116,7 @@ def ramp(start: Control, stop: Control, t1: Any, *, t0: Any = 0.0, knots: int = 
     start, stop = control("ramp.start", start), control("ramp.stop", stop)
     same("ramp.stop", stop, start)
     t0, t1 = span(t0, t1)
-    if knots < 2:
-        raise ValueError(f"ramp.knots must be at least 2, got {knots}.")
+    knots = whole("ramp.knots", knots, "a whole number", 2)
     values = jtu.tree_map(lambda a, b: jnp.linspace(a, b, knots), start, stop)
     return Piecewise(jnp.linspace(t0, t1, knots), values)
 
@@ -125,6 +132,6 @@ def _knots(kind: str, ts: Any, values: Control, extra: int) -> tuple[Array, Cont
             )
             raise ValueError(
                 f"{kind}.values{jtu.keystr(path)} must have a leading axis of {need}: "
-                f"got shape {leaf.shape} for {ts.shape[0]} times."
+                f"got shape {leaf.shape} for {ts.shape[0]} times. (A list is a pytree: use jnp.array([...]).)"
             )
     return ts, values

@@ -1,0 +1,182 @@
+"""The contract: public names, their parameters, and what importing the library does not do."""
+
+import inspect
+import json
+import subprocess
+import sys
+from importlib import resources
+from importlib.metadata import version
+
+import pytest
+
+import thermojax as tjx
+
+# name: parameters before *, and after it with their defaults
+SIGNATURES = {
+    "Overdamped": ("potential force=None mobility=1.0 temperature=1.0", ""),
+    "Process": ("system protocol initial final=None", ""),
+    "Path": ("ts xs ok=True", ""),
+    "simulate": ("process ts key", "solver=None rule='alternating' save='all' adjoint=None"),
+    "ensemble": (
+        "process ts key size",
+        "solver=None rule='alternating' save='ends' adjoint=None sharding=None",
+    ),
+    "account": ("process path", "rule='alternating' cumulative=False"),
+    "reduced_work": ("process trajectory", ""),
+    "dissipated_work": ("process trajectory", ""),
+    "reverse": ("process", ""),
+    "reverse_grid": ("process ts", ""),
+    "path_ratio": ("forward backward path", "kernels=euler"),
+    "euler": ("process x t0 t1", ""),
+    "check_backend": ("rows=32769", ""),
+    "protocols.ramp": ("start stop t1", "t0=0.0 knots=2"),
+    "protocols.Piecewise": ("ts values before=None after=None", ""),
+    "protocols.Steps": ("ts values before=None after=None", ""),
+    "protocols.Spline": ("ts values before=None after=None", "method='cubic2'"),
+    "protocols.Function": ("fn t1 t0=0.0 before=None after=None", ""),
+    "protocols.Network": (
+        "start stop t1",
+        "key t0=0.0 width=16 depth=2 lower=None upper=None",
+    ),
+    "protocols.Reversed": ("protocol", ""),
+    "protocols.Joint": ("protocols", ""),
+    "protocols.fixed": ("protocol", ""),
+    "protocols.trainable": ("protocol", ""),
+    "protocols.bounded": ("protocol lower=None upper=None", ""),
+    "protocols.positive": ("protocol", ""),
+    "protocols.monotone": ("protocol", ""),
+    "densities.Gaussian": ("mean cov", ""),
+    "densities.Boltzmann": (
+        "system lam=None",
+        "dim=None bounds=None nodes=4001 log_z=None sampler=None",
+    ),
+    "densities.Point": ("x0", ""),
+    "estimators.jarzynski": ("w", "failed='raise'"),
+    "estimators.integral_fluctuation": ("r", "failed='raise'"),
+    "estimators.mean": ("x", "failed='raise'"),
+    "evolve.moments": ("process ts", "rtol=None"),
+}
+# A search may grow options; these are promised.
+PROMISED = {
+    "optimal.search": ("loss protocol key", "steps optimizer noise check progress"),
+    "optimal.mean_work": ("process ts size", "rule solver"),
+    "optimal.mean_dissipation": ("process ts size", "rule solver"),
+    "optimal.moving_trap": ("start stop t1", "stiffness mobility"),
+    "optimal.stiffness": ("start stop t1", "mobility temperature"),
+}
+FIELDS = {
+    "Trajectory": "path work heat entropy",
+    "Path": "ts xs ok",
+    "Entropy": "total medium system",
+    "estimators.Estimate": "value stderr ess reliable",
+    "optimal.Optimum": "protocol work",
+}
+POTENTIALS = ("Harmonic", "MovingTrap", "Breathing", "DoubleWell", "Quartic", "Ring")
+
+
+def find(name):
+    thing = tjx
+    for part in name.split("."):
+        thing = getattr(thing, part)
+    return thing
+
+
+def spell(parameter):
+    """A parameter as `name` or `name=default`."""
+    if parameter.default is parameter.empty:
+        return parameter.name
+    return f"{parameter.name}={getattr(parameter.default, '__name__', repr(parameter.default))}"
+
+
+def halves(name):
+    kinds = inspect.Parameter
+    parameters = inspect.signature(find(name)).parameters.values()
+    problem = [p for p in parameters if p.kind is kinds.POSITIONAL_OR_KEYWORD]
+    solve = [p for p in parameters if p.kind is kinds.KEYWORD_ONLY]
+    assert len(problem) + len(solve) == len(parameters), "no *args, no **kwargs, all by name"
+    return problem, solve
+
+
+@pytest.mark.smoke
+@pytest.mark.parametrize("name", SIGNATURES)
+def test_signature(name):
+    problem, solve = (" ".join(map(spell, half)) for half in halves(name))
+    assert (problem, solve) == SIGNATURES[name]
+
+
+@pytest.mark.parametrize("name", PROMISED)
+def test_promised_parameters(name):
+    problem, solve = ([p.name for p in half] for half in halves(name))
+    assert problem == PROMISED[name][0].split()
+    assert set(PROMISED[name][1].split()) <= set(solve)
+
+
+@pytest.mark.parametrize("name", FIELDS)
+def test_fields(name):
+    assert find(name)._fields == tuple(FIELDS[name].split())
+
+
+@pytest.mark.parametrize(
+    ("name", "fields"),
+    [
+        ("evolve.Evolution", "ts work heat reduced_work entropy final at log_prob score"),
+        ("optimal.Search", "protocol history price check_price agrees"),
+        ("protocols.AbstractProtocol", "t0 t1 before after __call__"),
+        ("densities.AbstractDensity", "sample log_prob"),
+    ],
+)
+def test_members(name, fields):
+    kind = find(name)
+    there = {*dir(kind), *getattr(kind, "__annotations__", {}), *getattr(kind, "_fields", ())}
+    assert set(fields.split()) <= there
+
+
+def test_potentials():
+    for name in POTENTIALS:
+        assert list(inspect.signature(find(f"potentials.{name}").__call__).parameters)[1:] == [
+            "x",
+            "lam",
+        ]
+
+
+@pytest.mark.parametrize("name", [*SIGNATURES, *PROMISED, *FIELDS])
+def test_has_a_docstring(name):
+    assert (find(name).__doc__ or "").strip()
+    assert not (find(name).__doc__ or "").startswith(f"{name.split('.')[-1]}(")  # a made-up one
+
+
+@pytest.mark.smoke
+def test_version_and_types():
+    assert tjx.__version__ == version("thermojax")
+    assert resources.files("thermojax").joinpath("py.typed").is_file()
+
+
+IMPORT = """
+import json, sys, warnings
+import diffrax, equinox, interpax, jax, optax, tqdm  # what they do to JAX is theirs
+warnings.simplefilter("error")
+before = {name: repr(value) for name, value in jax.config.values.items()}
+import thermojax
+after = {name: repr(value) for name, value in jax.config.values.items()}
+changed = [name for name in after if after[name] != before.get(name)]
+opened = [name for name in ("matplotlib", "scipy.stats", "pymbar", "beartype") if name in sys.modules]
+live = jax._src.xla_bridge.backends_are_initialized()
+print(json.dumps({"changed": changed, "opened": opened, "live": live}))
+"""
+
+
+@pytest.mark.smoke
+def test_importing_changes_nothing():
+    """No setting of JAX, no drawing library, and no device is taken: distributed JAX is set up after imports."""
+    done = subprocess.run([sys.executable, "-c", IMPORT], capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
+    assert json.loads(done.stdout) == {"changed": [], "opened": [], "live": False}
+
+
+def test_a_changed_setting_is_seen():
+    """Negative control of the test above."""
+    spoilt = IMPORT.replace(
+        "import thermojax\n", "import thermojax\njax.config.update('jax_enable_x64', True)\n"
+    )
+    done = subprocess.run([sys.executable, "-c", spoilt], capture_output=True, text=True)
+    assert json.loads(done.stdout)["changed"] == ["jax_enable_x64"]

@@ -1,0 +1,767 @@
+"""What cannot be run is refused, and the error names the argument, what is allowed and the cure.
+
+The cases run in one plain Python, as in a user's session: without the annotations checked, which would refuse some of
+them first and less clearly, and with JAX's own promotion rules. `CASES` is read in both processes.
+"""
+# ruff: noqa: E501, a case a line
+
+import json
+import os
+import re
+import subprocess
+import sys
+from typing import NamedTuple
+
+import diffrax as dfx
+import equinox as eqx
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+import thermojax as tjx
+from thermojax.densities import Boltzmann, Gaussian, Point
+from thermojax.estimators import integral_fluctuation, jarzynski, mean
+from thermojax.potentials import Breathing, Harmonic, MovingTrap, Quartic, Ring
+from thermojax.protocols import (
+    Function,
+    Joint,
+    Network,
+    Piecewise,
+    Reversed,
+    Spline,
+    Steps,
+    bounded,
+    fixed,
+    monotone,
+    positive,
+    ramp,
+)
+
+N = jnp.array
+
+
+class Case(NamedTuple):
+    error: str  # the name of a class among those of the error
+    words: tuple[str, ...]  # regular expressions, all of which its message matches
+    run: object
+
+
+CASES: dict[str, Case] = {}
+
+
+def bad(name, run, error, *words):
+    assert name not in CASES
+    CASES[name] = Case(error, words, run)
+
+
+def key():
+    return jax.random.key(0)
+
+
+def ts():
+    return jnp.linspace(0.0, 1.0, 5)
+
+
+def single(x):
+    return np.asarray(x, np.float32)
+
+
+class Lump:
+    """A density of a user's own: always at `x`."""
+
+    def __init__(self, x, log_prob=0.0):
+        self.x, self.value = x, log_prob
+
+    def sample(self, key):
+        return self.x
+
+    def log_prob(self, x):
+        return self.value
+
+
+def trap(**options):
+    return tjx.Overdamped(MovingTrap(1.0), **options)
+
+
+def process(system=None, protocol=None, initial=None, final=None):
+    if protocol is None:
+        protocol = ramp(0.0, 1.0, 1.0)
+    return tjx.Process(system or trap(), protocol, initial or Gaussian(0.0, 1.0), final)
+
+
+def ended():
+    return process(final=Gaussian(1.0, 1.0))
+
+
+def baths():
+    return process(trap(temperature=N([1.0, 2.0])), initial=Gaussian(N([0.0, 0.0]), 1.0))
+
+
+def run(system=None, protocol=None, initial=None, final=None, grid=None, **solve):
+    p = process(system, protocol, initial, final)
+    return tjx.simulate(p, ts() if grid is None else grid, solve.pop("key", key()), **solve)
+
+
+def overdamped(potential, *args, **options):
+    return tjx.Overdamped(potential, *args, **options)
+
+
+def still(m=5, d=1):
+    return tjx.Path(ts()[:m], jnp.zeros((m, d)))
+
+
+# ---- systems: the bath, the mobility, the potential, the force
+positive_only = "finite and greater than zero"
+for name in ("temperature", "mobility"):
+    for value in (0.0, -1, float("nan"), float("inf")):
+        refused = lambda name=name, value=value: trap(**{name: value})
+        bad(f"{name} {value}", refused, "ValueError", name, positive_only, str(value))
+    give = lambda value, name=name: lambda: trap(**{name: value})
+    bad(f"{name} vector", give([1.0, 0.0]), "ValueError", name, positive_only, r"0\.0.*index \[1\]")
+    bad(f"{name} matrix", give(np.ones((2, 2))), "ValueError", name, r"\(\) or \(d,\).*\(2, 2\)")
+    bad(f"{name} text", give("hot"), "TypeError", name, "must be a number", "'hot'")
+    bad(f"{name} None", give(None), "TypeError", name, "must be a number", "None")
+    bad(f"{name} complex", give(1j), "TypeError", name, "must be real", "complex")
+    bad(f"{name} shape", lambda g=give: run(g(np.ones(3))()), "ValueError", name, r"\(1,\).*\(3,\)")
+    bad(
+        f"{name} of x",
+        give(lambda x, lam: 1 + x**2),
+        "TypeError",
+        rf"Overdamped\.{name}",
+        r"callable \(lam\).*\(x, lam\)",
+        "depends on x is not supported.*Itô and Stratonovich",
+    )
+    bad(
+        f"{name} below zero on the way",
+        lambda g=give: run(g(lambda lam: 0.5 - lam)()),
+        "ValueError",
+        rf"{name}\(lam\(t\)\)",
+        f"{positive_only} at every step, got -0.125",
+    )
+    bad(
+        f"{name} traced",
+        lambda name=name: jax.jit(lambda v: run(trap(**{name: v})).work)(-1.0),
+        "RuntimeError",
+        f"{name} must be {positive_only}",
+    )
+    bad(
+        f"{name} traced, filter_jit",
+        lambda name=name: eqx.filter_jit(lambda v: run(trap(**{name: v})).work)(N(0.0)),
+        "RuntimeError",
+        f"{name} must be {positive_only}",
+    )
+    bad(
+        f"{name} driven, traced",
+        lambda name=name: jax.jit(lambda v: run(trap(**{name: lambda lam: v - lam})).work)(0.5),
+        "RuntimeError",
+        rf"{name}\(lam\(t\)\) must be {positive_only}",
+    )
+bad("no potential", lambda: overdamped(None), "ValueError", "Overdamped", "a potential, a force")
+bad("potential 3", lambda: overdamped(3.0), "TypeError", "potential", r"callable \(x, lam\).*3\.0")
+bad("force 3", lambda: trap(force=3.0), "TypeError", "force", r"callable \(x, lam\).*3\.0")
+for name, potential in {
+    "vector": lambda x, lam: x**2,
+    "nothing": lambda x, lam: None,
+    "integer": lambda x, lam: 3,
+}.items():
+    words = (r"potential\(x, lam\)", "one real scalar", "got", "Sum over coordinates")
+    bad(f"potential {name}", lambda u=potential: run(overdamped(u)), "ValueError", *words)
+    bad(
+        f"potential {name}, equilibrium",
+        lambda u=potential: Boltzmann(overdamped(u), 0.0),
+        "ValueError",
+        *words,
+    )
+    bad(
+        f"potential {name}, account",
+        lambda u=potential: tjx.account(process(overdamped(u)), still()),
+        "ValueError",
+        *words,
+    )
+    bad(
+        f"potential {name}, moments",
+        lambda u=potential: tjx.evolve.moments(process(overdamped(u)), ts()),
+        "ValueError",
+        *words,
+    )
+bad(
+    "potential of x",
+    lambda: overdamped(lambda x: x.sum()),
+    "TypeError",
+    r"Overdamped\.potential",
+    r"\(x, lam\).*\(x\)",
+    "Take lam",
+)
+bad(
+    "force of x",
+    lambda: trap(force=lambda x: x),
+    "TypeError",
+    r"Overdamped\.force",
+    r"\(x, lam\).*\(x\)",
+    "Take lam",
+)
+for name, force in {
+    "scalar": lambda x, lam: 1.0,
+    "nothing": lambda x, lam: None,
+    "(3,)": lambda x, lam: jnp.ones(3),
+    "(1, 1)": lambda x, lam: jnp.ones((1, 1)),
+}.items():
+    words = (r"force\(x, lam\)", r"shape of the state, \(1,\); got")
+    bad(f"force {name}", lambda f=force: run(trap(force=f)), "ValueError", *words)
+    bad(f"force {name} alone", lambda f=force: run(overdamped(None, f)), "ValueError", *words)
+bad(
+    "catalogue nan",
+    lambda: Harmonic(float("nan")),
+    "ValueError",
+    r"Harmonic\.stiffness must be finite, got nan",
+)
+bad(
+    "catalogue text",
+    lambda: Harmonic("stiff"),
+    "TypeError",
+    r"Harmonic\.stiffness must be a number",
+    "'stiff'",
+)
+
+# ---- processes
+bad(
+    "process of a potential",
+    lambda: tjx.Process(MovingTrap(1.0), ramp(0.0, 1.0, 1.0), Gaussian(0.0, 1.0)),
+    "TypeError",
+    r"Process\.system",
+    r"Overdamped\(",
+)
+bad(
+    "protocol 1",
+    lambda: process(protocol=1.0),
+    "TypeError",
+    r"Process\.protocol",
+    "protocol or a callable of time",
+    r"1\.0",
+)
+bad(
+    "protocol without t",
+    lambda: process(protocol=lambda: 1.0),
+    "TypeError",
+    r"Process\.protocol",
+    r"callable \(t\)",
+)
+bad(
+    "protocol class",
+    lambda: process(protocol=Piecewise),
+    "TypeError",
+    r"Process\.protocol",
+    "class Piecewise",
+    "instance",
+)
+for name in ("initial", "final"):
+    words = (rf"Process\.{name}", r"\.sample\(key\) and \.log_prob\(x\)", "thermojax.densities")
+    bad(f"{name} number", lambda name=name: process(**{name: 1.0}), "TypeError", *words)
+    bad(f"{name} class", lambda name=name: process(**{name: Gaussian}), "TypeError", *words)
+for name, call in {
+    "simulate": lambda: tjx.simulate(trap(), ts(), key()),
+    "ensemble": lambda: tjx.ensemble(trap(), ts(), key(), 2),
+    "account": lambda: tjx.account(trap(), still()),
+    "reverse": lambda: tjx.reverse(trap()),
+    "reverse_grid": lambda: tjx.reverse_grid(trap(), ts()),
+    "reduced_work": lambda: tjx.reduced_work(trap(), run()),
+    "dissipated_work": lambda: tjx.dissipated_work(trap(), run()),
+    "moments": lambda: tjx.evolve.moments(trap(), ts()),
+    "path_ratio": lambda: tjx.path_ratio(ended(), trap(), still()),
+}.items():
+    bad(
+        f"{name} of a system",
+        call,
+        "TypeError",
+        "process|backward",
+        r"thermojax\.Process\(system, protocol, initial\), got Overdamped",
+    )
+
+# ---- step grids
+increasing = r"ts must be strictly increasing, but ts\[{0}\] = {1} follows ts\[{2}\] = {3}"
+for name, grid, error, *words in (
+    ("falls", [0.0, 0.5, 0.4, 0.3], "ValueError", increasing.format(2, "0.4", 1, "0.5")),
+    ("repeats", [0.0, 0.5, 0.5, 1.0], "ValueError", increasing.format(2, "0.5", 1, "0.5")),
+    ("backward", [1.0, 0.0], "ValueError", increasing.format(1, "0.0", 0, "1.0")),
+    ("nan", [0.0, float("nan"), 1.0], "ValueError", r"ts must be finite, got nan at index \[1\]"),
+    ("inf", [0.0, 1.0, float("inf")], "ValueError", r"ts must be finite, got inf at index \[2\]"),
+    ("nan step", 0.0 + float("nan") * np.arange(3), "ValueError", r"ts must be finite, got nan"),
+    ("matrix", np.zeros((2, 2)), "ValueError", r"ts.*one-dimensional.*\(2, 2\)", "jnp.linspace"),
+    ("one", [0.0], "ValueError", r"ts.*at least two.*\(1,\)", "jnp.linspace"),
+    ("empty", np.zeros(0), "ValueError", r"ts must hold at least one number.*\(0,\)"),
+    ("step size", 0.01, "ValueError", r"ts.*one-dimensional.*\(\)", "jnp.linspace"),
+    ("text", "fine", "TypeError", "ts must be .*array of numbers, got 'fine'"),
+    ("ragged", [[0.0], [1.0, 2.0]], "TypeError", "ts must be .*array of numbers"),
+    ("complex", [0j, 1.0], "TypeError", "ts must be real, got dtype complex"),
+    ("boolean", [False, True], "TypeError", "ts must be real, got dtype bool"),
+    ("too late", [0.0, 0.5, 2.0], "ValueError", r"ts.*span \[0\.0, 1\.0\].* 0\.0 to 2\.0", "Extend|shorten"),
+    ("too early", [-0.1, 1.0], "ValueError", r"ts.*span \[0\.0, 1\.0\].* -0\.1 to 1\.0", "Extend|shorten"),
+    ("adaptive", dfx.PIDController(1e-3, 1e-3), "TypeError", "ts must be a step grid, got PIDController", "not adapted, because", "Pass times"),
+    ("controller", dfx.StepTo(np.linspace(0, 1, 5)), "TypeError", "ts must be a step grid, got StepTo", "Pass times"),
+):  # fmt: skip
+    bad(f"ts {name}", lambda grid=grid: run(grid=grid), error, *words)
+bad(
+    "ts traced",
+    lambda: jax.jit(lambda t: run(grid=t).work)(N([0.0, 0.5, 0.4])),
+    "RuntimeError",
+    "ts must be finite and strictly increasing",
+)
+bad(
+    "ts of reverse_grid",
+    lambda: tjx.reverse_grid(ended(), 2 * ts()),
+    "ValueError",
+    "ts.*span",
+    "Extend|shorten",
+)
+bad(
+    "ts of moments",
+    lambda: tjx.evolve.moments(ended(), 2 * ts()),
+    "ValueError",
+    "ts.*span",
+    "Extend|shorten",
+)
+
+# ---- precision (these need float64 to exist)
+if jax.config.jax_enable_x64:
+    mix = ("One floating-point precision per run", "float32", "float64", "astype")
+    bad(
+        "float32 ts",
+        lambda: run(grid=single(ts())),
+        "TypeError",
+        "initial state is float64 and ts is float32",
+        *mix,
+    )
+    bad(
+        "float32 start",
+        lambda: run(initial=Lump(single([0.0]))),
+        "TypeError",
+        "initial state is float32 and ts",
+        *mix,
+    )
+    bad(
+        "float32 temperature",
+        lambda: run(trap(temperature=single(1.0))),
+        "TypeError",
+        r"process\.system\.temperature is float32",
+        *mix,
+    )
+    bad(
+        "float32 potential",
+        lambda: run(tjx.Overdamped(MovingTrap(single(1.0)))),
+        "TypeError",
+        r"potential\.stiffness is float32",
+        *mix,
+    )
+    bad(
+        "float32 protocol",
+        lambda: run(protocol=ramp(single(0.0), single(1.0), 1.0)),
+        "TypeError",
+        r"process\.protocol\.values is float32",
+        *mix,
+    )
+    bad(
+        "float32 callable",
+        lambda: run(protocol=lambda t: jnp.float32(1.0)),
+        "TypeError",
+        r"protocol\(t\) is float32",
+        *mix,
+    )
+    bad(
+        "float32 path",
+        lambda: tjx.account(ended(), tjx.Path(ts(), jnp.zeros((5, 1), jnp.float32))),
+        "TypeError",
+        r"path\.ts is float64 and path\.xs is float32",
+        *mix,
+    )
+    bad(
+        "float64 hidden in a potential",
+        lambda: run(
+            overdamped(
+                lambda x, lam: jnp.sum(x * jnp.float64(2.0)),
+            ),
+            protocol=lambda t: single(0.0) * t,
+            initial=Lump(single([0.0])),
+            grid=single(ts()),
+        ),
+        "TypeError",
+        "state is float32",
+        "potential makes it float64",
+        "same dtype",
+    )
+    bad(
+        "float32 mean",
+        lambda: Gaussian(single([0.0]), N([1.0])),
+        "TypeError",
+        r"Gaussian\.mean is float32 and Gaussian\.cov is float64",
+        *mix,
+    )
+
+# ---- keys
+for name, value in {"seed": 0, "None": None, "old": np.zeros(2, np.uint32), "text": "a"}.items():
+    cure = r"typed random key, got .*jax\.random\.key\(0\)"
+    bad(f"key {name}", lambda value=value: run(key=value), "TypeError", "key must", cure)
+    bad(
+        f"key {name}, ensemble",
+        lambda value=value: tjx.ensemble(ended(), ts(), value, 2),
+        "TypeError",
+        "key must",
+        cure,
+    )
+bad(
+    "key batch",
+    lambda: run(key=jax.random.split(key(), 3)),
+    "ValueError",
+    "key must be one key",
+    r"shape \(3,\)",
+    "jax.vmap",
+)
+bad(
+    "key of a network",
+    lambda: Network(0.0, 1.0, 1.0, key=0),
+    "TypeError",
+    r"Network\.key",
+    r"jax\.random\.key\(0\)",
+)
+
+# ---- solvers, rules, what is saved, how many, how to differentiate
+works = r"Use solver=None.*diffrax\.Euler"
+for solver, why in (
+    (dfx.HalfSolver(dfx.Heun()), "HalfSolver is adaptive"),
+    (dfx.ImplicitEuler(), "ImplicitEuler is adaptive or implicit"),
+    (dfx.Kvaerno3(), "Kvaerno3 is adaptive or implicit"),
+    (dfx.ALIGN(0.1), "ALIGN is for underdamped dynamics, which are not supported"),
+    (dfx.QUICSORT(0.1), "QUICSORT is for underdamped dynamics"),
+    (dfx.Tsit5(), "Tsit5 is not marked by diffrax as a solver of SDEs"),
+    (dfx.SemiImplicitEuler(), "SemiImplicitEuler is not marked"),
+):
+    bad(f"solver {type(solver).__name__}", lambda s=solver: run(solver=s), "ValueError", why, works)
+bad("solver class", lambda: run(solver=dfx.Heun), "TypeError", "solver must be", "Heun", works)
+bad("solver text", lambda: run(solver="heun"), "TypeError", "solver must be", "'heun'", works)
+for solver in (dfx.Heun(), dfx.ShARK(), dfx.EulerHeun()):
+    name = type(solver).__name__
+    bad(
+        f"kernel {name}",
+        lambda s=solver: run(rule="kernel", solver=s),
+        "ValueError",
+        f'rule="kernel".*got solver={name}',
+        r"solver=None or diffrax\.Euler",
+    )
+for rule in ("fast", None, ["kernel"]):
+    bad(
+        f"rule {rule}",
+        lambda rule=rule: run(rule=rule),
+        "ValueError",
+        'rule must be "alternating" or "kernel", got',
+    )
+bad(
+    "rule of account",
+    lambda: tjx.account(ended(), still(), rule="fast"),
+    "ValueError",
+    'rule must be "alternating" or "kernel", got',
+)
+for save in ("some", None, 0, -1, 2.5, True):
+    bad(
+        f"save {save}",
+        lambda save=save: run(save=save),
+        "ValueError",
+        'save must be "ends", "all", or a whole number k',
+        f"got '?{save}",
+    )
+for size in (0, -1, 2.5, "10", True, None):
+    bad(
+        f"size {size}",
+        lambda size=size: tjx.ensemble(ended(), ts(), key(), size),
+        "ValueError",
+        "size must be a whole number of paths, at least 1",
+        f"got '?{size}",
+    )
+bad(
+    "adjoint text",
+    lambda: run(adjoint="direct"),
+    "TypeError",
+    "adjoint must be a diffrax adjoint, or None",
+)
+bad(
+    "adjoint class",
+    lambda: run(adjoint=dfx.DirectAdjoint),
+    "TypeError",
+    "adjoint must be a diffrax adjoint, or None",
+)
+bad(
+    "adjoint Backsolve",
+    lambda: run(adjoint=dfx.BacksolveAdjoint()),
+    "ValueError",
+    "BacksolveAdjoint",
+    r"Use .*DirectAdjoint\(\)",
+)
+
+# ---- protocols
+knots = N([0.0, 1.0, 2.0])
+for name, call, error, *words in (
+    ("Piecewise lengths", lambda: Piecewise(knots, N([1.0, 2.0])), "ValueError", r"Piecewise\.values", r"len\(ts\)", r"\(2,\) for 3 times"),
+    ("Spline lengths", lambda: Spline(knots, N([1.0, 2.0])), "ValueError", r"Spline\.values", r"len\(ts\)"),
+    ("Steps lengths", lambda: Steps(knots, N([1.0, 2.0, 3.0])), "ValueError", r"Steps\.values", r"len\(ts\) - 1", r"\(3,\) for 3 times"),
+    ("leaf length", lambda: Piecewise(knots, {"k": jnp.ones(3), "at": jnp.ones(2)}), "ValueError", r"Piecewise\.values\['at'\]"),
+    ("list of values", lambda: Piecewise([0.0, 1.0], [1.0, 2.0]), "ValueError", r"Piecewise\.values\[0\]", r"use jnp\.array"),
+    ("one value", lambda: Piecewise(knots, 1.0), "ValueError", r"Piecewise\.values", "leading axis"),
+    ("no value", lambda: Piecewise(knots, None), "ValueError", r"Piecewise\.values must hold", "None"),
+    ("text values", lambda: Piecewise(knots, "abc"), "TypeError", r"Piecewise\.values must be a number"),
+    ("nan value", lambda: Piecewise(knots, N([1.0, jnp.nan, 2.0])), "ValueError", r"Piecewise\.values must be finite, got nan at index \[1\]"),
+    ("inf value", lambda: Steps(knots, N([1.0, jnp.inf])), "ValueError", r"Steps\.values must be finite, got inf"),
+    ("knots fall", lambda: Piecewise(knots[::-1], knots), "ValueError", r"Piecewise\.ts must be strictly increasing.*ts\[1\] = 1.0 follows"),
+    ("nan knot", lambda: Piecewise(N([0.0, jnp.nan, 1.0]), knots), "ValueError", r"Piecewise\.ts must be finite"),
+    ("before shape", lambda: Piecewise(knots, knots, before=jnp.ones(2)), "ValueError", r"Piecewise\.before", "structure and shapes of one control"),
+    ("after structure", lambda: Steps(knots, {"k": jnp.ones(2)}, after=1.0), "ValueError", r"Steps\.after", r"\{'k': \(\)\}"),
+    ("before nan", lambda: Piecewise(knots, knots, before=jnp.nan), "ValueError", r"Piecewise\.before must be finite"),
+    ("no time", lambda: ramp(0.0, 1.0, 0.0), "ValueError", "t0 < t1", "t1 = 0.0"),
+    ("time backward", lambda: Function(jnp.sin, -1.0), "ValueError", "t0 < t1", "t1 = -1.0"),
+    ("time nan", lambda: ramp(0.0, 1.0, float("nan")), "ValueError", "t1 must be finite, got nan"),
+    ("time inf", lambda: ramp(0.0, 1.0, float("inf")), "ValueError", "t1 must be finite, got inf"),
+    ("times", lambda: ramp(0.0, 1.0, N([1.0, 2.0])), "ValueError", r"t1 must have shape \(\)", r"\(2,\)"),
+    ("time text", lambda: ramp(0.0, 1.0, "late"), "TypeError", "t1 must be a number", "'late'"),
+    ("time None", lambda: ramp(0.0, 1.0, None), "TypeError", "t1 must be a number", "None"),
+    ("ramp shapes", lambda: ramp(0.0, jnp.ones(2), 1.0), "ValueError", r"ramp\.stop", r"one control, \(\); got \(2,\)"),
+    ("ramp structures", lambda: ramp({"k": 0.0}, 1.0, 1.0), "ValueError", r"ramp\.stop", r"\{'k': \(\)\}"),
+    ("ramp knots", lambda: ramp(0.0, 1.0, 1.0, knots=1), "ValueError", r"ramp\.knots.*at least 2; got 1"),
+    ("ramp half a knot", lambda: ramp(0.0, 1.0, 1.0, knots=2.5), "ValueError", r"ramp\.knots must be a whole number"),
+    ("spline method", lambda: Spline(knots, knots, method="smooth"), "ValueError", r"Spline\.method 'smooth'", '"cubic2"'),
+    ("Function of a number", lambda: Function(3.0, 1.0), "TypeError", r"Function\.fn must be a callable lam\(t\), got 3\.0"),
+    ("Function of nothing", lambda: Function(lambda: 1.0, 1.0), "TypeError", r"Function\.fn must be a callable \(t\)"),
+    ("Function to text", lambda: Function(lambda t: "up", 1.0), "TypeError", r"Function\.fn\(t\) must be a number", "'up'"),
+    ("Function to nan", lambda: Function(lambda t: t * jnp.nan, 1.0), "ValueError", r"Function\.fn\(t\) must be finite"),
+    ("Network bounds", lambda: Network(1.0, 1.0, 1.0, key=key(), lower=2.0, upper=0.0), "ValueError", "Network needs finite lower < upper"),
+    ("Network outside", lambda: Network(0.0, 1.0, 1.0, key=key(), lower=0.0), "ValueError", r"Network\.start must lie strictly between 0\.0 and inf, got 0\.0", "widen the bounds"),
+    ("Network width", lambda: Network(0.0, 1.0, 1.0, key=key(), width=0), "ValueError", r"Network\.width.*at least 1; got 0"),
+    ("many times at once", lambda: ramp(0.0, 1.0, 1.0)(ts()), "ValueError", "one time t", r"jax\.vmap\(protocol\)\(ts\)"),
+    ("Joint spans", lambda: Joint({"a": ramp(0.0, 1.0, 1.0), "b": ramp(0.0, 1.0, 2.0)}), "ValueError", "Joint", r"share one span \(t0, t1\)", "'b'"),
+    ("Joint nothing", lambda: Joint({}), "ValueError", "Joint", "at least one protocol"),
+    ("Joint list", lambda: Joint([ramp(0.0, 1.0, 1.0)]), "ValueError", "Joint needs a dict", "{name: protocol}"),
+    ("Joint callable", lambda: Joint({"a": jnp.sin}), "TypeError", r"Joint\['a'\]", r"protocols\.Function\(fn, t1\)"),
+    ("Reversed callable", lambda: Reversed(jnp.sin), "TypeError", "Reversed", r"protocols\.Function\(fn, t1\)"),
+    ("fixed number", lambda: fixed(3.0), "TypeError", "fixed", r"protocols\.Function\(fn, t1\)"),
+    ("bounded outside", lambda: bounded(ramp(0.0, 1.0, 1.0), 0.0, 2.0), "ValueError", "bounded: values must lie strictly between 0.0 and 2.0", "widen the bounds"),
+    ("bounded order", lambda: bounded(ramp(0.0, 1.0, 1.0), 2.0, 0.0), "ValueError", "bounded needs finite lower < upper", "2.0 and 0.0"),
+    ("bounded by nothing", lambda: bounded(ramp(0.0, 1.0, 1.0)), "ValueError", "bounded needs lower=, upper="),
+    ("bounded by nan", lambda: bounded(ramp(0.0, 1.0, 1.0), float("nan")), "ValueError", "bounded needs finite lower"),
+    ("bounded by text", lambda: bounded(ramp(0.0, 1.0, 1.0), "zero"), "TypeError", "bounded: lower and upper must be numbers"),
+    ("bounded by an array", lambda: bounded(ramp(jnp.ones(2), jnp.ones(2), 1.0), jnp.zeros(2)), "TypeError", "bounded: lower and upper must be numbers"),
+    ("bounded Function", lambda: bounded(Function(jnp.sin, 1.0), -2.0), "TypeError", "bounded", "Piecewise, Steps or Spline", "Network takes lower="),
+    ("positive", lambda: positive(ramp(-1.0, 1.0, 1.0)), "ValueError", "strictly between 0.0 and inf", "widen the bounds"),
+    ("monotone", lambda: monotone(Piecewise(knots, N([0.0, 1.0, 1.0]))), "ValueError", "monotone: the given values must already rise, or fall"),
+):  # fmt: skip
+    bad(f"protocol: {name}", call, error, *words)
+
+# ---- densities
+square, indefinite = N([[1.0, 0.5], [0.0, 1.0]]), N([[1.0, 2.0], [2.0, 1.0]])
+origin = N([0.0, 0.0])
+quartic = lambda: tjx.Overdamped(Quartic(1.0))
+for name, call, error, *words in (
+    ("negative variance", lambda: Gaussian(0.0, -1.0), "ValueError", r"Gaussian\.cov must be finite and greater than zero, got -1"),
+    ("no variance", lambda: Gaussian(0.0, 0.0), "ValueError", r"Gaussian\.cov must be finite and greater than zero"),
+    ("traced variance", lambda: jax.jit(lambda c: Gaussian(0.0, c).log_prob(jnp.zeros(1)))(-1.0), "RuntimeError", r"Gaussian\.cov must be finite and greater than zero"),
+    ("asymmetric", lambda: Gaussian(origin, square), "ValueError", r"Gaussian\.cov must be symmetric and positive definite"),
+    ("indefinite", lambda: Gaussian(origin, indefinite), "ValueError", r"Gaussian\.cov must be symmetric and positive definite"),
+    ("nan covariance", lambda: Gaussian(origin, np.full((2, 2), np.nan)), "ValueError", r"Gaussian\.cov must be finite"),
+    ("variances", lambda: Gaussian(origin, jnp.ones(3)), "ValueError", r"Gaussian\.cov", r"\(2,\) or \(2, 2\) for a mean of 2, got \(3,\)"),
+    ("covariance", lambda: Gaussian(jnp.zeros(3), jnp.eye(2)), "ValueError", r"Gaussian\.cov", r"\(3, 3\) for a mean of 3, got \(2, 2\)"),
+    ("oblong", lambda: Gaussian(origin, jnp.ones((2, 3))), "ValueError", r"Gaussian\.cov", r"got \(2, 3\)"),
+    ("mean matrix", lambda: Gaussian(jnp.zeros((2, 2)), 1.0), "ValueError", r"Gaussian\.mean must have shape \(\) or \(d,\)"),
+    ("mean nan", lambda: Gaussian(float("nan"), 1.0), "ValueError", r"Gaussian\.mean must be finite"),
+    ("mean None", lambda: Gaussian(None, 1.0), "TypeError", r"Gaussian\.mean must be a number"),
+    ("many points", lambda: Gaussian(origin, 1.0).log_prob(jnp.zeros((5, 2))), "ValueError", "log_prob takes one point", r"jax\.vmap"),
+    ("wrong point", lambda: Gaussian(origin, 1.0).log_prob(jnp.zeros(3)), "ValueError", r"one point of shape \(2,\), got shape \(3,\)"),
+    ("Point matrix", lambda: Point(jnp.zeros((2, 2))), "ValueError", r"Point\.x0 must have shape \(\) or \(d,\)"),
+    ("Point nan", lambda: Point(float("nan")), "ValueError", r"Point\.x0 must be finite"),
+    ("Point and final", lambda: run(initial=Point(0.0), final=Gaussian(0.0, 1.0)), "ValueError", "Point has no density", "narrow Gaussian, or final=None"),
+    ("Point as final", lambda: run(final=Point(0.0)), "ValueError", "Point has no density", "narrow Gaussian, or final=None"),
+    ("draws a scalar", lambda: run(initial=Lump(jnp.zeros(()))), "ValueError", r"initial\.sample\(key\)", r"shape \(d,\), also for d = 1"),
+    ("draws a batch", lambda: run(initial=Lump(jnp.zeros((3, 1)))), "ValueError", r"initial\.sample\(key\)", r"shape \(d,\)"),
+    ("draws nothing", lambda: run(initial=Lump(jnp.zeros(0))), "ValueError", r"initial\.sample\(key\)", r"shape \(d,\)"),
+    ("draws integers", lambda: run(initial=Lump(jnp.zeros(1, int))), "TypeError", r"initial\.sample\(key\)", "floating-point numbers, got int", r"astype\(float\)"),
+    ("log_prob per coordinate", lambda: run(initial=Lump(N([0.0]), N([0.0])), final=Gaussian(0.0, 1.0)), "ValueError", r"initial\.log_prob\(x\) must return one real scalar", "to_event"),
+    ("final of other size", lambda: run(initial=Gaussian(origin, 1.0), final=Gaussian(0.0, 1.0)), "ValueError", r"one point of shape \(1,\), got shape \(2,\)"),
+    ("Boltzmann of a potential", lambda: Boltzmann(MovingTrap(1.0), 0.0), "TypeError", r"Boltzmann\.system", r"Overdamped\(potential\)"),
+    ("Boltzmann size", lambda: Boltzmann(trap(), origin), "ValueError", r"number of coordinates from parameters of shape \[\(2,\)\]: give dim="),
+    ("Boltzmann dim 0", lambda: Boltzmann(trap(), 0.0, dim=0), "ValueError", r"Boltzmann\.dim", "at least 1; got 0"),
+    ("Boltzmann dim 1.5", lambda: Boltzmann(trap(), 0.0, dim=1.5), "ValueError", r"Boltzmann\.dim", "whole number"),
+    ("Boltzmann text", lambda: Boltzmann(trap(), "left"), "TypeError", r"Boltzmann\.lam must be a number", "'left'"),
+    ("negative stiffness", lambda: Boltzmann(tjx.Overdamped(Breathing()), -1.0), "ValueError", "curvature -1", "does not confine", "positive stiffness"),
+    ("no stiffness", lambda: Boltzmann(tjx.Overdamped(Breathing()), 0.0), "ValueError", "curvature 0", "positive stiffness"),
+    ("saddle", lambda: Boltzmann(overdamped(lambda x, lam: 0.5 * x @ (indefinite @ x)), dim=2), "ValueError", "curvature -1", "does not confine"),
+    ("ring", lambda: Boltzmann(tjx.Overdamped(Ring(1.0))), "ValueError", "potential must be confining", "bounds="),
+    ("upside down", lambda: Boltzmann(tjx.Overdamped(Quartic(-1.0)), 1.0), "ValueError", "potential must be confining", "bounds="),
+    ("logarithm", lambda: Boltzmann(overdamped(lambda x, lam: jnp.sum(jnp.log1p(x**2)))), "ValueError", "potential must be confining", "bounds="),
+    ("undefined", lambda: Boltzmann(overdamped(lambda x, lam: jnp.sum(jnp.log(x) + x**4))), "ValueError", "potential must be finite", "bounds="),
+    ("unresolved", lambda: Boltzmann(quartic(), 1.0, bounds=(-1e6, 1e6)), "ValueError", "resolved by Boltzmann's quadrature", "4001 nodes are too few", "bounds=, nodes="),
+    ("few nodes", lambda: Boltzmann(quartic(), 1.0, nodes=5), "ValueError", "5 nodes are too few", "nodes="),
+    ("no nodes", lambda: Boltzmann(quartic(), 1.0, nodes=0), "ValueError", r"Boltzmann\.nodes", "at least 3; got 0"),
+    ("bounds backward", lambda: Boltzmann(quartic(), 1.0, bounds=(1.0, -1.0)), "ValueError", r"Boltzmann\.bounds", "lower < upper"),
+    ("one bound", lambda: Boltzmann(quartic(), 1.0, bounds=3.0), "TypeError", r"Boltzmann\.bounds must be two numbers, got 3\.0"),
+    ("quartic in 2-D", lambda: Boltzmann(quartic(), 1.0, dim=2), "ValueError", "not quadratic in 2 dimensions needs log_z= and sampler="),
+    ("quartic in 2-D, half", lambda: Boltzmann(quartic(), 1.0, dim=2, log_z=0.0), "ValueError", "needs log_z= and sampler="),
+    ("sampler 3", lambda: Boltzmann(quartic(), 1.0, dim=2, log_z=0.0, sampler=3), "TypeError", r"Boltzmann\.sampler must be a callable of a key, got 3"),
+    ("Boltzmann of baths", lambda: Boltzmann(trap(temperature=N([1.0, 2.0])), 0.0, dim=2), "ValueError", "Boltzmann needs one temperature", "Gaussian"),
+    ("Boltzmann point", lambda: Boltzmann(trap(), 0.0).log_prob(origin), "ValueError", "log_prob takes one point", r"jax\.vmap"),
+    ("no Gaussian", lambda: Boltzmann(quartic(), 1.0).gaussian(), "ValueError", "no Gaussian", "densities.Gaussian"),
+):  # fmt: skip
+    bad(f"density: {name}", call, error, *words)
+
+# ---- paths, and what is computed of them
+for name, call, error, *words in (
+    ("trajectory as path", lambda: tjx.account(ended(), run()), "TypeError", r"path must be thermojax\.Path", r"has it as \.path"),
+    ("tuple", lambda: tjx.account(ended(), (ts(), jnp.zeros((5, 1)))), "TypeError", r"path must be thermojax\.Path\(ts, xs\), got tuple"),
+    ("one axis", lambda: tjx.account(ended(), tjx.Path(ts(), jnp.zeros(5))), "ValueError", r"path\.xs must have shape \(times, d\)", r"xs\[\.\.\., None\]"),
+    ("lengths", lambda: tjx.account(ended(), tjx.Path(ts(), jnp.zeros((4, 1)))), "ValueError", r"path\.ts and path\.xs disagree: \(5,\) times"),
+    ("integers", lambda: tjx.account(ended(), tjx.Path(ts(), jnp.zeros((5, 1), int))), "TypeError", r"path\.xs must be floating point", r"astype\(float\)"),
+    ("None", lambda: tjx.account(ended(), tjx.Path(None, None)), "TypeError", r"path\.ts must be"),
+    ("size", lambda: tjx.account(ended(), still(d=2)), "ValueError", r"one point of shape \(1,\), got shape \(2,\)"),
+    ("size and baths", lambda: tjx.account(baths(), still(d=3)), "ValueError", r"temperature.*shape of the state, \(3,\); got shape \(2,\)"),
+    ("falls", lambda: tjx.account(ended(), tjx.Path(ts()[::-1], jnp.zeros((5, 1)))), "ValueError", r"path\.ts must be strictly increasing.*path\.ts\[1\] = 0\.75"),
+    ("outside", lambda: tjx.account(ended(), tjx.Path(2 * ts(), jnp.zeros((5, 1)))), "ValueError", "span", "Extend|shorten"),
+    ("reduced work of baths", lambda: tjx.reduced_work(baths(), tjx.simulate(baths(), ts(), key())), "ValueError", "reduced_work needs one bath", r"entropy\.total or dissipated_work"),
+    ("reduced work of running totals", lambda: tjx.reduced_work(ended(), tjx.account(ended(), still(), cumulative=True)), "ValueError", "takes totals", "cumulative=False"),
+    ("reduced work of a path", lambda: tjx.reduced_work(ended(), still()), "TypeError", "takes a Trajectory, got Path", "account"),
+    ("dissipated work without final", lambda: tjx.dissipated_work(process(), run()), "ValueError", r"dissipated_work needs process\.final", "Give final=, e.g. .*Boltzmann"),
+    ("dissipated work of a path", lambda: tjx.dissipated_work(ended(), still()), "TypeError", "takes a Trajectory, got Path"),
+    ("reverse without final", lambda: tjx.reverse(process()), "ValueError", "reverse .*final=None", "Give final=, e.g. .*Boltzmann"),
+    ("reverse of a callable", lambda: tjx.reverse(process(protocol=jnp.sin, final=Gaussian(0.0, 1.0))), "TypeError", "reverse needs the span", r"protocols\.Function\(fn, t1\)"),
+    ("grid of a callable", lambda: tjx.reverse_grid(process(protocol=jnp.sin), ts()), "TypeError", "reverse_grid needs the span", r"protocols\.Function\(fn, t1\)"),
+    ("ratio to a callable", lambda: tjx.path_ratio(ended(), process(protocol=jnp.sin), still()), "TypeError", "path_ratio needs the span", r"protocols\.Function\(fn, t1\)"),
+    ("ratio, no mirror image", lambda: tjx.path_ratio(ended(), process(protocol=ramp(1.0, 0.0, 2.0)), still()), "ValueError", "path_ratio: forward and backward must share one span", r"thermojax\.reverse\(process\)"),
+    ("ratio of a trajectory", lambda: tjx.path_ratio(ended(), tjx.reverse(ended()), run()), "TypeError", r"path must be thermojax\.Path"),
+    ("ratio with kernels=3", lambda: tjx.path_ratio(ended(), tjx.reverse(ended()), still(), kernels=3), "TypeError", "kernels must be a callable", r"\(mean, variance\), or a pair"),
+    ("ratio of three kernels", lambda: tjx.path_ratio(ended(), tjx.reverse(ended()), still(), kernels=(tjx.euler,) * 3), "TypeError", "kernels must be", "a pair"),
+    ("moments, not linear", lambda: tjx.evolve.moments(process(quartic()), ts()), "ValueError", "moments is for linear systems", r"thermojax\.ensemble"),
+    ("moments, not Gaussian", lambda: tjx.evolve.moments(process(initial=Boltzmann(quartic(), 1.0)), ts()), "ValueError", "not quadratic", r"densities\.Gaussian"),
+    ("moments, own density", lambda: tjx.evolve.moments(process(initial=Lump(N([0.0]))), ts()), "ValueError", "moments needs a Gaussian start, got Lump", r"densities\.Gaussian"),
+    ("moments, cold", lambda: tjx.evolve.moments(process(trap(temperature=lambda lam: 0.5 - lam)), ts()), "ValueError", r"temperature\(lam\(t\)\)", positive_only),
+):  # fmt: skip
+    bad(f"path: {name}", call, error, *words)
+
+# ---- estimators
+for estimator, w in ((jarzynski, "w"), (integral_fluctuation, "r"), (mean, "x")):
+    name = estimator.__name__
+    two = (f"{w} must hold at least two", "got")
+    failed = [0.0, np.nan, 1.0, np.inf, -np.inf]
+    for what, value, error, *words in (
+        ("nothing", np.zeros(0), "ValueError", *two),
+        ("one", np.zeros(1), "ValueError", *two),
+        ("matrix", np.zeros((3, 2)), "ValueError", rf"{w} must have shape \(paths,\)", r"\(3, 2\)"),
+        ("scalar", 1.0, "ValueError", rf"{w} must have shape \(paths,\)"),
+        ("integers", np.arange(3), "TypeError", f"{w} must be floating point", r"astype\(float\)"),
+        ("complex", np.zeros(3, complex), "TypeError", f"{w} must be floating point"),
+        ("text", "abc", "TypeError", f"{w} must be a number or an array"),
+        ("None", None, "TypeError", f"{w} must be a number or an array"),
+        ("failed", np.array(failed), "ValueError", f"3 of 5 entries of {w}", "first at index 1", "smaller steps", 'failed="drop"'),
+    ):  # fmt: skip
+        bad(f"{name}: {what}", lambda e=estimator, v=value: e(v), error, *words)
+    bad(
+        f"{name}: word",
+        lambda e=estimator: e(np.zeros(3), failed="skip"),
+        "ValueError",
+        'failed must be "raise" or "drop"',
+    )
+    bad(
+        f"{name}: all failed",
+        lambda e=estimator: e(np.full(3, np.nan), failed="drop"),
+        "ValueError",
+        f"Fewer than two entries of {w} are finite",
+    )
+
+
+# ---- what looks odd, but has a documented meaning: each is True
+def _failed_marked():
+    nowhere = tjx.Overdamped(lambda x, lam: jnp.sum(jnp.log(x)))  # no energy left of zero
+    left = tjx.simulate(process(nowhere, initial=Point(-1.0)), ts(), key())
+    return not left.path.ok and np.isnan(left.work)
+
+
+def _traced_negative_stiffness_marked():
+    """A traced curvature is not checked: the paths are marked, and the estimators stop."""
+    soft = tjx.Overdamped(Breathing())
+    work = jax.jit(
+        lambda k: tjx.ensemble(process(soft, initial=Boltzmann(soft, k)), ts(), key(), 3)
+    )
+    return not np.any(work(-1.0).path.ok)
+
+
+FINE = {
+    "integer times": lambda: float(run(grid=[0, 1]).path.ts[-1]) == 1.0,
+    "integer start becomes a float": lambda: jnp.issubdtype(run(initial=Point(0)).path.xs.dtype, jnp.floating),
+    "integer parameters": lambda: bool(run(trap(temperature=1, mobility=2), ramp(0, 1, 1)).path.ok),
+    "numpy integers": lambda: tjx.ensemble(ended(), ts(), key(), np.int64(2), save=np.int32(2)).path.xs.shape == (2, 3, 1),
+    "constant temperature by a callable": lambda: bool(run(trap(temperature=lambda lam: 2)).path.ok),
+    "save beyond the last step": lambda: run(save=100).path.xs.shape == (2, 1),
+    "a potential that is not defined": _failed_marked,
+    "a traced negative stiffness": _traced_negative_stiffness_marked,
+    "a NaN on a path": lambda: np.isnan(tjx.account(ended(), tjx.Path(ts(), jnp.full((5, 1), jnp.nan))).work),
+    "single-precision overflow": lambda: float(jarzynski(jnp.full(200, -200.0, jnp.float32)).value) == -200.0,
+    "a key kept for the start": lambda: not np.isclose(float(run().path.xs[0, 0]), float(jax.random.normal(key()))),
+}  # fmt: skip
+
+
+def main():
+    said = {}
+    for name, case in CASES.items():
+        try:
+            case.run()
+            said[name] = None
+        except Exception as error:
+            said[name] = [[cls.__name__ for cls in type(error).__mro__], str(error)]
+    json.dump(
+        {"said": said, "fine": {name: bool(call()) for name, call in FINE.items()}}, sys.stdout
+    )
+
+
+@pytest.fixture(scope="module")
+def answers():
+    flag = "1" if jax.config.jax_enable_x64 else "0"
+    done = subprocess.run(
+        [sys.executable, __file__],
+        capture_output=True,
+        text=True,
+        env={**os.environ, "JAX_ENABLE_X64": flag},
+    )
+    assert done.returncode == 0, done.stderr
+    return json.loads(done.stdout)
+
+
+@pytest.mark.parametrize("name", CASES)
+def test_refused(name, answers):
+    case, said = CASES[name], answers["said"][name]
+    assert said is not None, "it was accepted"
+    classes, message = said
+    assert case.error in classes, f"{classes[0]}: {message}"
+    for words in case.words:
+        assert re.search(words, message, re.DOTALL), f"no {words!r} in: {message}"
+    # a line or three; only the error of a traced value brings a stack with it
+    assert case.error == "RuntimeError" or len(message) < 700
+
+
+@pytest.mark.parametrize("name", FINE)
+def test_accepted(name, answers):
+    assert answers["fine"][name]
+
+
+@pytest.mark.smoke
+def test_first_mistakes():
+    """The commonest, in this process."""
+    with pytest.raises(ValueError, match="temperature must be finite and greater than zero"):
+        trap(temperature=0.0)
+    with pytest.raises(ValueError, match=r"ts\[2\] = 0\.4 follows"):
+        run(grid=N([0.0, 0.5, 0.4]))
+    with pytest.raises(ValueError, match="at least two"):
+        jarzynski(jnp.zeros(1))
+
+
+def test_a_users_error_says_where():
+    """An exception inside a user's own function passes unchanged, with a note."""
+    broken = tjx.Overdamped(lambda x, lam: jnp.sum(x * lam["k"]))
+    with pytest.raises(Exception) as caught:
+        run(broken)
+    assert "tracing potential(x, lam) with float" in " ".join(caught.value.__notes__)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,402 @@
+"""Densities: closed forms, quadrature against scipy, samplers against distribution functions, gradients of samples.
+
+Each statistical assertion has a false-alarm rate of at most `RATE`, and its negative control fails at that rate.
+"""
+
+import equinox as eqx
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+from scipy import integrate, stats
+
+import thermojax as tjx
+from thermojax.densities import Boltzmann, Gaussian, Point
+from thermojax.potentials import Breathing, DoubleWell, Harmonic, MovingTrap, Quartic, Ring
+
+RATE = 1e-6
+
+MEAN = jnp.array([0.3, -1.0, 2.0])
+COV = jnp.array([[2.0, 0.5, 0.1], [0.5, 1.0, -0.2], [0.1, -0.2, 0.7]])
+COVS = {"scalar": jnp.asarray(0.7), "diagonal": jnp.array([0.5, 2.0, 1.5]), "full": COV}
+
+
+@eqx.filter_jit
+def draw(density, size, seed=0):
+    return jax.vmap(density.sample)(jax.random.split(jax.random.key(seed), size))
+
+
+def log_prob(density, xs):
+    return eqx.filter_jit(jax.vmap(density.log_prob))(jnp.asarray(xs))
+
+
+def full(cov):
+    return np.asarray(cov) if cov.ndim == 2 else np.diag(np.broadcast_to(cov, 3))
+
+
+# ---- Gaussian
+
+
+@pytest.mark.smoke
+@pytest.mark.parametrize("cov", COVS.values(), ids=COVS)
+def test_gaussian_against_scipy(cov):
+    """`(d,)` are variances, not standard deviations."""
+    density = Gaussian(MEAN, cov)
+    exact = stats.multivariate_normal(MEAN, full(cov))
+    xs = np.random.default_rng(0).normal(size=(20, 3))
+    np.testing.assert_allclose(log_prob(density, xs), exact.logpdf(xs), rtol=1e-12)
+    np.testing.assert_allclose(density.entropy(), exact.entropy(), rtol=1e-12)
+    np.testing.assert_allclose(density.cov, full(cov), rtol=1e-15)
+
+
+def test_gaussian_shapes():
+    assert Gaussian(0.0, 1.0).mean.shape == (1,)
+    assert Gaussian(0.0, jnp.ones(3)).mean.shape == (3,)
+    assert Gaussian(jnp.zeros(1), jnp.eye(2)).mean.shape == (2,)
+    assert Gaussian(jnp.zeros(2), 2.0).cov.shape == (2, 2)
+    np.testing.assert_allclose(
+        Gaussian(1.0, 4.0).log_prob(jnp.array([2.0])), stats.norm(1, 2).logpdf(2), rtol=1e-14
+    )
+
+
+@pytest.mark.parametrize("cov", COVS.values(), ids=COVS)
+def test_gaussian_samples(cov):
+    """z² of the samples is chi-squared, and each coordinate normal."""
+    xs = np.asarray(draw(Gaussian(MEAN, cov), 5000))
+    z = np.linalg.solve(np.linalg.cholesky(full(cov)), (xs - np.asarray(MEAN)).T)
+    assert stats.kstest((z**2).sum(0), stats.chi2(3).cdf).pvalue > RATE
+    assert stats.kstest(xs[:, 1], stats.norm(-1, np.sqrt(full(cov)[1, 1])).cdf).pvalue > RATE
+    assert stats.kstest((z**2).sum(0) * 1.25, stats.chi2(3).cdf).pvalue < RATE
+
+
+def test_gaussian_samples_differentiate():
+    """With the same key, dx/dm = 1 exactly, and d/dS agrees with differences."""
+    second = jax.jit(lambda m, s: jnp.mean(draw(Gaussian(m, s), 50) ** 2, axis=0).sum())
+    slope = jax.grad(second)(MEAN, COV)
+    np.testing.assert_allclose(slope, 2 * draw(Gaussian(MEAN, COV), 50).mean(0), rtol=1e-12)
+    way = jnp.array([[0.3, 0.1, 0.0], [0.1, -0.2, 0.4], [0.0, 0.4, 0.5]])
+    there = jax.jvp(lambda s: second(MEAN, s), (COV,), (way,))[1]
+    h = 1e-5
+    differences = (second(MEAN, COV + h * way) - second(MEAN, COV - h * way)) / (2 * h)
+    np.testing.assert_allclose(there, differences, rtol=1e-8)
+
+
+def test_gaussian_mean_gradient():
+    """d<x²>/dv = 1 at any mean, estimated from the samples' own derivatives."""
+    per_sample = jax.vmap(
+        jax.grad(lambda v, k: Gaussian(0.4, v).sample(k)[0] ** 2), in_axes=(None, 0)
+    )
+    slopes = np.asarray(per_sample(1.7, jax.random.split(jax.random.key(1), 20000)))
+    off = (slopes.mean() - 1) / (slopes.std() / np.sqrt(len(slopes)))
+    assert abs(off) < stats.norm.isf(RATE / 2)
+    biased = (slopes.mean() - 1.1) / (slopes.std() / np.sqrt(len(slopes)))
+    assert abs(biased) > stats.norm.isf(RATE / 2)
+
+
+# ---- Boltzmann, closed form
+
+K2 = jnp.array([[2.0, 0.5], [0.5, 1.0]])
+QUADRATIC = {
+    "harmonic": (tjx.Overdamped(Harmonic(2.0, 0.5), temperature=1.5), None, 1, 0.5, [[0.75]]),
+    "trap": (tjx.Overdamped(MovingTrap(4.0)), 3.0, 1, 3.0, [[0.25]]),
+    "breathing": (tjx.Overdamped(Breathing()), 4.0, 1, 0.0, [[0.25]]),
+    "two traps": (
+        tjx.Overdamped(MovingTrap(jnp.array([1.0, 4.0]))),
+        jnp.array([1.0, 2.0]),
+        2,
+        [1.0, 2.0],
+        np.diag([1.0, 0.25]),
+    ),
+    "lambda": (
+        tjx.Overdamped(lambda x, lam: 0.5 * lam * jnp.sum(x**2) - x[0]),
+        2.0,
+        1,
+        0.5,
+        [[0.5]],
+    ),
+    "dot": (
+        tjx.Overdamped(lambda x, lam: 0.5 * lam * jnp.dot(x, x)),
+        2.0,
+        3,
+        np.zeros(3),
+        np.eye(3) / 2,
+    ),
+    "matrix": (
+        tjx.Overdamped(lambda x, lam: 0.5 * x @ (K2 @ x) - lam * x[1]),
+        1.0,
+        2,
+        np.linalg.solve(K2, [0.0, 1.0]),
+        np.linalg.inv(K2),
+    ),
+    "cold": (
+        tjx.Overdamped(Harmonic(1.0), temperature=lambda lam: lam["T"]),
+        {"T": 0.2},
+        1,
+        0.0,
+        [[0.2]],
+    ),
+    "divided": (
+        tjx.Overdamped(lambda x, lam: jnp.sum((x - 1) * (x - 1)) / 4),
+        None,
+        1,
+        1.0,
+        [[2.0]],
+    ),
+}
+
+
+@pytest.mark.parametrize(("system", "lam", "dim", "mean", "cov"), QUADRATIC.values(), ids=QUADRATIC)
+def test_quadratic_is_recognised(system, lam, dim, mean, cov):
+    density = Boltzmann(system, lam, dim=dim)
+    assert density.quadratic
+    exact = stats.multivariate_normal(np.broadcast_to(mean, (dim,)), cov)
+    xs = np.random.default_rng(1).normal(size=(10, dim))
+    np.testing.assert_allclose(log_prob(density, xs), exact.logpdf(xs), rtol=1e-11)
+    twin = eqx.filter_jit(lambda d: d.gaussian())(density)
+    np.testing.assert_allclose(twin.mean, exact.mean, atol=1e-14)
+    np.testing.assert_allclose(twin.cov, cov, rtol=1e-13, atol=1e-14)
+    key = jax.random.key(3)
+    np.testing.assert_allclose(
+        eqx.filter_jit(density.sample)(key), eqx.filter_jit(twin.sample)(key), rtol=1e-13
+    )
+    height = -density._reduced(jnp.asarray(xs[0])) - exact.logpdf(xs[0])
+    log_z = eqx.filter_jit(lambda d: d.log_partition())(density)
+    np.testing.assert_allclose(log_z, height, rtol=1e-11)
+
+
+def test_recognition_is_decided_while_tracing():
+    """In a compiled function, and by structure: at lam = 0 a quartic is still a quartic."""
+    soft = tjx.Overdamped(Breathing())
+    free_energy = lambda k: -Boltzmann(soft, k).log_partition()
+    assert float(jax.jit(free_energy)(4.0)) == pytest.approx(-0.5 * np.log(np.pi / 2), rel=1e-12)
+    assert float(jax.jit(jax.grad(free_energy))(4.0)) == pytest.approx(1 / 8, rel=1e-12)
+    assert not Boltzmann(tjx.Overdamped(Quartic(0.0)), 1.0).quadratic
+    np.testing.assert_allclose(
+        Boltzmann(tjx.Overdamped(Quartic(0.0)), 4.0).log_partition(), 0.5 * np.log(np.pi / 2)
+    )
+
+
+# ---- Boltzmann, quadrature in one dimension
+
+TABLES = {
+    "quartic": (tjx.Overdamped(Quartic(0.5)), 1.0),
+    "two wells": (tjx.Overdamped(DoubleWell(4.0)), 0.0),
+    "tilted": (tjx.Overdamped(DoubleWell(3.0, 1.5), temperature=0.7), 1.2),
+    "far and narrow": (tjx.Overdamped(lambda x, lam: jnp.sum(50 * (x - 30.0) ** 4)), 0.0),
+    "steep wall": (tjx.Overdamped(lambda x, lam: jnp.sum(jnp.exp(x) - lam * x)), 2.0),
+}
+
+
+def reduced(density):
+    return jax.jit(lambda x: density._reduced(jnp.reshape(x, (1,))))
+
+
+def by_scipy(density, weigh=lambda x: 1.0):
+    """The integral of weigh e^-phi over the interval that matters."""
+    phi = reduced(density)
+    grid = np.linspace(-60, 60, 24001)
+    inside = grid[np.asarray(jax.vmap(phi)(grid)) < 60]
+    ends = inside[0] - 0.01, inside[-1] + 0.01
+    edges = np.linspace(*ends, 9)
+    parts = [
+        integrate.quad(lambda x: weigh(x) * np.exp(-float(phi(x))), a, b, epsabs=0, epsrel=1e-12)[0]
+        for a, b in zip(edges[:-1], edges[1:], strict=True)
+    ]
+    return sum(parts)
+
+
+@pytest.mark.parametrize(("system", "lam"), TABLES.values(), ids=TABLES)
+def test_quadrature_against_scipy(system, lam):
+    density = Boltzmann(system, lam)
+    assert not density.quadratic
+    log_z = np.log(by_scipy(density))
+    np.testing.assert_allclose(density.log_partition(), log_z, rtol=1e-8, atol=1e-8)
+    x = jnp.array([0.4])
+    np.testing.assert_allclose(
+        density.log_prob(x), -density._reduced(x) - log_z, rtol=1e-8, atol=1e-8
+    )
+
+
+def test_gradient_of_the_free_energy():
+    r"""$\partial \ln Z / \partial g = -\langle x^4/4 \rangle$."""
+    density = Boltzmann(tjx.Overdamped(Quartic(0.5)), 1.0)
+    log_z = lambda g: Boltzmann(tjx.Overdamped(Quartic(g)), 1.0).log_partition()
+    exact = -by_scipy(density, lambda x: x**4 / 4) / by_scipy(density)
+    np.testing.assert_allclose(jax.grad(log_z)(0.5), exact, rtol=1e-8)
+
+
+def test_bounds():
+    """A ring has an equilibrium on one turn; a trap may be cut off."""
+    turn = Boltzmann(tjx.Overdamped(Ring(0.8)), bounds=(0.0, 2 * np.pi))
+    exact = np.log(2 * np.pi * np.i0(0.8))
+    np.testing.assert_allclose(turn.log_partition(), exact, rtol=1e-12)
+    xs = np.asarray(draw(turn, 200))
+    assert ((xs >= 0) & (xs <= 2 * np.pi)).all()
+    cut = Boltzmann(tjx.Overdamped(Quartic(1.0)), 0.0, bounds=(0.0, 3.0), nodes=16001)
+    half = Boltzmann(tjx.Overdamped(Quartic(1.0)), 0.0).log_partition() - np.log(2)
+    np.testing.assert_allclose(cut.log_partition(), half, atol=1e-7)
+
+
+def cdf(density):
+    """The distribution function by cumulative quadrature on a grid of its own."""
+    grid = np.linspace(-6, 6, 40001)
+    weight = np.exp(-np.asarray(jax.vmap(reduced(density))(grid)))
+    total = integrate.cumulative_trapezoid(weight, grid, initial=0)
+    return lambda x: np.interp(x, grid, total / total[-1])
+
+
+@pytest.mark.parametrize("name", ["quartic", "two wells", "tilted"])
+def test_sampler(name):
+    density = Boltzmann(*TABLES[name])
+    xs = np.asarray(draw(density, 5000))[:, 0]
+    assert stats.kstest(xs, cdf(density)).pvalue > RATE
+
+
+def test_a_biased_sampler_is_seen():
+    """Negative control: wells lower by a third."""
+    xs = np.asarray(draw(Boltzmann(tjx.Overdamped(DoubleWell(2.7)), 0.0), 5000))[:, 0]
+    assert stats.kstest(xs, cdf(Boltzmann(*TABLES["two wells"]))).pvalue < RATE
+
+
+@pytest.mark.parametrize("which", [0, 1, 2])
+def test_samples_of_a_table_differentiate(which):
+    """With respect to barrier, tilt and temperature, with the same key: finite, and equal to differences."""
+
+    @jax.jit
+    def xs(theta):
+        system = tjx.Overdamped(DoubleWell(theta[0]), temperature=theta[2])
+        return draw(Boltzmann(system, theta[1], bounds=(-4.0, 4.0)), 20)[:, 0]
+
+    theta, way = jnp.array([1.5, 0.3, 0.8]), jnp.eye(3)[which]
+    there = jax.jvp(xs, (theta,), (way,))[1]
+    assert np.isfinite(there).all()
+    assert (np.abs(there) > 1e-6).any()
+    h = 1e-6
+    differences = (xs(theta + h * way) - xs(theta - h * way)) / (2 * h)
+    np.testing.assert_allclose(there, differences, rtol=1e-4, atol=1e-6)
+
+
+def test_mean_gradient_of_a_table():
+    r"""$\partial\langle x\rangle/\partial\lambda = \mathrm{var}(x)/T$ for a tilt, from the samples' derivatives."""
+    mean_x = lambda lam: jnp.mean(draw(Boltzmann(tjx.Overdamped(DoubleWell(1.0)), lam), 4000))
+    density = Boltzmann(tjx.Overdamped(DoubleWell(1.0)), 0.0)
+    variance = by_scipy(density, lambda x: x**2) / by_scipy(density)
+    # the spread of the samples' own derivatives is below 2 (seen: 0.9), so the standard error is below 0.032
+    assert abs(float(jax.grad(mean_x)(0.0)) - variance) < stats.norm.isf(RATE / 2) * 2 / np.sqrt(
+        4000
+    )
+
+
+def test_user_normalised():
+    """Two dimensions, not quadratic: ln Z and a sampler are the user's."""
+    one = Boltzmann(tjx.Overdamped(Quartic(1.0)), 1.0)
+    both = Boltzmann(
+        tjx.Overdamped(Quartic(1.0)),
+        1.0,
+        dim=2,
+        log_z=2 * one.log_partition(),
+        sampler=lambda key: jnp.concatenate([one.sample(k) for k in jax.random.split(key)]),
+    )
+    x = jnp.array([0.3, -1.0])
+    np.testing.assert_allclose(
+        both.log_prob(x), one.log_prob(x[:1]) + one.log_prob(x[1:]), rtol=1e-13
+    )
+    assert both.sample(jax.random.key(0)).shape == (2,)
+    assert not both.quadratic
+
+
+# ---- Point, and densities of other people
+
+
+def test_point():
+    at = Point(jnp.array([1.0, 2.0]))
+    np.testing.assert_array_equal(at.sample(jax.random.key(0)), [1.0, 2.0])
+    np.testing.assert_array_equal(
+        jax.jacobian(lambda x: Point(x).sample(jax.random.key(0)))(at.x0), np.eye(2)
+    )
+    assert not at.gaussian().cov.any()
+    assert Point(3).x0.shape == (1,)
+    assert jnp.issubdtype(Point(3).x0.dtype, jnp.floating)
+
+
+class Laplace:
+    """A user's own, of nothing but two methods."""
+
+    def sample(self, key):
+        return jax.random.laplace(key, (1,))
+
+    def log_prob(self, x):
+        return -jnp.sum(jnp.abs(x)) - jnp.log(2.0)
+
+
+class LikeNumpyro:
+    """The signatures of a numpyro distribution with one event dimension."""
+
+    batch_shape, event_shape = (), (1,)
+
+    def __init__(self, scale):
+        self.scale = scale
+
+    def sample(self, key, sample_shape=()):
+        return self.scale * jax.random.normal(key, sample_shape + self.event_shape)
+
+    def log_prob(self, value, intermediates=None):
+        return jnp.sum(jax.scipy.stats.norm.logpdf(value, 0.0, self.scale), axis=-1)
+
+
+class OfEquinox(eqx.Module):
+    scale: jax.Array
+
+    def sample(self, key):
+        return self.scale * jax.random.normal(key, (1,))
+
+    def log_prob(self, x):
+        return jnp.sum(jax.scipy.stats.norm.logpdf(x, 0.0, self.scale))
+
+
+@pytest.mark.parametrize(
+    "density", [Laplace(), LikeNumpyro(1.5), OfEquinox(jnp.asarray(1.5))], ids=lambda d: type(d).__name__
+)  # fmt: skip
+def test_duck_typed(density):
+    """Anything with the two methods starts and ends a process, forward and backward."""
+    drive = tjx.protocols.ramp(0.0, 1.0, 1.0)
+    process = tjx.Process(tjx.Overdamped(MovingTrap(1.0)), drive, density, Gaussian(1.0, 1.0))
+    ts = jnp.linspace(0.0, 1.0, 6)
+    there = tjx.ensemble(process, ts, jax.random.key(0), 3)
+    starts, stops = there.path.xs[:, 0], there.path.xs[:, -1]
+    system = jax.vmap(density.log_prob)(starts) - jax.vmap(process.final.log_prob)(stops)
+    np.testing.assert_allclose(there.entropy.system, system, rtol=1e-12)
+    back = tjx.simulate(tjx.reverse(process), ts, jax.random.key(1))
+    np.testing.assert_allclose(
+        back.entropy.system,
+        process.final.log_prob(back.path.xs[0]) - density.log_prob(back.path.xs[-1]),
+        rtol=1e-12,
+    )
+
+
+def test_gradient_reaches_a_users_parameter():
+    ts = jnp.linspace(0.0, 1.0, 6)
+
+    @jax.jit
+    def work(scale):
+        drive = tjx.protocols.ramp(0.0, 1.0, 1.0)
+        process = tjx.Process(tjx.Overdamped(Quartic(0.2)), drive, OfEquinox(scale))
+        return tjx.simulate(process, ts, jax.random.key(2)).work
+
+    scale, h = jnp.asarray(1.5), 1e-5
+    np.testing.assert_allclose(
+        jax.grad(work)(scale), (work(scale + h) - work(scale - h)) / (2 * h), rtol=1e-7
+    )
+
+
+def test_single_precision():
+    f32 = jnp.float32
+    gauss = Gaussian(jnp.zeros(2, f32), jnp.eye(2, dtype=f32))
+    well = Boltzmann(tjx.Overdamped(DoubleWell(jnp.asarray(2.0, f32))), jnp.asarray(0.1, f32))
+    trap = Boltzmann(tjx.Overdamped(MovingTrap(jnp.asarray(2.0, f32))), jnp.asarray(0.1, f32))
+    for density in (gauss, well, trap):
+        x = density.sample(jax.random.key(0))
+        assert x.dtype == f32
+        assert density.log_prob(x).dtype == f32
+    wide = Boltzmann(tjx.Overdamped(DoubleWell(2.0)), 0.1)
+    np.testing.assert_allclose(well.log_partition(), wide.log_partition(), rtol=1e-5)

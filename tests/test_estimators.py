@@ -1,0 +1,212 @@
+"""Estimators against closed forms on small arrays, far into the log domain, and against their own error bars.
+
+Each statistical assertion has a false-alarm rate of at most `RATE`, and its negative control fails at that rate.
+"""
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+from scipy import stats
+
+from thermojax.estimators import Estimate, integral_fluctuation, jarzynski, mean
+
+RATE = 1e-6
+EXPONENTIAL = (jarzynski, integral_fluctuation)
+
+
+def as_expected(estimate, **fields):
+    for name, value in fields.items():
+        np.testing.assert_allclose(getattr(estimate, name), value, rtol=1e-12, err_msg=name)
+
+
+@pytest.mark.smoke
+def test_by_hand():
+    """u = e^-w = (1, 2, 3): mean 2, mean square 14/3, ess 36/14."""
+    w = -jnp.log(jnp.array([1.0, 2.0, 3.0]))
+    relative = np.sqrt((14 / 3 / 4 - 1) / 2)
+    as_expected(jarzynski(w), value=-np.log(2), stderr=relative, ess=36 / 14, reliable=False)
+    as_expected(integral_fluctuation(w), value=2.0, stderr=2 * relative, ess=36 / 14)
+    as_expected(mean(jnp.array([1.0, 2.0, 6.0])), value=3.0, stderr=np.sqrt(7 / 3), ess=3.0)
+
+
+def test_stderr_is_that_of_the_sample():
+    """The standard error of <u> is s/sqrt(M) with the usual M - 1, and that of its logarithm is relative to it."""
+    w = jnp.asarray(np.random.default_rng(0).normal(size=57))
+    u = np.exp(-np.asarray(w))
+    stderr = u.std(ddof=1) / np.sqrt(57)
+    as_expected(
+        integral_fluctuation(w), value=u.mean(), stderr=stderr, ess=u.sum() ** 2 / (u**2).sum()
+    )
+    as_expected(jarzynski(w), value=-np.log(u.mean()), stderr=stderr / u.mean())
+    plain = mean(w)
+    as_expected(plain, value=np.mean(w), stderr=np.std(w, ddof=1) / np.sqrt(57), ess=57)
+
+
+@pytest.mark.parametrize("shift", [-1000.0, 1000.0])
+def test_log_domain(shift):
+    """A constant in the work is a constant in the free energy, and nothing else."""
+    w = jnp.asarray(np.random.default_rng(1).normal(size=300))
+    here, there = jarzynski(w), jarzynski(w + shift)
+    np.testing.assert_allclose(there.value - shift, here.value, rtol=1e-10)
+    np.testing.assert_allclose(there.stderr, here.stderr, rtol=1e-10)
+    np.testing.assert_allclose(there.ess, here.ess, rtol=1e-10)
+    assert bool(there.reliable) == bool(here.reliable)
+
+
+def test_equal_works():
+    """Nothing to average: an exact value, no error, every path counted, and finite gradients."""
+    w = jnp.full(200, 3.0)
+    as_expected(jarzynski(w), value=3.0, stderr=0.0, ess=200.0, reliable=True)
+    as_expected(mean(w), value=3.0, stderr=0.0)
+    for estimator in (*EXPONENTIAL, mean):
+        for field in ("value", "stderr"):
+            slope = jax.grad(lambda w, e=estimator, f=field: getattr(e(w), f))(w)
+            assert np.isfinite(slope).all()
+
+
+# ---- whether the average can be trusted
+
+
+def gaussian_works(size, spread, seed=0):
+    """Gaussian work with Delta F = 0: mean spread²/2."""
+    z = jax.random.normal(jax.random.key(seed), (size,))
+    return spread**2 / 2 + spread * z
+
+
+@pytest.mark.smoke
+@pytest.mark.parametrize("estimator", EXPONENTIAL)
+def test_reliable(estimator):
+    assert estimator(gaussian_works(2000, 0.5)).reliable
+    few = estimator(gaussian_works(150, 1.0))
+    assert few.ess < 100
+    assert not few.reliable
+    assert not estimator(
+        gaussian_works(2000, 5.0)
+    ).reliable  # the average is ruled by what was not drawn
+    one = jnp.zeros(2000).at[7].set(-8.0)  # one path carries e^8 of 2000 + e^8
+    assert not estimator(one).reliable
+
+
+def test_threshold():
+    """ESS = 100 is enough, 99 is not; a share of a tenth of the weight cannot go with it."""
+    assert jarzynski(jnp.zeros(100)).reliable
+    assert not jarzynski(jnp.zeros(99)).reliable
+    w = jnp.zeros(1000).at[0].set(-np.log(1.02 * 999 / 9))  # a share of 0.1017, the rest even
+    assert not jarzynski(w).reliable
+
+
+def test_mean_is_reliable_from_ten_on():
+    assert mean(jnp.arange(10.0)).reliable
+    assert not mean(jnp.arange(9.0)).reliable
+
+
+# ---- error bars
+
+
+def scores(size, spread, repeats, seed):
+    """(value - exact) / stderr of repeated estimates of Delta F = 0."""
+    z = jax.random.normal(jax.random.key(seed), (repeats, size))
+    estimates = jax.jit(jax.vmap(jarzynski))(spread**2 / 2 + spread * z)
+    return np.asarray(estimates.value), np.asarray(estimates.stderr)
+
+
+def test_error_bars_are_calibrated():
+    """500 repeats: z-scores have mean 0, variance 1, and their normal probabilities are uniform.
+
+    At 2000 paths of spread 0.7 the estimator's own bias is 0.009 standard errors.
+    """
+    value, stderr = scores(2000, 0.7, 500, 5)
+    z = value / stderr
+    limit = stats.norm.isf(RATE / 2)
+    assert abs(z.mean()) < limit / np.sqrt(500)
+    low, high = stats.chi2(499).ppf([RATE / 2, 1 - RATE / 2]) / 499
+    assert low < z.var(ddof=1) < high
+    assert stats.kstest(stats.norm.cdf(z), "uniform").pvalue > RATE
+    # negative controls: an error bar too small by 1.5, a value off by half an error bar
+    assert not low < (1.5 * z).var(ddof=1) < high
+    assert stats.kstest(stats.norm.cdf(2 * z), "uniform").pvalue < RATE
+    assert abs((z + 0.5).mean()) > limit / np.sqrt(500)
+
+
+def test_bias_is_half_the_squared_error():
+    """50 paths of spread 1: <value> = stderr²/2 = (e - 1)/100 above the exact one, to leading order (next: -6 %)."""
+    value, _ = scores(50, 1.0, 20000, 6)
+    error = value.std() / np.sqrt(len(value))
+    assert value.mean() > stats.norm.isf(RATE) * error  # it is there
+    leading = (np.e - 1) / 100
+    assert abs(value.mean() - leading) < 0.1 * leading + stats.norm.isf(RATE / 2) * error
+
+
+# ---- transformations
+
+
+@pytest.mark.parametrize("estimator", [*EXPONENTIAL, mean])
+def test_jit_and_vmap(estimator):
+    w = jnp.asarray(np.random.default_rng(2).normal(size=(3, 40)))
+    rows = jax.jit(jax.vmap(estimator))(w)
+    assert isinstance(rows, Estimate)
+    for i in range(3):
+        as_expected(estimator(w[i]), **{f: getattr(rows, f)[i] for f in Estimate._fields})
+
+
+def test_gradients():
+    """d(Delta F)/dw_i is the path's share of the weight, exactly; and the error bar's agrees with differences."""
+    w = jnp.asarray(np.random.default_rng(3).normal(size=40)) + 700.0
+    slope = jax.grad(lambda w: jarzynski(w).value)(w)
+    np.testing.assert_allclose(slope, jax.nn.softmax(-w), rtol=1e-12)
+    r = w - 700.0
+    slope = jax.grad(lambda r: integral_fluctuation(r).value)(r)
+    np.testing.assert_allclose(slope, -jnp.exp(-r) / 40, rtol=1e-12)
+    np.testing.assert_allclose(jax.grad(lambda r: mean(r).value)(r), np.full(40, 1 / 40))
+    way, h = jnp.cos(jnp.arange(40.0)), 1e-5
+    for estimator in (*EXPONENTIAL, mean):
+        bar = lambda r, e=estimator: e(r).stderr
+        there = jax.jvp(bar, (r,), (way,))[1]
+        differences = (bar(r + h * way) - bar(r - h * way)) / (2 * h)
+        np.testing.assert_allclose(there, differences, rtol=1e-7)
+
+
+@pytest.mark.parametrize("estimator", [*EXPONENTIAL, mean])
+def test_single_precision(estimator):
+    w = np.random.default_rng(4).normal(size=500)
+    narrow = estimator(jnp.asarray(w, jnp.float32))
+    wide = estimator(jnp.asarray(w))
+    for field in ("value", "stderr", "ess"):
+        assert getattr(narrow, field).dtype == jnp.float32
+        np.testing.assert_allclose(getattr(narrow, field), getattr(wide, field), rtol=1e-5)
+
+
+def test_single_precision_does_not_overflow():
+    """e^200 is infinite in single precision; the free energy is -200."""
+    as_expected(jarzynski(jnp.full(200, -200.0, jnp.float32)), value=-200.0, reliable=True)
+    as_expected(jarzynski(jnp.full(200, 200.0, jnp.float32)), value=200.0, reliable=True)
+
+
+# ---- realisations that failed
+
+
+@pytest.mark.parametrize("estimator", [*EXPONENTIAL, mean])
+@pytest.mark.parametrize("bad", [np.nan, np.inf, -np.inf])
+def test_failed(estimator, bad):
+    """An error that counts them; NaN and not reliable under jit; or the others alone."""
+    fine = np.random.default_rng(5).normal(size=150) * 0.1
+    w = jnp.asarray(np.insert(fine, [3, 70], bad))
+    with pytest.raises(ValueError, match=r"2 of 152 entries .*first at index 3.*\"drop\""):
+        estimator(w)
+    silent = jax.jit(estimator)(w)
+    assert np.isnan(silent.value)
+    assert not silent.reliable
+    for compiled in (lambda f: f, jax.jit):
+        dropped = compiled(lambda w: estimator(w, failed="drop"))(w)
+        as_expected(dropped, **estimator(jnp.asarray(fine))._asdict())
+    slope = jax.grad(lambda w: estimator(w, failed="drop").value)(w)
+    assert np.isfinite(slope).all()
+    assert not slope[jnp.array([3, 71])].any()
+
+
+@pytest.mark.parametrize("estimator", [*EXPONENTIAL, mean])
+@pytest.mark.parametrize("left", [0, 1])
+def test_hardly_any_left_under_jit(estimator, left):
+    w = jnp.full(200, jnp.nan).at[:left].set(0.3)
+    assert not jax.jit(lambda w: estimator(w, failed="drop"))(w).reliable

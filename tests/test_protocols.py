@@ -1,0 +1,347 @@
+"""Protocols: values, ends, what a search may change, and constraints that cannot be left."""
+
+import equinox as eqx
+import jax
+import jax.numpy as jnp
+import jax.tree_util as jtu
+import numpy as np
+import pytest
+
+from thermojax.protocols import (
+    Constrained,
+    Function,
+    Joint,
+    Network,
+    Piecewise,
+    Reversed,
+    Spline,
+    Steps,
+    bounded,
+    fixed,
+    monotone,
+    positive,
+    ramp,
+    trainable,
+)
+
+KNOTS = jnp.array([0.0, 0.5, 2.0])
+VALUES = jnp.array([1.0, 3.0, 2.0])
+
+
+def network(**bounds):
+    return Network(0.5, 2.0, 2.0, key=jax.random.key(3), width=4, depth=1, **bounds)
+
+
+KINDS = {
+    "ramp": lambda: ramp(1.0, 3.0, 2.0),
+    "piecewise": lambda: Piecewise(KNOTS, VALUES, before=0.0, after=5.0),
+    "steps": lambda: Steps(KNOTS, VALUES[:2], after=5.0),
+    "spline": lambda: Spline(KNOTS, VALUES, after=5.0),
+    "monotonic spline": lambda: Spline(KNOTS, VALUES, method="monotonic"),
+    "function": lambda: Function(jnp.sin, 2.0),
+    "network": network,
+    "bounded network": lambda: network(lower=0.0, upper=4.0),
+    "reversed": lambda: Reversed(Piecewise(KNOTS, VALUES, before=0.0, after=5.0)),
+    "fixed": lambda: fixed(Piecewise(KNOTS, VALUES)),
+    "bounded": lambda: bounded(Piecewise(KNOTS, VALUES), 0.0, 4.0),
+    "positive": lambda: positive(Spline(KNOTS, VALUES)),
+    "monotone": lambda: monotone(Piecewise(KNOTS, jnp.array([1.0, 1.5, 4.0]))),
+    "joint": lambda: Joint({"a": Piecewise(KNOTS, VALUES), "b": Steps(KNOTS, VALUES[:2])}),
+}
+every_kind = pytest.mark.parametrize("build", KINDS.values(), ids=KINDS)
+
+
+def close(a, b, rtol=1e-12):
+    jtu.tree_map(lambda u, v: np.testing.assert_allclose(u, v, rtol=rtol, atol=rtol), a, b)
+
+
+# ---- values and ends
+
+
+@pytest.mark.smoke
+def test_values():
+    drive = Piecewise(KNOTS, VALUES, before=0.0, after=5.0)
+    assert [float(drive(t)) for t in (0.0, 0.25, 0.5, 1.25, 2.0)] == [1.0, 2.0, 3.0, 2.5, 2.0]
+    assert (drive.t0, drive.t1, drive.before, drive.after) == (0.0, 2.0, 0.0, 5.0)
+    line = ramp(1.0, 3.0, 2.0, t0=1.0)
+    assert [float(line(t)) for t in (1.0, 1.25, 2.0)] == [1.0, 1.5, 3.0]
+    assert (line.t0, line.before, line.after) == (1.0, 1.0, 3.0)
+    many = ramp(1.0, 3.0, 2.0, knots=9)
+    assert many.values.shape == (9,)
+    close(many(0.7), ramp(1.0, 3.0, 2.0)(0.7))
+
+
+def test_steps_are_closed_on_the_left():
+    drive = Steps(KNOTS, VALUES[:2])
+    assert [float(drive(t)) for t in (0.0, 0.25, 0.49999, 0.5, 1.9, 2.0)] == [1, 1, 1, 3, 3, 3]
+    assert (drive.before, drive.after) == (1.0, 3.0)
+    assert float(Reversed(drive)(1.4)) == 3.0
+    assert float(Reversed(drive)(1.6)) == 1.0
+
+
+@pytest.mark.parametrize("method", ["cubic2", "cubic", "akima", "monotonic"])
+def test_spline_goes_through_its_knots(method):
+    ts = jnp.array([0.0, 0.3, 0.5, 1.2, 2.0])
+    values = jnp.array([1.0, -1.0, 2.0, 2.5, 0.0])
+    close(jax.vmap(Spline(ts, values, method=method))(ts), values)
+
+
+def test_spline_of_a_cubic_is_smooth():
+    """C² through every knot: the second derivative agrees from both sides."""
+    drive = Spline(KNOTS, VALUES)
+    bend = jax.grad(jax.grad(drive))
+    np.testing.assert_allclose(bend(0.5 - 1e-9), bend(0.5 + 1e-9), atol=1e-6)
+
+
+def test_network_and_function():
+    drive = network()
+    assert (drive.before, drive.after) == (0.5, 2.0)
+    s = jnp.array([0.35])
+    close(drive(0.7), 0.5 + 0.35 * 1.5 + drive.mlp(s)[0])
+    wave = Function(jnp.sin, 2.0, t0=0.5)
+    close((wave(1.0), wave.before, wave.after), (np.sin(1.0), np.sin(0.5), np.sin(2.0)))
+    assert Function(jnp.sin, 2.0, before=7.0).before == 7.0
+
+
+@every_kind
+def test_outside_the_span_stands_the_nearer_end(build):
+    drive = build()
+    close(drive(drive.t0 - 1.0), drive(drive.t0))
+    close(drive(drive.t1 + 1.0), drive(drive.t1))
+    assert float(drive.t0) == 0.0
+    assert float(drive.t1) == 2.0
+
+
+@every_kind
+def test_jit_vmap_grad(build):
+    drive = build()
+    ts = jnp.array([0.0, 0.4, 0.5, 1.7, 2.0])
+    one_by_one = [drive(t) for t in ts]
+    stacked = jtu.tree_map(lambda *v: jnp.stack(v), *one_by_one)
+    close(eqx.filter_jit(lambda d: jax.vmap(d)(ts))(drive), stacked)
+    total = lambda d: sum(map(jnp.sum, jtu.tree_leaves(jax.vmap(d)(ts))))
+    for leaf in jtu.tree_leaves(eqx.filter_grad(total)(drive)):
+        assert np.isfinite(leaf).all()
+
+
+@every_kind
+def test_reversed(build):
+    drive = build()
+    back = Reversed(drive)
+    close((back.before, back.after), (drive.after, drive.before))
+    for t in (0.1, 0.77, 1.9):
+        close(back(t), drive(2.0 - t))
+        close(Reversed(back)(t), drive(t))
+    close((Reversed(back).before, Reversed(back).after), (drive.before, drive.after))
+
+
+@pytest.mark.parametrize("kind", [Piecewise, Spline, Steps])
+def test_any_pytree(kind):
+    ts = jnp.array([0.0, 1.0, 2.0])
+    m = 2 if kind is Steps else 3
+    values = {"at": jnp.arange(2.0 * m).reshape(m, 2), "k": (jnp.ones(m), jnp.zeros((m, 2, 2)))}
+    drive = kind(ts, values)
+    lam = drive(0.6)
+    assert jtu.tree_map(jnp.shape, lam) == {"at": (2,), "k": ((), (2, 2))}
+    assert jtu.tree_structure(drive.before) == jtu.tree_structure(lam)
+    alone = kind(ts, values["at"][:, 1])
+    close(lam["at"][1], alone(0.6))
+
+
+@pytest.mark.parametrize("start", [{"k": 1.0, "at": jnp.zeros(2)}, (1.0, 2.0), jnp.ones((2, 2))])
+def test_ramp_and_network_of_any_pytree(start):
+    stop = jtu.tree_map(lambda v: v + 1.0, start)
+    half = jtu.tree_map(lambda v: v + 0.5, start)
+    close(ramp(start, stop, 2.0)(1.0), half)
+    shapes = jtu.tree_map(jnp.shape, start)
+    assert jtu.tree_map(jnp.shape, Network(start, stop, 2.0, key=jax.random.key(0))(1.0)) == shapes
+
+
+def test_joint():
+    drive = Joint({"a": ramp(0.0, 2.0, 1.0), "b": Steps(jnp.array([0.0, 0.5, 1.0]), VALUES[:2])})
+    assert {name: float(v) for name, v in drive(0.75).items()} == {"a": 1.5, "b": 3.0}
+    assert drive.before == {"a": 0.0, "b": 1.0}
+    assert drive.after == {"a": 2.0, "b": 3.0}
+    nested = Joint({"outer": drive, "c": ramp(1.0, 1.0, 1.0)})
+    assert float(nested(0.75)["outer"]["b"]) == 3.0
+
+
+# ---- gradients
+
+
+def test_gradient_by_the_values_is_the_hat_function():
+    slope = jax.grad(lambda v: Piecewise(KNOTS, v)(0.875))(VALUES)
+    np.testing.assert_allclose(slope, [0.0, 0.75, 0.25], rtol=1e-12)
+    slope = jax.grad(lambda v: Steps(KNOTS, v)(0.875))(VALUES[:2])
+    np.testing.assert_array_equal(slope, [0.0, 1.0])
+
+
+def test_gradient_by_time_and_by_the_ends():
+    assert float(jax.grad(Piecewise(KNOTS, VALUES))(0.3)) == pytest.approx(4.0, rel=1e-12)
+    drive = Piecewise(KNOTS, VALUES, before=0.0, after=5.0)
+    slope = eqx.filter_grad(lambda d: d.before**2 + 3 * d.after + d(1.0))(
+        eqx.tree_at(lambda d: d.before, drive, jnp.asarray(0.7))
+    )
+    assert float(slope.before) == pytest.approx(1.4, rel=1e-12)
+    assert float(slope.after) == 3.0
+
+
+# ---- what a search may change
+
+
+def free(protocol):
+    """Names of the leaves that `trainable` marks."""
+    marked = jtu.tree_leaves_with_path(trainable(protocol))
+    return {jtu.keystr(path) for path, leaf in marked if leaf}
+
+
+WEIGHTS = {f".mlp.layers[{i}].{leaf}" for i in (0, 1) for leaf in ("weight", "bias")}
+
+
+@pytest.mark.parametrize(
+    ("build", "leaves"),
+    [
+        ("ramp", {".values"}),
+        ("piecewise", {".values"}),
+        ("steps", {".values"}),
+        ("spline", {".values"}),
+        ("function", set()),
+        ("network", WEIGHTS),
+        ("reversed", {".protocol.values"}),
+        ("fixed", set()),
+        ("bounded", {".protocol.values"}),
+        ("monotone", {".protocol.values"}),
+        ("joint", {".protocols['a'].values", ".protocols['b'].values"}),
+    ],
+)
+def test_trainable(build, leaves):
+    assert free(KINDS[build]()) == leaves
+
+
+def test_trainable_goes_through_what_is_composed():
+    given = fixed(Steps(KNOTS, VALUES[:2]))
+    inner = Joint({"T": given, "k": Reversed(positive(Piecewise(KNOTS, VALUES)))})
+    assert free(inner) == {".protocols['k'].protocol.protocol.values"}
+    assert free(Reversed(inner)) == {".protocol.protocols['k'].protocol.protocol.values"}
+    assert free(fixed(inner)) == set()
+    assert free(Reversed(fixed(inner))) == set()
+
+
+def test_trainable_of_a_module_inside_a_function():
+    class Wave(eqx.Module):
+        height: jax.Array
+        count: int
+
+        def __call__(self, t):
+            return self.height * jnp.sin(self.count * t)
+
+    assert free(Function(Wave(jnp.asarray(2.0), 3), 1.0)) == {".fn.height"}
+
+
+def test_trainable_of_what_is_no_protocol():
+    tree = {"a": jnp.ones(2), "n": jnp.arange(3), "name": "x", "f": 1.0, "in": ramp(0.0, 1.0, 1.0)}
+    assert free(tree) == {"['a']", "['in'].values"}
+
+
+@every_kind
+def test_moving_what_is_trainable_moves_neither_ends_nor_times(build):
+    drive = build()
+    mine, rest = eqx.partition(drive, trainable(drive))
+    moved = eqx.combine(jtu.tree_map(lambda v: v + 0.3, mine), rest)
+    close((moved.before, moved.after, moved.t0, moved.t1), (drive.before, drive.after, 0.0, 2.0))
+    if jtu.tree_leaves(mine):
+        with pytest.raises(AssertionError):
+            close(moved(0.7), drive(0.7), rtol=1e-6)
+
+
+# ---- constraints
+
+
+def wild(drive, seed, scale):
+    """The drive after a large random move of its raw parameters."""
+    mine, rest = eqx.partition(drive, trainable(drive))
+    flat, unravel = jax.flatten_util.ravel_pytree(mine)
+    moved = unravel(flat + scale * jax.random.normal(jax.random.key(seed), flat.shape))
+    return eqx.combine(moved, rest)
+
+
+CONSTRAINTS = {
+    "both": (lambda p: bounded(p, 0.5, 4.0), 0.5, 4.0),
+    "lower": (lambda p: bounded(p, lower=0.5), 0.5, np.inf),
+    "upper": (lambda p: bounded(p, upper=4.0), -np.inf, 4.0),
+    "positive": (positive, 0.0, np.inf),
+}
+# Values over twelve decades: the inverse of softplus must not round them away.
+FAR = jnp.array([1.0 + 1e-9, 2.0, 3.0 + 1e-3])
+
+
+@pytest.mark.parametrize(("constrain", "low", "high"), CONSTRAINTS.values(), ids=CONSTRAINTS)
+@pytest.mark.parametrize("kind", [Piecewise, Steps, Spline])
+def test_bounds_hold(kind, constrain, low, high):
+    ts = jnp.array([0.0, 0.5, 1.5, 2.0]) if kind is Steps else KNOTS
+    drive = kind(ts, FAR, before=0.0, after=9.0)
+    tame = constrain(drive)
+    close(tame.physical.values, FAR)
+    close(jax.vmap(tame)(KNOTS), jax.vmap(drive)(KNOTS))
+    assert (tame.before, tame.after) == (0.0, 9.0)  # the question itself is not bounded
+    for seed in range(5):
+        moved = wild(tame, seed, scale=30.0)
+        values = moved.physical.values
+        assert (values >= low).all()
+        assert (values <= high).all()
+        assert np.isfinite(values).all()
+        slope = eqx.filter_grad(lambda d: jnp.sum(jax.vmap(d)(KNOTS)))(moved)
+        assert np.isfinite(slope.protocol.values).all()
+
+
+def test_positive_over_many_decades():
+    values = jnp.array([1e-8, 1e-3, 1.0, 50.0, 1e6])
+    np.testing.assert_allclose(
+        positive(Piecewise(jnp.arange(5.0), values)).physical.values, values, rtol=1e-8
+    )
+
+
+@pytest.mark.parametrize("sign", [1, -1])
+def test_monotone_holds(sign):
+    values = sign * jnp.array([-3.0, -2.999, 0.0, 40.0])
+    ts = jnp.array([0.0, 0.5, 1.0, 2.0])
+    tame = monotone(Piecewise(ts, {"k": values}))
+    assert isinstance(tame, Constrained)
+    np.testing.assert_allclose(jax.vmap(tame)(ts)["k"], values, rtol=1e-12, atol=1e-12)
+    for seed in range(5):
+        moved = wild(tame, seed, scale=10.0)
+        assert (sign * np.diff(moved.physical.values["k"]) >= 0).all()
+        slope = eqx.filter_grad(lambda d: jnp.sum(jax.vmap(d)(ts)["k"]))(moved)
+        assert np.isfinite(slope.protocol.values["k"]).all()
+
+
+@pytest.mark.parametrize("limits", [(0.0, 3.0), (0.0, None), (None, 3.0)])
+def test_network_stays_within_its_bounds(limits):
+    lower, upper = limits
+    drive = network(lower=lower, upper=upper)
+    assert free(drive) == WEIGHTS
+    for seed in range(5):
+        curve = jax.vmap(wild(drive, seed, scale=20.0))(jnp.linspace(0.0, 2.0, 50))
+        assert lower is None or (curve >= lower).all()
+        assert upper is None or (curve <= upper).all()
+        assert np.isfinite(curve).all()
+
+
+def test_without_its_bounds_a_network_leaves_them():
+    """Negative control: the moves above are large enough to leave."""
+    curve = jax.vmap(wild(network(), 0, scale=20.0))(jnp.linspace(0.0, 2.0, 50))
+    assert (curve < 0).any() or (curve > 3).any()
+
+
+# ---- precision
+
+
+@every_kind
+def test_single_precision(build):
+    def cast(leaf):
+        return leaf.astype(jnp.float32) if eqx.is_inexact_array(leaf) else leaf
+
+    drive = jtu.tree_map(cast, build())
+    for leaf in jtu.tree_leaves(drive(jnp.float32(0.7))):
+        assert leaf.dtype == jnp.float32
+    close(drive(jnp.float32(0.7)), build()(0.7), rtol=2e-6)
