@@ -1,8 +1,11 @@
-"""What a scheme does exactly: means over the discrete chain of a linear system, without sampling.
+"""What a scheme does exactly: averages over the discrete chain of a linear system, without sampling.
 
 A step of Euler's or Heun's scheme at fixed control maps Gaussians to Gaussians, and energies are quadratic, so the mean
-work and heat of the alternating ledger are those of a recursion for mean and covariance, written here in numpy and
-independent of the library's own steps. What is left against the exact result is the discretisation, to rounding.
+work and heat of the alternating ledger are those of a recursion for mean and covariance (`means`), written here in numpy
+and independent of the library's own steps. What is left against the exact result is the discretisation, to rounding.
+
+Work, heat and R are quadratic in the normals that make a path: `expand` finds the form from the library's own step and
+ledger, and any average of it is then a Gaussian integral.
 """
 
 from typing import NamedTuple
@@ -12,7 +15,9 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
+import thermojax as tjx
 from thermojax._process import ends
+from thermojax._solvers import euler, heun
 
 
 class Means(NamedTuple):
@@ -77,12 +82,10 @@ def means(process, ts, scheme="heun"):
             C @ step.T - C + C1 - step @ C
         )  # <(d0 + d1)(d1 - d0)^T> of the deviations from the mean
 
-        def given(A, b):
-            """<A x + b> o dx by coordinate, the trapezoid of it."""
-            return (0.5 * A @ (m + m1) + b) * (m1 - m) + 0.5 * np.diagonal(A @ both)
-
-        work += np.sum(given(K[i], h[i]))
-        each = given(G[i], g[i])  # for a quadratic potential the trapezoid is the energy difference
+        work += np.sum(_given(K[i], h[i], m, m1, both))
+        each = _given(
+            G[i], g[i], m, m1, both
+        )  # for a quadratic potential the trapezoid is the energy difference
         heat, medium = heat + each, medium + np.sum(each / T[i])
         m, C = m1, C1
     work += energy(-1) - energy(-2)
@@ -90,6 +93,58 @@ def means(process, ts, scheme="heun"):
     return Means(work, heat, medium, reduced, m, C)
 
 
+def _given(A, b, m, m1, both):
+    """<A x + b> o dx by coordinate, the trapezoid of it."""
+    return (0.5 * A @ (m + m1) + b) * (m1 - m) + 0.5 * np.diagonal(A @ both)
+
+
 def order(errors, ns):
     """The slope of log |error| against log dt."""
     return -np.polyfit(np.log(ns), np.log(np.abs(errors)), 1)[0]
+
+
+STEPPERS = {"euler": euler, "heun": heun}
+
+
+def chain(process, ts, stepper):
+    """The path as a function of its normals, `(n + 1, d)`, by a step of the library."""
+    system, start = process.system, process.initial.gaussian()
+    lams = jax.vmap(process.protocol)(0.5 * (ts[1:] + ts[:-1]))
+
+    def path(normals):
+        x0 = start.mean + jnp.linalg.cholesky(start.cov) @ normals[0]
+
+        def step(x, now):
+            lam, dt, z = now
+            mobility = system.mobility_at(lam)
+            kick = jnp.sqrt(2 * mobility * system.temperature_at(lam) * dt) * z
+            x = stepper(lambda x: mobility * system.total_force(x, lam), x, dt, kick)
+            return x, x
+
+        _, xs = jax.lax.scan(step, x0, (lams, jnp.diff(ts), normals[1:]))
+        return tjx.Path(ts, jnp.concatenate([x0[None], xs]))
+
+    return path, start.mean.shape[0]
+
+
+@eqx.filter_jit
+def _paths(process, ts, scheme, normals):
+    return jax.vmap(chain(process, ts, STEPPERS[scheme])[0])(normals).xs
+
+
+def expand(process, ts, scheme, of):
+    """Constant, gradient and Hessian of a quadratic functional of the path, in the normals: by polarisation."""
+    d = len(process.initial.gaussian().mean)
+    size = d * len(ts)
+    eye = np.eye(size)
+    i, j = np.triu_indices(size, 1)
+    probe = np.random.default_rng(1).normal(size=(1, size))
+    points = np.concatenate([np.zeros((1, size)), eye, -eye, eye[i] + eye[j], probe])
+    xs = _paths(process, ts, scheme, jnp.asarray(points.reshape(len(points), -1, d)))
+    values = np.asarray(of(process, tjx.Path(ts, xs)))
+    c, plus, minus = values[0], values[1 : size + 1], values[size + 1 : 2 * size + 1]
+    b, H = 0.5 * (plus - minus), np.diag(plus + minus - 2 * c)
+    H[i, j] = H[j, i] = values[2 * size + 1 : -1] - plus[i] - plus[j] + c
+    there = c + b @ probe[0] + 0.5 * probe[0] @ H @ probe[0]
+    assert np.isclose(there, values[-1], rtol=1e-10, atol=1e-10), "not quadratic"
+    return c, b, H

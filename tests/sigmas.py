@@ -21,8 +21,10 @@ ALPHA = 1e-4
 BUDGET = {  # statistical assertions per test file
     "test_sigmas": 30,
     "test_oracles": 14,
-    "test_simulated": 90,
-    "test_fluctuation": 80,
+    "test_simulated": 80,
+    "test_fluctuation": 40,
+    "test_order": 20,
+    "test_noise": 60,
 }
 TESTS = sum(BUDGET.values())
 LEVEL = ALPHA / TESTS

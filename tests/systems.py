@@ -6,6 +6,8 @@ Each has few steps, and a coarse grid: the identities they are for hold at every
 import functools as ft
 from typing import NamedTuple
 
+import diffrax as dfx
+import equinox as eqx
 import jax
 import jax.numpy as jnp
 
@@ -13,6 +15,24 @@ import thermojax as tjx
 from thermojax.densities import Boltzmann, Gaussian
 from thermojax.potentials import Breathing, DoubleWell, Harmonic, MovingTrap, Quartic
 from thermojax.protocols import Function, Joint, Network, Piecewise, Spline, Steps, ramp
+
+
+SOLVERS = {
+    "default": None,
+    "Euler": dfx.Euler(),
+    "Heun": dfx.Heun(),
+    "ShARK": dfx.ShARK(),
+    "SRA1": dfx.SRA1(),
+}
+ADJOINTS = {
+    "default": None,
+    "recursive": dfx.RecursiveCheckpointAdjoint(),
+    "direct": dfx.DirectAdjoint(),
+    "forward": dfx.ForwardMode(),
+}
+
+# Compiled in a hurry, for what does not depend on the level of optimisation.
+quick = ft.partial(jax.jit, compiler_options={"xla_backend_optimization_level": 0})
 
 
 class Case(NamedTuple):
@@ -162,3 +182,29 @@ def _same(lam):
 ALL = list(CASES)
 ENDED = [name for name in ALL if name != "plain_callable"]  # those with a final density
 ONE_BATH = [name for name in ALL if name != "two_baths"]
+
+
+class Well(eqx.Module):
+    """A trap at lam which hardens."""
+
+    stiffness: jax.Array
+
+    def __call__(self, x, lam):
+        return jnp.sum(0.5 * self.stiffness * (x - lam) ** 2 + 0.1 * x**4)
+
+
+# One process to differentiate, on an uneven grid, by its knots, its temperature and its stiffness.
+KNOTS, LAMS = (0.0, 0.4, 1.0), (0.1, 0.8, 0.3)
+GRID = jnp.array([0.0, 0.1, 0.15, 0.4, 0.6, 0.75, 1.0])
+WELL = tjx.Process(
+    tjx.Overdamped(Well(jnp.asarray(1.5)), mobility=0.7, temperature=0.9),
+    Piecewise(jnp.array(KNOTS), jnp.array(LAMS), before=0.0, after=1.0),
+    Gaussian(0.2, 0.5),
+    Gaussian(0.0, 1.0),
+)
+LEAVES = lambda p: (p.protocol.values, p.system.temperature, p.system.potential.stiffness)
+THETA = LEAVES(WELL)
+
+
+def well(theta):
+    return eqx.tree_at(LEAVES, WELL, theta)

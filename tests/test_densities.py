@@ -26,8 +26,9 @@ def draw(density, size, seed=0):
     return jax.vmap(density.sample)(jax.random.split(jax.random.key(seed), size))
 
 
+@eqx.filter_jit
 def log_prob(density, xs):
-    return eqx.filter_jit(jax.vmap(density.log_prob))(jnp.asarray(xs))
+    return jax.vmap(density.log_prob)(xs)
 
 
 def full(cov):

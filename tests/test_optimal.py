@@ -68,7 +68,13 @@ def test_price_is_on_fresh_noise(dragging):
     process, loss, _ = dragging
     few = O.mean_work(process, loss.ts, 8)
     found = O.search(
-        few, process.protocol, jax.random.key(3), steps=150, noise="common", prices=64, progress=False
+        few,
+        process.protocol,
+        jax.random.key(3),
+        steps=150,
+        noise="common",
+        prices=64,
+        progress=False,
     )
     true = exact_work(process, found.protocol)
     assert found.history.loss[-1] < true - 0.5  # 8 paths are fitted below what is possible
@@ -85,7 +91,8 @@ def test_same_key_same_result_and_one_compilation(dragging):
         return loss(protocol, key)
 
     first, second = (
-        O.search(counted, process.protocol, jax.random.key(0), steps=10, progress=False) for _ in "ab"
+        O.search(counted, process.protocol, jax.random.key(0), steps=10, progress=False)
+        for _ in "ab"
     )
     assert len(traces) == 1
     np.testing.assert_array_equal(first.protocol.values, second.protocol.values)
@@ -97,13 +104,25 @@ def test_same_key_same_result_and_one_compilation(dragging):
 def test_any_optimizer_and_a_check_of_ones_own(dragging):
     process, loss, _ = dragging
     lbfgs = O.search(
-        loss, process.protocol, jax.random.key(1), steps=10, optimizer=optax.lbfgs(), noise="common", progress=False
+        loss,
+        process.protocol,
+        jax.random.key(1),
+        steps=10,
+        optimizer=optax.lbfgs(),
+        noise="common",
+        progress=False,
     )
     assert exact_work(process, lbfgs.protocol) < 8.6
     biased = lambda protocol, key: loss(protocol, key) * 1.02
     with pytest.warns(UserWarning, match="standard errors apart"):
         found = O.search(
-            loss, process.protocol, jax.random.key(1), steps=2, check=biased, prices=64, progress=False
+            loss,
+            process.protocol,
+            jax.random.key(1),
+            steps=2,
+            check=biased,
+            prices=64,
+            progress=False,
         )
     assert found.agrees is False
 
@@ -119,9 +138,15 @@ def test_any_pytree_is_searched_over_its_floats():
 
 
 def test_fixed_protocols_and_ends_do_not_move():
-    system = tjx.Overdamped(lambda x, lam: 0.5 * lam["k"] * jnp.sum(x**2), temperature=lambda lam: lam["T"])
-    start = P.Joint({"k": P.positive(P.ramp(1.0, 2.0, 1.0, knots=5)), "T": P.fixed(P.ramp(2.0, 1.0, 1.0))})
-    process = tjx.Process(system, start, D.Boltzmann(system, start.before), D.Boltzmann(system, start.after))
+    system = tjx.Overdamped(
+        lambda x, lam: 0.5 * lam["k"] * jnp.sum(x**2), temperature=lambda lam: lam["T"]
+    )
+    start = P.Joint(
+        {"k": P.positive(P.ramp(1.0, 2.0, 1.0, knots=5)), "T": P.fixed(P.ramp(2.0, 1.0, 1.0))}
+    )
+    process = tjx.Process(
+        system, start, D.Boltzmann(system, start.before), D.Boltzmann(system, start.after)
+    )
     loss = O.mean_dissipation(process, jnp.linspace(0, 1, 11), 200)
     found = O.search(loss, start, jax.random.key(0), steps=5, progress=False).protocol
     assert eqx.tree_equal(found.protocols["T"], start.protocols["T"])
@@ -158,7 +183,9 @@ def wild():
         loss = O.mean_dissipation(breathing(start), ts, 4000, rule="kernel")
         with warnings.catch_warnings():
             warnings.simplefilter("ignore", UserWarning)  # a coarse step is what is tested
-            found = O.search(loss, start, jax.random.key(seed), steps=120, prices=16, progress=False)
+            found = O.search(
+                loss, start, jax.random.key(seed), steps=120, prices=16, progress=False
+            )
         results.append((loss, start, found))
     return results
 
@@ -213,15 +240,21 @@ def test_control_a_rate_of_change_fails_the_guard():
     found = O.search(naive, process.protocol, jax.random.key(0), steps=200, progress=False)
     assert float(found.price.value) < -5 * float(found.price.stderr) - 0.1  # Delta F = 0: forbidden
     honest = O.mean_work(process, ts, 500)(found.protocol, jax.random.key(9))
-    assert float(honest) > 1 / 3  # what the ledger says of the same protocol: more than the least possible
+    assert (
+        float(honest) > 1 / 3
+    )  # what the ledger says of the same protocol: more than the least possible
 
 
 def test_a_step_too_coarse_is_found_out():
     """T 2 -> 1, k 1 -> 1 in 20 time units by 50 Heun steps: the descent digs below zero, and its check says so."""
-    system = tjx.Overdamped(lambda x, lam: 0.5 * lam["k"] * jnp.sum(x**2), temperature=lambda lam: lam["T"])
+    system = tjx.Overdamped(
+        lambda x, lam: 0.5 * lam["k"] * jnp.sum(x**2), temperature=lambda lam: lam["T"]
+    )
     k = P.positive(P.ramp(1.0, 1.0, 20.0, knots=17))
     start = P.Joint({"k": k, "T": P.fixed(P.ramp(2.0, 1.0, 20.0))})
-    process = tjx.Process(system, start, D.Boltzmann(system, start.before), D.Boltzmann(system, start.after))
+    process = tjx.Process(
+        system, start, D.Boltzmann(system, start.before), D.Boltzmann(system, start.after)
+    )
     loss = O.mean_dissipation(process, jnp.linspace(0.0, 20.0, 51), 2000)
     with pytest.warns(UserWarning, match="too coarse"):
         found = O.search(loss, start, jax.random.key(0), steps=200, progress=False)
@@ -236,7 +269,9 @@ def test_stops_at_a_loss_that_is_not_finite():
     explosive = tjx.Overdamped(lambda x, lam: jnp.sum(0.25 * x**4 - lam * x))
     process = tjx.Process(explosive, P.ramp(0.0, 1.0, 1.0), D.Gaussian(0.0, 9.0))
     loss = O.mean_work(process, jnp.linspace(0.0, 1.0, 6), 200)
-    with pytest.raises(RuntimeError, match=r"step 0 of 3: loss nan.* of 200 paths .* after t = 0\."):
+    with pytest.raises(
+        RuntimeError, match=r"step 0 of 3: loss nan.* of 200 paths .* after t = 0\."
+    ):
         O.search(loss, process.protocol, jax.random.key(0), steps=3, progress=False)
 
 
@@ -261,7 +296,9 @@ def test_bad_input(change, error, message):
     } | change
     loss, protocol, key = (options.pop(name) for name in ("loss", "protocol", "key"))
     with pytest.raises(error, match=message):
-        inspect.unwrap(O.search)(loss, protocol, key, **options)  # as users meet it: without type checks
+        inspect.unwrap(O.search)(
+            loss, protocol, key, **options
+        )  # as users meet it: without type checks
 
 
 def test_mean_dissipation_needs_final():

@@ -90,10 +90,10 @@ def test_simulated_work_is_gaussian(make):
     want = {drag_optimum_row: 2.666666667, drag_ramp_row: 2.943035529}[make]
     deviation = (trajectory.work - jnp.mean(trajectory.work)) ** 2
     sigmas.assert_within(deviation, want)
-    sigmas.assert_within(tjx.estimators.integral_fluctuation(trajectory.work), 1.0, absolute=0.06)
+    sigmas.assert_within(tjx.estimators.integral_fluctuation(trajectory.work), 1.0, absolute=0.045)
     estimate = tjx.estimators.jarzynski(trajectory.work)
     assert estimate.reliable
-    sigmas.assert_within(estimate, 0.0, absolute=0.06)
+    sigmas.assert_within(estimate, 0.0, absolute=0.045)
     sigmas.assert_sees(deviation, want)
 
 
@@ -222,7 +222,7 @@ def test_simulated_two_temperature_gyrator():
     sigmas.assert_sees(total, produced(process, ts), bias=0.04)
     sigmas.assert_biased(total, 0.213333333)
     for bath, heat in enumerate(scheme.heat):
-        sigmas.assert_within(trajectory.heat[:, bath], heat, bias=0.1)
+        sigmas.assert_within(trajectory.heat[:, bath], heat, bias=0.12)
 
 
 # ---------------------------------------------------------------------------- gradients through simulated paths
@@ -327,4 +327,4 @@ def test_gradient_by_the_knots():
     slope = eqx.filter_jit(eqx.filter_grad(lambda drive, key: loss(drive, key)))
     found = [slope(drive, key).values for key in jax.random.split(jax.random.key(13), KEYS)]
     for i, exact in enumerate(want):
-        sigmas.assert_within(jnp.stack(found)[:, i], exact, absolute=0.03)
+        sigmas.assert_within(jnp.stack(found)[:, i], exact, absolute=0.008)

@@ -27,9 +27,11 @@ def known(x: Any) -> np.ndarray | None:
 
 def floating(name: str, x: Any, *, positive: bool = False) -> Array:
     """`x` as a finite (and positive, if asked) floating array. Whole numbers become JAX's default float; weak types stay."""
+    if type(x) is int:
+        x = float(x)
     x, raw = array(name, x), known(x)
     if jnp.issubdtype(x.dtype, jnp.integer):
-        x = x.astype(float)
+        x = x * 1.0 if x.weak_type else x.astype(float)  # a Python number stays weak
     if not jnp.issubdtype(x.dtype, jnp.floating):
         raise TypeError(f"{name} must be real, got dtype {x.dtype}. Pass floating-point numbers.")
     allowed = "finite and greater than zero" if positive else "finite"

@@ -310,10 +310,10 @@ def _mirror(forward: Process, backward: Process) -> tuple[Array, Array]:
     """The span about whose middle a path is mirrored: that of the backward protocol, and of the forward one if known."""
     t0, t1 = span(backward.protocol, "path_ratio")
     if isinstance(forward.protocol, AbstractProtocol):
-        spans = [_checks.known((p.t0, p.t1)) for p in (forward.protocol, backward.protocol)]
-        if spans[0] is not None and spans[1] is not None and not np.allclose(*spans, rtol=1e-5):
+        mine, other = (_checks.known((p.t0, p.t1)) for p in (forward.protocol, backward.protocol))
+        if mine is not None and other is not None and not np.allclose(mine, other, rtol=1e-5):
             raise ValueError(
-                f"path_ratio: forward and backward must share one span (t0, t1), got {spans[0]} and {spans[1]}: the "
+                f"path_ratio: forward and backward must share one span (t0, t1), got {mine} and {other}: the "
                 "backward chain walks the mirrored grid. thermojax.reverse(process) has the right one."
             )
     return t0, t1

@@ -7,7 +7,7 @@ import equinox as eqx
 import jax.numpy as jnp
 import jax.tree_util as jtu
 
-from .._checks import array, floating, known, rank
+from .._checks import floating, known, rank
 from .._types import Array, Control, PyTree, Time
 
 
@@ -50,12 +50,12 @@ class AbstractWrapper(AbstractProtocol):
 
 def instant(t: Any) -> Array:
     """One time."""
-    t = array("t", t)
+    t = floating("t", t)
     if t.ndim:
         raise ValueError(
             f"A protocol is called with one time t, got shape {t.shape}. Use jax.vmap(protocol)(ts)."
         )
-    return t if jnp.issubdtype(t.dtype, jnp.floating) else t.astype(float)
+    return t
 
 
 def a_protocol(name: str, value: Any) -> Any:

@@ -8,7 +8,7 @@ import jax
 import jax.numpy as jnp
 import jax.tree_util as jtu
 
-from .._checks import times, whole
+from .._checks import one_float, times, whole
 from .._types import Array, Control, Time
 from ._base import AbstractProtocol, control, ends, instant, same, span
 
@@ -117,8 +117,9 @@ def ramp(start: Control, stop: Control, t1: Any, *, t0: Any = 0.0, knots: int = 
     same("ramp.stop", stop, start)
     t0, t1 = span(t0, t1)
     knots = whole("ramp.knots", knots, "a whole number", 2)
-    values = jtu.tree_map(lambda a, b: jnp.linspace(a, b, knots), start, stop)
-    return Piecewise(jnp.linspace(t0, t1, knots), values)
+    dtype = one_float(start=start, stop=stop, t0=t0, t1=t1)
+    values = jtu.tree_map(lambda a, b: jnp.linspace(a, b, knots, dtype=dtype), start, stop)
+    return Piecewise(jnp.linspace(t0, t1, knots, dtype=dtype), values)
 
 
 def _knots(kind: str, ts: Any, values: Control, extra: int) -> tuple[Array, Control]:

@@ -1,0 +1,89 @@
+"""Gradients through a run: the same by every adjoint, and those of finite differences with the same key."""
+
+import functools as ft
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+from compare import central, flat
+from numpy.testing import assert_allclose
+from systems import ADJOINTS, GRID, SOLVERS, THETA, quick, well
+
+import thermojax as tjx
+
+KEY = jax.random.key(11)
+WAYS = {
+    "default reverse": ("default", jax.value_and_grad),
+    "default forward": ("default", jax.jacfwd),
+    "recursive reverse": ("recursive", jax.value_and_grad),
+    "direct reverse": ("direct", jax.value_and_grad),
+    "direct forward": ("direct", jax.jacfwd),
+    "forward forward": ("forward", jax.jacfwd),
+}
+
+
+def loss(theta, *, solver="default", adjoint="default", save="ends"):
+    """Mean work, heat and end point of a small ensemble."""
+    got = tjx.ensemble(
+        well(theta), GRID, KEY, 3, solver=SOLVERS[solver], adjoint=ADJOINTS[adjoint], save=save
+    )
+    return jnp.mean(got.work + 0.3 * got.heat + 0.1 * got.path.xs[:, -1, 0] ** 2)
+
+
+@ft.cache
+def derivative(solver, way, save="ends"):
+    adjoint, mode = WAYS[way]
+    return quick(mode(ft.partial(loss, solver=solver, adjoint=adjoint, save=save)))
+
+
+@ft.cache
+def slope(solver, way, save="ends"):
+    out = derivative(solver, way, save)(THETA)
+    return flat(out[1] if "reverse" in way else out)
+
+
+@pytest.mark.parametrize("solver", SOLVERS)
+def test_finite_differences(solver):
+    value = lambda theta: derivative(solver, "default reverse")(theta)[0]
+    differences = central(value, THETA)
+    assert_allclose(slope(solver, "default reverse"), differences, rtol=1e-6, atol=1e-8)
+    assert (np.abs(differences) > 1e-3).all()
+
+
+@pytest.mark.parametrize("way", [way for way in WAYS if way != "default reverse"])
+@pytest.mark.parametrize("solver", SOLVERS)
+def test_the_adjoint_does_not_matter(solver, way):
+    assert_allclose(slope(solver, way), slope(solver, "default reverse"), rtol=1e-9)
+
+
+@pytest.mark.parametrize(
+    ("way", "save"),
+    [
+        ("default reverse", "all"),
+        ("default reverse", 4),
+        ("default forward", 4),
+        ("recursive reverse", 4),
+        ("direct reverse", "all"),
+    ],
+)
+def test_what_is_saved_does_not_matter(way, save):
+    assert_allclose(slope("default", way, save), slope("default", "default reverse"), rtol=1e-9)
+
+
+@pytest.mark.smoke
+def test_the_recursive_adjoint_has_no_forward_mode():
+    with pytest.raises(TypeError, match="forward-mode"):
+        jax.eval_shape(jax.jacfwd(ft.partial(loss, adjoint="recursive")), THETA)
+
+
+@pytest.mark.parametrize("adjoint", ["default", "direct"])
+def test_second_derivatives(adjoint):
+    """By the temperature: reverse over reverse, against differences of the first derivative."""
+
+    def at(T):
+        return loss((THETA[0], T, THETA[2]), adjoint=adjoint)
+
+    first = lambda T: derivative("default", "default reverse")((THETA[0], T, THETA[2]))[1][1]
+    second = quick(jax.grad(jax.grad(at)))(THETA[1])
+    assert_allclose(second, central(first, THETA[1])[0], rtol=1e-6)
