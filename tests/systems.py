@@ -16,7 +16,6 @@ from thermojax.densities import Boltzmann, Gaussian
 from thermojax.potentials import Breathing, DoubleWell, Harmonic, MovingTrap, Quartic
 from thermojax.protocols import Function, Joint, Network, Piecewise, Spline, Steps, ramp
 
-
 SOLVERS = {
     "default": None,
     "Euler": dfx.Euler(),

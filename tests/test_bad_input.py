@@ -357,7 +357,7 @@ if jax.config.jax_enable_x64:
         "float32 protocol",
         lambda: run(protocol=ramp(single(0.0), single(1.0), 1.0)),
         "TypeError",
-        r"process\.protocol\.values is float32",
+        r"process\.protocol\.ts is float32",
         *mix,
     )
     bad(

@@ -59,13 +59,13 @@ KINDS = {
         Hill(jnp.asarray(1.0)), (0.2, 0.6), 0.1, 0.5, (0.0, 1.5), even(6.0, 40), 0.02
     ),
     "starts behind the wall": Failing(
-        Wall(jnp.asarray(2.0)), (0.0, 0.1), 0.0, 0.0, (1.0, 1.0), even(0.4, 8), 0.2
+        Wall(jnp.asarray(2.0)), (0.0, 0.1), 0.0, 0.0, (0.5, 1.0), even(0.4, 8), 0.2
     ),
     "is met by the wall": Failing(
         Wall(jnp.asarray(0.05)), (0.0, 1.7), 0.0, 1.7, (1.2, 0.02), even(1.0, 20), 0.5
     ),
     "ends behind the wall": Failing(
-        Wall(jnp.asarray(0.3)), (0.0, 0.1), 0.0, 1.3, (1.5, 0.3), even(0.1, 4), 0.2
+        Wall(jnp.asarray(0.3)), (0.0, 0.1), 0.0, 1.5, (1.5, 0.3), even(0.1, 4), 0.2
     ),
 }
 RUNS = [("explodes", solver) for solver in ("default", "Euler", "ShARK")]
@@ -104,7 +104,7 @@ def test_a_failed_path_is_frozen_and_marked(kind, solver, verb):
     process, fn, theta = failing(kind, solver, verb)
     (_, got), _ = fn(theta)
     ok = np.asarray(got.path.ok)
-    assert 3 <= ok.sum() <= SIZE - 3
+    assert 2 <= ok.sum() <= SIZE - 2
     assert np.isfinite(got.path.xs).all()
     for leaf in jax.tree.leaves(got[1:]):
         assert (np.isfinite(leaf) == ok).all()

@@ -16,7 +16,7 @@ import numpy as np
 import pytest
 from compare import close
 from numpy.testing import assert_allclose
-from systems import ADJOINTS, CASES, GRID, KNOTS, LAMS, THETA, WELL, quick, uneven, well
+from systems import ADJOINTS, CASES, GRID, KNOTS, LAMS, THETA, WELL, quick, uneven
 
 import thermojax as tjx
 from thermojax.densities import Gaussian
@@ -77,11 +77,10 @@ def test_no_increment_comes_twice(free):
 @pytest.mark.smoke
 @pytest.mark.parametrize("name", ["quartic", "two_baths", "several_controls", "plain_callable"])
 @pytest.mark.parametrize("save", ["ends", "all", 5])
-@pytest.mark.parametrize("rule", ["alternating", "kernel"])
-def test_ensemble_has_the_shape_of_vmap_simulate(name, save, rule):
+def test_ensemble_has_the_shape_of_vmap_simulate(name, save):
     process, ts = CASES[name]()
-    many = lambda key: tjx.ensemble(process, ts, key, 4, save=save, rule=rule)
-    one = lambda key: tjx.simulate(process, ts, key, save=save, rule=rule)
+    many = lambda key: tjx.ensemble(process, ts, key, 4, save=save)
+    one = lambda key: tjx.simulate(process, ts, key, save=save)
     got = jax.eval_shape(many, KEY)
     want = jax.eval_shape(lambda key: jax.vmap(one)(jax.random.split(key, 4)), KEY)
     kept = {"ends": 2, "all": len(ts), 5: 1 + -(-(len(ts) - 1) // 5)}[save]
