@@ -56,7 +56,7 @@ def test_how_it_is_differentiated_does_not_change_it(whole, adjoint):
 @pytest.fixture(scope="module")
 def free():
     """Three steps of free diffusion in two dimensions, for ensembles of several sizes."""
-    system = tjx.Overdamped(lambda x, lam: 0 * jnp.sum(x), temperature=0.5)
+    system = tjx.Overdamped(lambda x, lam: 0 * jnp.sum(x), mobility=0.7, temperature=0.5)
     process = tjx.Process(system, ramp(0.0, 1.0, 1.0), Gaussian(jnp.zeros(2), 1.0))
     ts = jnp.linspace(0.0, 1.0, 4)
     go = lambda key, n: tjx.ensemble(process, ts, key, n, save="all").path.xs
@@ -69,9 +69,12 @@ def test_a_path_does_not_depend_on_how_many_there_are(free):
     assert_allclose(free[600], free[1203][:600], rtol=1e-14)
 
 
-def test_no_increment_comes_twice(free):
-    for steps in (free[1203][:, :1], jnp.diff(free[1203], axis=1)):
-        assert np.unique(np.asarray(steps)).size == steps.size
+def test_increments(free):
+    """None comes twice, and their size is sqrt(2 mu T dt): 7218 of them fix it to 0.8 %."""
+    steps = np.asarray(jnp.diff(free[1203], axis=1))
+    for drawn in (np.asarray(free[1203][:, 0]), steps):
+        assert np.unique(drawn).size == drawn.size
+    assert_allclose(np.sqrt(np.mean(steps**2)), np.sqrt(2 * 0.7 * 0.5 / 3), rtol=0.05)
 
 
 @pytest.mark.smoke

@@ -12,7 +12,7 @@ from . import _checks
 from ._ledger import Entropy
 from ._process import Process, a_process, check_run, ends, within
 from ._types import Array, Control, Scalar, State, Times
-from .densities import Gaussian, independent
+from .densities import Gaussian, affine
 
 
 class Evolution(eqx.Module):
@@ -181,9 +181,9 @@ def _moments(process: Process, ts: Array, start: Gaussian, rtol: float | None) -
 
 
 def _linear(system: Any, x: Array, lam: Control) -> None:
-    if not independent(lambda y: jax.jacfwd(lambda z: system.total_force(z, lam))(y), x):
+    if not affine(lambda y: system.total_force(y, lam), x):
         raise ValueError(
             "moments is for linear systems, and this force is not linear in x. Simulate it with thermojax.ensemble."
         )
-    if not independent(lambda y: jax.hessian(lambda z: system.energy(z, lam))(y), x):
+    if not affine(jax.grad(lambda y: system.energy(y, lam)), x):
         raise ValueError("moments needs a potential that is quadratic in x, and this one is not.")
