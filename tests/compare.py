@@ -17,6 +17,11 @@ def flat(tree):
     return np.concatenate([np.ravel(leaf) for leaf in jax.tree.leaves(tree)])
 
 
+def strong(tree):
+    """The same numbers without weak types, as differences of them come: each type would compile anew."""
+    return jax.tree.map(lambda leaf: jnp.asarray(np.asarray(leaf)), tree)
+
+
 def central(fn, theta, eps=1e-5):
     """Central differences of `fn` along every coordinate of `theta`, in the order of `flat`."""
     leaves, tree = jax.tree.flatten(theta)

@@ -10,6 +10,7 @@ import diffrax as dfx
 import equinox as eqx
 import jax
 import jax.numpy as jnp
+from compare import strong
 
 import thermojax as tjx
 from thermojax.densities import Boltzmann, Gaussian
@@ -79,7 +80,7 @@ def dragged():
 @case
 def breathing():
     system = tjx.Overdamped(Breathing(0.3), mobility=0.8, temperature=1.3)
-    return Case(boltzmann(system, ramp(1.0, 4.0, 1.0), dim=2), uneven())
+    return Case(gaussian(system, ramp(1.0, 4.0, 1.0), dim=2), uneven())
 
 
 @case
@@ -105,7 +106,7 @@ def rotational():
     """A force that is no gradient, and not linear."""
     turn = lambda x, lam: lam * jnp.stack([-x[1], x[0]]) * (1 + 0.2 * jnp.sum(x**2))
     system = tjx.Overdamped(Harmonic(jnp.array([2.0, 3.0])), force=turn)
-    return Case(boltzmann(system, ramp(0.5, 1.5, 1.0), dim=2), uneven())
+    return Case(gaussian(system, ramp(0.5, 1.5, 1.0), dim=2), uneven())
 
 
 @case
@@ -144,19 +145,19 @@ def several_controls():
         }
     )
     system = tjx.Overdamped(energy, push, temperature=lambda lam: lam["T"])
-    return Case(boltzmann(system, drive, dim=2), even())
+    return Case(gaussian(system, drive, dim=2), even())
 
 
 @case
 def network():
     drive = Network(0.5, 2.0, 1.0, key=jax.random.key(7), width=4, depth=1, lower=0.1, upper=5.0)
-    return Case(boltzmann(tjx.Overdamped(Breathing()), drive), even())
+    return Case(gaussian(tjx.Overdamped(Breathing()), drive), even())
 
 
 @case
 def spline():
     drive = Spline(jnp.array([0.0, 0.4, 1.0]), jnp.array([0.2, 1.0, -0.3]), 0.0, 0.0)
-    return Case(boltzmann(tjx.Overdamped(MovingTrap(2.0)), drive), uneven())
+    return Case(gaussian(tjx.Overdamped(MovingTrap(2.0)), drive), uneven())
 
 
 @case
@@ -202,7 +203,7 @@ WELL = tjx.Process(
     Gaussian(0.0, 1.0),
 )
 LEAVES = lambda p: (p.protocol.values, p.system.temperature, p.system.potential.stiffness)
-THETA = LEAVES(WELL)
+THETA = strong(LEAVES(WELL))
 
 
 def well(theta):

@@ -8,7 +8,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
-from compare import central, close, flat
+from compare import central, close, flat, strong
 from numpy.testing import assert_allclose
 from systems import SOLVERS, quick
 
@@ -91,7 +91,7 @@ def failing(kind, solver, verb):
         each = got.work + 0.3 * got.heat + got.entropy.total + 0.1 * got.path.xs[:, -1, 0] ** 2
         return jnp.mean(jnp.where(got.path.ok, each, 0)), got
 
-    return process, quick(jax.value_and_grad(loss, has_aux=True)), where(process)
+    return process, quick(jax.value_and_grad(loss, has_aux=True)), strong(where(process))
 
 
 every_failure = pytest.mark.parametrize(("kind", "solver"), RUNS)

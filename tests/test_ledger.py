@@ -45,9 +45,13 @@ class Audit(NamedTuple):
     ratio_behind: Any = None
 
 
-@ft.cache
 def run(name, solver="default", rule="alternating"):
     """One realisation, saved in full. Compiled in a hurry: the identities hold at every level of optimisation."""
+    return _run(name, solver, rule)
+
+
+@ft.cache
+def _run(name, solver, rule):
     process, ts = CASES[name]()
     go = lambda key: tjx.simulate(process, ts, key, solver=SOLVERS[solver], rule=rule)
     return quick(go)(jax.random.key(3))
@@ -81,7 +85,6 @@ def auditor(name):
     return quick(audit)
 
 
-@ft.cache
 def audit(name, solver="default", rule="alternating"):
     """What is to be seen on a path, and the scale against which its rounding is."""
     out = auditor(name)(run(name, solver, rule).path.xs)

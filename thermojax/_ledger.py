@@ -137,6 +137,9 @@ def per_path(fn: Callable[..., Any], path: Path, *rest: Any) -> Any:
     return one(tuple(path), *rest)
 
 
+each_path = eqx.filter_jit(per_path)
+
+
 def account(
     process: Process, path: Path, *, rule: Rule = "alternating", cumulative: bool = False
 ) -> Trajectory:
@@ -153,7 +156,7 @@ def account(
     end jump), and so are `entropy.total` and `.system`, which compare the start with the state so far.
 
     Raises `ValueError` for wrong shapes, a grid that does not rise or leaves the protocol's span, or an unknown rule. A
-    path with a state that is not finite gets `ok=False` and NaN totals.
+    path with a state or an energy that is not finite gets `ok=False` and NaN totals.
     """
     a_process("process", process)
     check_rule(rule)
@@ -192,6 +195,7 @@ def _account_one(process: Process, path: Path, rule: Rule, cumulative: bool) -> 
             jnp.sum(step.medium),
         )
         nats = entropy(process, safe[0], safe[-1], medium)
+    ok = ok & jnp.isfinite(jnp.sum(work) + jnp.sum(heat) + jnp.sum(medium))
     work, heat, nats = jtu.tree_map(lambda v: jnp.where(ok, v, jnp.nan), (work, heat, nats))
     return Trajectory(Path(ts, xs, ok), work, heat, nats)
 
@@ -214,15 +218,16 @@ def reduced_work(process: Process, trajectory: Trajectory) -> Array:
             "Use entropy.total or dissipated_work, which do."
         )
 
-    def one(path: Path, medium: Array) -> Array:
-        before, after = ends(process.protocol, path.ts)
+    return each_path(eqx.Partial(_reduced, process), path, trajectory.entropy.medium)
 
-        def phi(x: State, lam: Control) -> Scalar:
-            return process.system.energy(x, lam) / process.system.temperature_at(lam)
 
-        return phi(path.xs[-1], after) - phi(path.xs[0], before) + medium
+def _reduced(process: Process, path: Path, medium: Array) -> Array:
+    before, after = ends(process.protocol, path.ts)
 
-    return per_path(one, path, trajectory.entropy.medium)
+    def phi(x: State, lam: Control) -> Scalar:
+        return process.system.energy(x, lam) / process.system.temperature_at(lam)
+
+    return phi(path.xs[-1], after) - phi(path.xs[0], before) + medium
 
 
 def dissipated_work(process: Process, trajectory: Trajectory) -> Array:
@@ -238,12 +243,13 @@ def dissipated_work(process: Process, trajectory: Trajectory) -> Array:
             "final=, e.g. thermojax.densities.Boltzmann(system, lam) at the last control value."
         )
 
-    def one(path: Path, medium: Array) -> Array:
-        total = entropy(process, path.xs[0], path.xs[-1], medium).total
-        assert total is not None
-        return total
+    return each_path(eqx.Partial(_dissipated, process), path, trajectory.entropy.medium)
 
-    return per_path(one, path, trajectory.entropy.medium)
+
+def _dissipated(process: Process, path: Path, medium: Array) -> Array:
+    total = entropy(process, path.xs[0], path.xs[-1], medium).total
+    assert total is not None
+    return total
 
 
 def _total(name: str, process: Process, trajectory: Trajectory) -> Path:
@@ -285,25 +291,22 @@ def path_ratio(
         raise TypeError(
             f"kernels must be a callable (process, x, t0, t1) -> (mean, variance), or a pair of them; got {kernels!r}."
         )
-    k_forward, k_backward = pair
-    t0, t1 = _mirror(forward, backward)
+    ratio = eqx.Partial(_ratio, forward, backward, *pair, *_mirror(forward, backward))
+    return each_path(ratio, Path(*map(jnp.asarray, path)))
 
-    def one(path: Path) -> Array:
-        ts, xs = path.ts, path.xs
-        there = jax.vmap(lambda x, a, b, y: _log_gauss(y, *k_forward(forward, x, a, b)))(
-            xs[:-1], ts[:-1], ts[1:], xs[1:]
-        )
-        back = jax.vmap(lambda x, a, b, y: _log_gauss(y, *k_backward(backward, x, a, b)))(
-            xs[1:], t0 + t1 - ts[1:], t0 + t1 - ts[:-1], xs[:-1]
-        )
-        ratio = (
-            forward.initial.log_prob(xs[0])
-            - backward.initial.log_prob(xs[-1])
-            + jnp.sum(there - back)
-        )
-        return jnp.where(path.ok, ratio, jnp.nan)
 
-    return per_path(one, Path(*map(jnp.asarray, path)))
+def _ratio(
+    forward: Process, backward: Process, k_f: Kernel, k_b: Kernel, t0: Array, t1: Array, path: Path
+) -> Array:
+    ts, xs = path.ts, path.xs
+    there = jax.vmap(lambda x, a, b, y: _log_gauss(y, *k_f(forward, x, a, b)))(
+        xs[:-1], ts[:-1], ts[1:], xs[1:]
+    )
+    back = jax.vmap(lambda x, a, b, y: _log_gauss(y, *k_b(backward, x, a, b)))(
+        xs[1:], t0 + t1 - ts[1:], t0 + t1 - ts[:-1], xs[:-1]
+    )
+    start = forward.initial.log_prob(xs[0]) - backward.initial.log_prob(xs[-1])
+    return jnp.where(path.ok, start + jnp.sum(there - back), jnp.nan)
 
 
 def _mirror(forward: Process, backward: Process) -> tuple[Array, Array]:

@@ -9,11 +9,11 @@ import jax.numpy as jnp
 import jax.tree_util as jtu
 
 from . import _checks
-from ._ledger import Path, Rule, Trajectory, check_rule, entropy
+from ._ledger import Entropy, Path, Rule, Trajectory, check_rule, entropy
 from ._noise import Noise, fold
 from ._process import Process, a_process, check_run, ends, within
-from ._solvers import Chunks, Drive, Ledgered, Running, alive, usable
-from ._types import Array, Key, Times
+from ._solvers import Chunks, Drive, Ledgered, Running, alive, guarded, usable
+from ._types import Array, Control, Key, Scalar, State, Times
 
 Save = Literal["ends", "all"] | int
 
@@ -153,16 +153,15 @@ def _run(
         x0 = jax.lax.with_sharding_constraint(x0, sharding)
     before, after = ends(process.protocol, ts)
 
-    fine = each(lambda x: jnp.all(jnp.isfinite(x)) & jnp.isfinite(system.energy(x, before)))(x0)
-    refuge = jax.lax.stop_gradient(x0)
-    if (
-        size is not None
-    ):  # a path that starts outside the finite numbers borrows a start that does not
-        refuge = jnp.where(fine[:, None], refuge, refuge[jnp.argmax(fine)])
-    start = jnp.where(fine if size is None else fine[:, None], x0, refuge)
+    def first(x: State) -> tuple[State, Scalar]:
+        energy = system.energy(x, before)
+        fine = jnp.all(jnp.isfinite(x)) & jnp.isfinite(energy)
+        energy = guarded((system, x, before), fine, lambda system, x, lam: system.energy(x, lam))
+        return jnp.where(jnp.isfinite(x), x, 0), jnp.where(fine, energy, jnp.nan)
+
+    start, energy = each(first)(x0)
     zero = jnp.zeros_like(start[..., 0])
     heat = jnp.zeros_like(start) if _baths(process, ts) else zero
-    energy = jnp.where(fine, each(lambda x: system.energy(x, before))(start), jnp.nan)
     y0 = Running(start, energy, zero, heat, zero)
 
     steps = ts.shape[0] - 1
@@ -175,7 +174,7 @@ def _run(
         ts[-1],
         None,
         y0,
-        Drive(process, Noise(key_noise, start.shape[-1], size, start.dtype), refuge),
+        Drive(process, Noise(key_noise, start.shape[-1], size, start.dtype)),
         saveat=dfx.SaveAt(subs=(path_at, dfx.SubSaveAt(t1=True))),
         stepsize_controller=_Grid(ts),
         adjoint=Chunks() if adjoint is None else adjoint,
@@ -185,10 +184,13 @@ def _run(
     (saved, _), (xs, end) = cast(Any, solution.ts), cast(Any, solution.ys)
     end = jtu.tree_map(lambda leaf: leaf[0], end)
 
-    def close(x0: Array, end: Running) -> tuple[Any, ...]:
-        work = end.work + system.energy(end.x, after) - end.energy
-        nats = entropy(process, x0, end.x, end.medium)
-        fine = alive(end)
+    def last(process: Process, x0: State, end: Running, after: Control) -> tuple[Scalar, Entropy]:
+        work = end.work + process.system.energy(end.x, after) - end.energy
+        return work, entropy(process, x0, end.x, end.medium)
+
+    def close(x0: State, end: Running) -> tuple[Any, ...]:
+        fine = alive(end) & jnp.isfinite(system.energy(end.x, after))
+        work, nats = guarded((process, x0, end, after), fine, last)
         return fine, *jtu.tree_map(lambda v: jnp.where(fine, v, jnp.nan), (work, end.heat, nats))
 
     ok, work, heat, nats = each(close)(start, end)

@@ -38,11 +38,10 @@ class Running(NamedTuple):
 
 
 class Drive(NamedTuple):
-    """What does not change during a run. `refuge` is a state for failed paths to be linearised at."""
+    """What does not change during a run."""
 
     process: Process
     noise: Noise
-    refuge: Array
 
 
 class Ledgered(dfx.AbstractSolver):
@@ -70,16 +69,14 @@ class Ledgered(dfx.AbstractSolver):
         solver_state: Array,
         made_jump: Any,
     ) -> Any:
-        process, noise, refuge = args
+        process, noise = args
         lam = process.protocol(0.5 * (t0 + t1))
         normals = noise(solver_state, levels(self.solver))
 
-        def one(state: Running, normals: tuple[Array, ...], refuge: State) -> Running:
-            return advance(
-                state, normals, lam, t1 - t0, process.system, refuge, self.solver, self.rule
-            )
+        def one(state: Running, normals: tuple[Array, ...]) -> Running:
+            return advance(state, normals, lam, t1 - t0, process.system, self.solver, self.rule)
 
-        y1 = (one if noise.size is None else jax.vmap(one))(y0, normals, refuge)
+        y1 = (one if noise.size is None else jax.vmap(one))(y0, normals)
         return y1, None, {"y0": y0, "y1": y1}, solver_state + 1, dfx.RESULTS.successful
 
 
@@ -98,7 +95,6 @@ def advance(
     lam: Control,
     dt: Scalar,
     system: AbstractSystem,
-    refuge: State,
     solver: dfx.AbstractSolver | None,
     rule: Rule,
 ) -> Running:
@@ -117,38 +113,45 @@ def alive(state: Running) -> Array:
 
 @advance.def_jvp
 def _advance_jvp(primals: Any, tangents: Any) -> Any:
-    """The derivative of a step, taken at its refuge and without noise for a path that has failed.
+    """The derivative of a step: that of the identity for a path that has failed.
 
-    There every intermediate is finite, so that its zero cotangent stays zero (0 · inf would be NaN, and would reach the
-    gradient of all the other paths through the parameters they share).
+    What enters the step is masked as well as what leaves it. The derivatives in between may be NaN, and so is zero times
+    them; the second mask keeps it from the gradient of all the other paths through the parameters they share.
     """
-    state, normals, lam, dt, system, refuge, solver, rule = primals
+    state, normals, lam, dt, system, solver, rule = primals
     out = advance(*primals)
     fine = alive(out)
+    masked = only(fine, tangents[:5])
+    moving = jtu.tree_map(lambda t: t is not None, masked, is_leaf=lambda t: t is None)
+    inputs, rest = eqx.partition((state, normals, lam, dt, system), moving)
 
-    def safe(
-        state: Running, normals: Any, lam: Control, dt: Scalar, system: AbstractSystem
-    ) -> Running:
-        still = jtu.tree_map(lambda z: jnp.where(fine, z, 0), normals)
-        new = _step(
-            state._replace(x=jnp.where(fine, state.x, refuge)),
-            still,
-            lam,
-            dt,
-            system,
-            solver,
-            rule,
-            fine,
-        )
-        return new._replace(
-            **{f: jnp.where(fine, getattr(new, f), getattr(state, f)) for f in Running._fields}
-        )
+    def step(inputs: Any) -> Running:
+        return _step(*eqx.combine(inputs, rest), solver=solver, rule=rule)
 
-    moving = tangents[:5]
-    perturbed = jtu.tree_map(lambda t: t is not None, moving, is_leaf=lambda t: t is None)
-    inputs, rest = eqx.partition((state, normals, lam, dt, system), perturbed)
-    _, tangent = jax.jvp(lambda inputs: safe(*eqx.combine(inputs, rest)), (inputs,), (moving,))
-    return out, tangent
+    _, tangent = jax.jvp(step, (inputs,), (masked,))
+    frozen = jtu.tree_map(lambda v, t: jnp.zeros_like(v) if t is None else t, state, tangents[0])
+    return out, jtu.tree_map(lambda new, old: jnp.where(fine, new, old), tangent, frozen)
+
+
+def only(fine: Array, tangents: Any) -> Any:
+    """The tangents of a path that is fine, zeros for another."""
+    return jtu.tree_map(lambda t: jnp.where(fine, t, jnp.zeros_like(t)), tangents)
+
+
+@eqx.filter_custom_jvp
+def guarded(args: tuple[Any, ...], fine: Array, fn: Callable[..., Any]) -> Any:
+    """`fn(*args)`, whose derivative is zero, and not NaN, unless `fine`."""
+    return fn(*args)
+
+
+@guarded.def_jvp
+def _guarded_jvp(primals: Any, tangents: Any) -> Any:
+    args, fine, fn = primals
+    masked = only(fine, tangents[0])
+    moving = jtu.tree_map(lambda t: t is not None, masked, is_leaf=lambda t: t is None)
+    inputs, rest = eqx.partition(args, moving)
+    out, tangent = jax.jvp(lambda inputs: fn(*eqx.combine(inputs, rest)), (inputs,), (masked,))
+    return out, only(fine, tangent)
 
 
 def _step(
@@ -159,15 +162,13 @@ def _step(
     system: AbstractSystem,
     solver: dfx.AbstractSolver | None,
     rule: Rule,
-    fine: Array | None = None,
 ) -> Running:
     x0 = state.x
     mobility = system.mobility_at(lam)
     sigma = jnp.broadcast_to(jnp.sqrt(2 * mobility * system.temperature_at(lam)), x0.shape)
 
     def drift(x: State) -> State:
-        velocity = mobility * system.total_force(x, lam)
-        return velocity if fine is None else jnp.where(fine, velocity, 0)
+        return mobility * system.total_force(x, lam)
 
     if solver is not None:
         x1 = _diffrax_step(solver, drift, sigma, x0, dt, normals)
