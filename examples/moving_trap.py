@@ -13,13 +13,14 @@ began = time.perf_counter()
 import jax  # noqa: E402
 import jax.numpy as jnp  # noqa: E402
 import matplotlib  # noqa: E402
+import numpy as np  # noqa: E402
 
 import thermojax as tjx  # noqa: E402
 
 matplotlib.use("Agg")
 import matplotlib.pyplot as plt  # noqa: E402
 
-KNOTS, STEPS, PATHS, UPDATES, KEYS = 17, 32, 2000, 150, (0, 1, 2)
+KNOTS, STEPS, PATHS, UPDATES, KEYS = 17, 32, 2000, 100, (0, 1, 2)
 
 system = tjx.Overdamped(lambda x, lam: 0.5 * jnp.sum((x - lam) ** 2))
 initial = tjx.densities.Boltzmann(system, 0.0)
@@ -42,13 +43,17 @@ out = Path("out")
 out.mkdir(exist_ok=True)
 
 
+@jax.jit
+def curve(protocol, t):
+    return jax.vmap(protocol)(t)
+
+
 def draw(axes, protocol, **style):
     """lambda(t) with its end jumps, from `before` to `after`."""
-    t = jnp.linspace(0.0, 1.0, 201)
-    inside = jax.vmap(protocol)(t)
-    t = jnp.concatenate([jnp.array([-0.1, 0.0]), t, jnp.array([1.0, 1.1])])
-    before, after = jnp.full(2, protocol.before), jnp.full(2, protocol.after)
-    axes.plot(t, jnp.concatenate([before, inside, after]), **style)
+    t = np.linspace(0.0, 1.0, 201)
+    before, after = np.full(2, protocol.before), np.full(2, protocol.after)
+    inside = curve(protocol, t)
+    axes.plot(np.r_[-0.1, 0.0, t, 1.0, 1.1], np.r_[before, inside, after], **style)
 
 
 figure, (left, right) = plt.subplots(1, 2, figsize=(9, 3.6), layout="constrained")

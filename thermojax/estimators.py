@@ -6,6 +6,7 @@ and `stderr` are differentiable.
 
 from typing import Any, NamedTuple
 
+import equinox as eqx
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -62,7 +63,11 @@ def integral_fluctuation(r: Float[Array, " paths"], *, failed: str = "raise") ->
 
 def mean(x: Float[Array, " samples"], *, failed: str = "raise") -> Estimate:
     r"""The plain average with its standard error $s/\sqrt M$, `ess` = M; reliable from 10 samples on."""
-    x, count = _works("x", x, failed)
+    return _mean(*_works("x", x, failed), failed)
+
+
+@eqx.filter_jit
+def _mean(x: Array, count: Array, failed: str) -> Estimate:
     keep = jnp.isfinite(x)
     value = jnp.sum(jnp.where(keep, x, 0)) / count
     spread = jnp.sum(jnp.where(keep, x - value, 0) ** 2) / jnp.maximum(count - 1, 1)
@@ -71,6 +76,7 @@ def mean(x: Float[Array, " samples"], *, failed: str = "raise") -> Estimate:
     return Estimate(value, _root(spread / count), count, (count >= 10) & ~bad)
 
 
+@jax.jit
 def _log_mean_exp(a: Array, count: Array) -> tuple[Scalar, Scalar, Scalar, Array]:
     """ln of the mean of e^a over the finite entries (-inf weighs nothing), its relative error, ess, and reliability."""
     top = jax.lax.stop_gradient(jnp.max(jnp.where(a < jnp.inf, a, -jnp.inf)))

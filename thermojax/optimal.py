@@ -223,14 +223,12 @@ def search(
             bar.set_postfix(loss=f"{losses[-1]:.5g}", refresh=False)
 
     found = eqx.combine(free, given)
-    values, slopes = zip(
-        *(_slope(loss, free, given, k) for k in jax.random.split(key_price, prices)), strict=True
-    )
+    fresh = [[jax.random.fold_in(k, i) for i in range(prices)] for k in (key_price, key_check)]
+    values, slopes = zip(*(_slope(loss, free, given, k) for k in fresh[0]), strict=True)
     price, gradient = mean(jnp.stack(values)), _gradient(list(slopes))
     check_price = agrees = None
     if check is not None:
-        keys = jax.random.split(key_check, prices)
-        check_price = mean(jnp.stack([_value(check, free, given, k) for k in keys]))
+        check_price = mean(jnp.stack([_value(check, free, given, k) for k in fresh[1]]))
         apart = abs(float(price.value - check_price.value))
         error = math.hypot(float(price.stderr), float(check_price.stderr))
         agrees = apart <= 4 * error
