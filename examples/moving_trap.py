@@ -13,9 +13,9 @@ began = time.perf_counter()
 import jax  # noqa: E402
 import jax.numpy as jnp  # noqa: E402
 import matplotlib  # noqa: E402
-import numpy as np  # noqa: E402
 
 import thermojax as tjx  # noqa: E402
+from thermojax import plots  # noqa: E402
 
 matplotlib.use("Agg")
 import matplotlib.pyplot as plt  # noqa: E402
@@ -43,29 +43,16 @@ out = Path("out")
 out.mkdir(exist_ok=True)
 
 
-@jax.jit
-def curve(protocol, t):
-    return jax.vmap(protocol)(t)
-
-
-def draw(axes, protocol, **style):
-    """lambda(t) with its end jumps, from `before` to `after`."""
-    t = np.linspace(0.0, 1.0, 201)
-    before, after = np.full(2, protocol.before), np.full(2, protocol.after)
-    inside = curve(protocol, t)
-    axes.plot(np.r_[-0.1, 0.0, t, 1.0, 1.1], np.r_[before, inside, after], **style)
-
-
 figure, (left, right) = plt.subplots(1, 2, figsize=(9, 3.6), layout="constrained")
-draw(left, ramp, color="0.6", label=f"ramp, where the search starts: {work_ramp:.4f}")
+plots.protocol(left, ramp, color="0.6", label=f"ramp, where the search starts: {work_ramp:.4f}")
 for i, f in enumerate(found):
     label = (
         f"found from paths, {len(KEYS)} keys: {min(exact):.4f} to {max(exact):.4f}"
         if not i
         else None
     )
-    draw(left, f.protocol, color="C0", lw=3, alpha=0.5, label=label)
-draw(
+    plots.protocol(left, f.protocol, color="C0", lw=3, alpha=0.5, label=label)
+plots.protocol(
     left,
     optimum.protocol,
     color="k",
@@ -73,7 +60,7 @@ draw(
     lw=1,
     label=f"optimum in closed form: {work_optimal:.4f}",
 )
-left.set(xlabel="time $t$", ylabel=r"position of the trap $\lambda$", ylim=(-0.3, 6.9))
+left.set(ylabel=r"position of the trap $\lambda$", ylim=(-0.3, 6.9))
 left.legend(
     title=r"protocol, and its exact mean work $\langle W \rangle$",
     fontsize=8,
@@ -81,10 +68,10 @@ left.legend(
     loc="upper left",
 )
 for f in found:
-    right.plot(f.history.loss, color="C0", lw=0.8, alpha=0.7)
+    plots.history(right, f, color="C0", alpha=0.7)
 right.axhline(work_ramp, color="0.6")
 right.axhline(work_optimal, color="k", ls="--", lw=1)
-right.set(xlabel="update", ylabel=rf"$\langle W \rangle$ over {PATHS} fresh paths")
+right.set(ylabel=rf"$\langle W \rangle$ over {PATHS} fresh paths")
 figure.savefig(out / "moving_trap.png", dpi=150)
 
 seconds = time.perf_counter() - began

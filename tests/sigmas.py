@@ -25,6 +25,10 @@ BUDGET = {  # statistical assertions per test file
     "test_fluctuation": 40,
     "test_order": 20,
     "test_noise": 60,
+    "test_mixtures": 40,
+    "test_mcmc": 20,
+    "test_free_energies": 30,
+    "test_losses": 46,
 }
 TESTS = sum(BUDGET.values())
 LEVEL = ALPHA / TESTS

@@ -51,14 +51,33 @@ SIGNATURES = {
         "dim=None bounds=None nodes=4001 log_z=None sampler=None",
     ),
     "densities.Point": ("x0", ""),
+    "densities.Mixture": ("weights components", ""),
+    "densities.Empirical": ("xs", ""),
+    "densities.mcmc": (
+        "system lam key",
+        "dim size=20000 chains=8 start=None warmup=1000 log_z=None",
+    ),
     "estimators.jarzynski": ("w", "failed='raise'"),
     "estimators.integral_fluctuation": ("r", "failed='raise'"),
     "estimators.mean": ("x", "failed='raise'"),
+    "estimators.cumulant": ("w", "failed='raise'"),
+    "estimators.second_law_excess": ("w delta=None", "failed='raise'"),
+    "estimators.bar": ("w_forward w_reverse", "failed='raise'"),
+    "estimators.crooks": ("w_forward w_reverse", "failed='raise'"),
+    "measured.read_csv": ("file", "time positions controls path=None delimiter=None"),
+    "measured.read_each": ("file", "time positions controls path=None delimiter=None"),
+    "measured.account": (
+        "system data initial final=None",
+        "rule='alternating' cumulative=False",
+    ),
     "evolve.moments": ("process ts", "rtol=None"),
 }
 # A search may grow options; these are promised.
 PROMISED = {
-    "optimal.search": ("loss protocol key", "steps optimizer noise check progress"),
+    "optimal.search": ("loss protocol key", "steps optimizer noise gradient check checkpoint progress"),
+    "optimal.average": ("of process ts size", "rule solver save"),
+    "optimal.estimator_variance": ("process ts size", "rule solver"),
+    "optimal.state_to_state": ("process ts size target weight", "rule solver"),
     "optimal.mean_work": ("process ts size", "rule solver"),
     "optimal.mean_dissipation": ("process ts size", "rule solver"),
     "optimal.moving_trap": ("start stop t1", "stiffness mobility"),
@@ -69,6 +88,8 @@ FIELDS = {
     "Path": "ts xs ok",
     "Entropy": "total medium system",
     "estimators.Estimate": "value stderr ess reliable",
+    "estimators.Bootstrap": "value stderr ess reliable draws",
+    "measured.Measured": "path controls",
     "optimal.Optimum": "protocol work",
 }
 POTENTIALS = ("Harmonic", "MovingTrap", "Breathing", "DoubleWell", "Quartic", "Ring")

@@ -23,7 +23,7 @@ FLOORS = [
     {"evolve"},
     {"rates"},
     {"verify"},
-    {"bounds", "diffusion", "optimal", "schedules"},
+    {"bounds", "diffusion", "measured", "optimal", "plots", "schedules"},
 ]
 RANK = {name: rank for rank, floor in enumerate(FLOORS) for name in floor}
 
@@ -32,6 +32,9 @@ DOORS = {
     "diffrax": {"_solvers", "_noise", "_simulate", "evolve", "diffusion"},
     "optax": {"optimal"},
     "interpax": {"protocols"},
+    "blackjax": {"densities"},
+    "optimistix": {"estimators"},
+    "matplotlib": {"plots"},
 }
 MOST_LINES = 400
 
@@ -102,7 +105,7 @@ def test_habits(path):
         ("optimal.py", "import thermojax.diffusion"),
         ("estimators.py", "from .potentials import Harmonic"),
         ("estimators.py", "def f():\n    from thermojax._ledger import Path"),
-        ("densities.py", "from thermojax import Process"),
+        ("densities/_mixture.py", "from thermojax import Process"),
         ("evolve/grid.py", "from ..optimal import search"),
         ("_ledger.py", "import diffrax as dfx"),
         ("bounds.py", "from optax import adam"),

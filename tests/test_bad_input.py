@@ -20,8 +20,17 @@ import numpy as np
 import pytest
 
 import thermojax as tjx
-from thermojax.densities import Boltzmann, Gaussian, Point
-from thermojax.estimators import integral_fluctuation, jarzynski, mean
+from thermojax.densities import Boltzmann, Empirical, Gaussian, Mixture, Point
+from thermojax.estimators import (
+    bar,
+    bootstrap,
+    crooks,
+    cumulant,
+    integral_fluctuation,
+    jarzynski,
+    mean,
+    second_law_excess,
+)
 from thermojax.potentials import Breathing, Harmonic, MovingTrap, Quartic, Ring
 from thermojax.protocols import (
     Function,
@@ -65,6 +74,15 @@ def ts():
 
 def single(x):
     return np.asarray(x, np.float32)
+
+
+def sampled(lam=1.0):
+    """A quartic in two dimensions, with a sampler and no ln Z."""
+    return Boltzmann(quartic(), lam, dim=2, sampler=lambda key: N([0.0, 0.0]))
+
+
+def mixed(weights):
+    return Mixture(weights, [Gaussian(0.0, 1.0), Gaussian(1.0, 1.0)])
 
 
 class Lump:
@@ -598,8 +616,37 @@ for name, call, error, *words in (
     ("no nodes", lambda: Boltzmann(quartic(), 1.0, nodes=0), "ValueError", r"Boltzmann\.nodes", "at least 3; got 0"),
     ("bounds backward", lambda: Boltzmann(quartic(), 1.0, bounds=(1.0, -1.0)), "ValueError", r"Boltzmann\.bounds", "lower < upper"),
     ("one bound", lambda: Boltzmann(quartic(), 1.0, bounds=3.0), "TypeError", r"Boltzmann\.bounds must be two numbers, got 3\.0"),
-    ("quartic in 2-D", lambda: Boltzmann(quartic(), 1.0, dim=2), "ValueError", "not quadratic in 2 dimensions needs log_z= and sampler="),
-    ("quartic in 2-D, half", lambda: Boltzmann(quartic(), 1.0, dim=2, log_z=0.0), "ValueError", "needs log_z= and sampler="),
+    ("quartic in 2-D", lambda: Boltzmann(quartic(), 1.0, dim=2), "ValueError", "not quadratic in 2 dimensions needs sampler=", r"log_z= for log_prob", r"densities\.mcmc samples it"),
+    ("quartic in 2-D, half", lambda: Boltzmann(quartic(), 1.0, dim=2, log_z=0.0), "ValueError", "needs sampler=", r"densities\.mcmc"),
+    ("quartic in 2-D, log_prob", lambda: sampled().log_prob(origin), "ValueError", r"Boltzmann\.log_z is missing", "not quadratic in 2 dimensions", r"Give log_z=, or final=None"),
+    ("quartic in 2-D as final", lambda: run(tjx.Overdamped(Quartic(1.0)), ramp(1.0, 2.0, 1.0), sampled(), sampled()), "ValueError", r"Boltzmann\.log_z is missing", "final=None"),
+    ("sampler differentiated", lambda: jax.grad(lambda lam: sampled(lam).sample(key())[0])(1.0), "ValueError", r"Boltzmann\.lam is being differentiated through Boltzmann\.sample", "Hold them fixed", "reparametrised", 'gradient="score"'),
+    ("mixture of nothing", lambda: Mixture([], []), "ValueError", r"Mixture\.components must hold at least one density, got none"),
+    ("mixture of one density", lambda: Mixture([1.0], Gaussian(0.0, 1.0)), "TypeError", r"Mixture\.components must be a list or tuple of densities, got Gaussian", r"Example: Mixture"),
+    ("mixture of a number", lambda: Mixture([0.5, 0.5], [Gaussian(0.0, 1.0), 3.0]), "TypeError", r"Mixture\.components\[1\] must be a density with \.sample\(key\) and \.log_prob\(x\), got 3\.0", "thermojax.densities"),
+    ("mixture of a class", lambda: Mixture([1.0], [Gaussian]), "TypeError", r"Mixture\.components\[0\] must be a density"),
+    ("mixture, negative weight", lambda: mixed([0.5, -0.5]), "ValueError", rf"Mixture\.weights must be {positive_only}, got -0\.5 at index \[1\]"),
+    ("mixture, zero weight", lambda: mixed([0.0, 1.0]), "ValueError", rf"Mixture\.weights must be {positive_only}, got 0\.0 at index \[0\]"),
+    ("mixture, nan weight", lambda: mixed([1.0, float("nan")]), "ValueError", rf"Mixture\.weights must be {positive_only}, got nan at index \[1\]"),
+    ("mixture, traced weight", lambda: jax.jit(lambda w: mixed(w).log_prob(N([0.0])))(N([1.0, -1.0])), "RuntimeError", rf"Mixture\.weights must be {positive_only}"),
+    ("mixture, text", lambda: mixed("half"), "TypeError", r"Mixture\.weights must be a number", "'half'"),
+    ("mixture, three weights", lambda: mixed([0.5, 0.25, 0.25]), "ValueError", r"Mixture\.weights must be one number per component, shape \(2,\); got \(3,\)"),
+    ("mixture, one weight", lambda: mixed(1.0), "ValueError", r"Mixture\.weights must be one number per component, shape \(2,\); got \(\)"),
+    ("mixture, sizes", lambda: Mixture([0.5, 0.5], [Gaussian(0.0, 1.0), Gaussian(origin, 1.0)]), "ValueError", r"Mixture\.components must all draw one state of the same shape \(d,\), got \[\(1,\), \(2,\)\]"),
+    ("mixture of scalars", lambda: Mixture([1.0], [Lump(N(0.0))]), "ValueError", r"Mixture\.components.*\(d,\), got \[\(\)\]"),
+    ("mixture of integers", lambda: Mixture([1.0], [Lump(N([0]))]), "TypeError", r"Mixture\.components\[0\]\.sample\(key\) must draw floating-point numbers, got int", r"astype\(float\)"),
+    ("mixture, no Gaussian", lambda: mixed([1.0, 1.0]).gaussian(), "ValueError", "A Mixture is no Gaussian", "densities.Gaussian"),
+    ("mixture of a point", lambda: Mixture([1.0], [Point(0.0)]).log_prob(N([0.0])), "ValueError", "Point has no density", "narrow Gaussian, or final=None"),
+    ("mixture, weights differentiated", lambda: jax.grad(lambda w: mixed(w).sample(key())[0])(N([1.0, 1.0])), "ValueError", r"Mixture\.weights are being differentiated through Mixture\.sample", r"jax\.lax\.stop_gradient\(weights\)", 'gradient="score"'),
+    ("Empirical vector", lambda: Empirical(jnp.zeros(5)), "ValueError", r"Empirical\.xs must have shape \(n, d\).*got \(5,\)", r"xs\[:, None\]"),
+    ("Empirical cube", lambda: Empirical(jnp.zeros((5, 2, 1))), "ValueError", r"Empirical\.xs must have shape \(n, d\).*got \(5, 2, 1\)"),
+    ("Empirical of nothing", lambda: Empirical(jnp.zeros((0, 2))), "ValueError", r"Empirical\.xs must hold at least one number, got shape \(0, 2\)"),
+    ("Empirical nan", lambda: Empirical(np.array([[0.0, 1.0], [1.0, np.nan], [np.inf, 0.0]])), "ValueError", r"Empirical\.xs must be finite: 2 of 3 rows", r"row 1, \[ *1\.? +nan\]", r"Leave them out: xs\[jnp\.isfinite\(xs\)\.all\(axis=1\)\]"),
+    ("Empirical integers", lambda: Empirical([[0], [1]]), "TypeError", r"Empirical\.xs must be floating point, got int", r"astype\(float\)"),
+    ("Empirical text", lambda: Empirical("runs.csv"), "TypeError", r"Empirical\.xs must be a number or an array"),
+    ("Empirical complex", lambda: Empirical(np.zeros((3, 1), complex)), "TypeError", r"Empirical\.xs must be real"),
+    ("Empirical and final", lambda: run(initial=Empirical(jnp.zeros((3, 1))), final=Gaussian(0.0, 1.0)), "ValueError", "Empirical has no density", "Gaussian or a Mixture, or final=None"),
+    ("Empirical, no Gaussian", lambda: Empirical(jnp.zeros((3, 1))).gaussian(), "ValueError", "Empirical is no Gaussian", r"Gaussian\(xs\.mean\(0\)"),
     ("sampler 3", lambda: Boltzmann(quartic(), 1.0, dim=2, log_z=0.0, sampler=3), "TypeError", r"Boltzmann\.sampler must be a callable of a key, got 3"),
     ("Boltzmann of baths", lambda: Boltzmann(trap(temperature=N([1.0, 2.0])), 0.0, dim=2), "ValueError", "Boltzmann needs one temperature", "Gaussian"),
     ("Boltzmann point", lambda: Boltzmann(trap(), 0.0).log_prob(origin), "ValueError", "log_prob takes one point", r"jax\.vmap"),
@@ -640,7 +687,13 @@ for name, call, error, *words in (
     bad(f"path: {name}", call, error, *words)
 
 # ---- estimators
-for estimator, w in ((jarzynski, "w"), (integral_fluctuation, "r"), (mean, "x")):
+for estimator, w in (
+    (jarzynski, "w"),
+    (integral_fluctuation, "r"),
+    (mean, "x"),
+    (cumulant, "w"),
+    (second_law_excess, "w"),
+):
     name = estimator.__name__
     two = (f"{w} must hold at least two", "got")
     failed = [0.0, np.nan, 1.0, np.inf, -np.inf]
@@ -668,6 +721,31 @@ for estimator, w in ((jarzynski, "w"), (integral_fluctuation, "r"), (mean, "x"))
         "ValueError",
         f"Fewer than two entries of {w} are finite",
     )
+
+
+fine, infinite = np.zeros(5), np.array([1.0, np.inf])
+for estimator in (bar, crooks):
+    for what, there, back, error, *words in (
+        ("one", fine, np.zeros(1), "ValueError", "w_reverse must hold at least two"),
+        ("matrix", np.zeros((2, 2)), fine, "ValueError", r"w_forward must have shape \(paths,\)"),
+        ("integers", fine, np.arange(4), "TypeError", "w_reverse must be floating point"),
+        ("failed", fine, infinite, "ValueError", "1 of 2 entries of w_reverse are not finite"),
+        ("mixed", fine, fine.astype("f4"), "TypeError", "w_forward is float64", "w_reverse is float32"),
+    ):  # fmt: skip
+        bad(
+            f"{estimator.__name__}: {what}",
+            lambda e=estimator, f=there, r=back: e(f, r),
+            error,
+            *words,
+        )
+for what, call, error, *words in (
+    ("no estimator", lambda: bootstrap(fine, jarzynski, key=key()), "TypeError", "takes an estimator and its samples"),
+    ("seed", lambda: bootstrap(jarzynski, fine, key=0), "TypeError", "key"),
+    ("draws", lambda: bootstrap(jarzynski, fine, key=key(), draws=1), "ValueError", "draws must be", "at least 2"),
+    ("failed", lambda: bootstrap(jarzynski, infinite, key=key()), "ValueError", "not finite"),
+    ("excess", lambda: second_law_excess(fine, "zero"), "TypeError", "delta must be"),
+):  # fmt: skip
+    bad(f"estimators, {what}", call, error, *words)
 
 
 # ---- what looks odd, but has a documented meaning: each is True

@@ -6,6 +6,7 @@ from . import (
     densities as densities,
     estimators as estimators,
     evolve as evolve,
+    measured as measured,
     optimal as optimal,
     potentials as potentials,
     protocols as protocols,

@@ -96,6 +96,15 @@ def takes(name: str, fn: Any, *args: str, cure: str = "") -> None:
         raise TypeError(f"{wanted}, got one with the signature {signature}. {cure}") from error
 
 
+def density(name: str, value: Any) -> None:
+    verbs = (getattr(value, verb, None) for verb in ("sample", "log_prob"))
+    if isinstance(value, type) or not all(map(callable, verbs)):
+        raise TypeError(
+            f"{name} must be a density with .sample(key) and .log_prob(x), got {_brief(value)}. "
+            "See thermojax.densities."
+        )
+
+
 def key(name: str, value: Any) -> Array:
     """One typed key of `jax.random.key`."""
     typed = isinstance(value, jax.Array) and jnp.issubdtype(value.dtype, jax.dtypes.prng_key)

@@ -50,12 +50,7 @@ class Process(eqx.Module):
             density = getattr(self, name)
             if density is None and name == "final":
                 continue
-            verbs = (getattr(density, verb, None) for verb in ("sample", "log_prob"))
-            if isinstance(density, type) or not all(map(callable, verbs)):
-                raise TypeError(
-                    f"Process.{name} must be a density with .sample(key) and .log_prob(x), got {density!r}. "
-                    "See thermojax.densities."
-                )
+            _checks.density(f"Process.{name}", density)
 
 
 def a_process(name: str, process: Any) -> None:

@@ -141,7 +141,8 @@ def only(fine: Array, tangents: Any) -> Any:
 @eqx.filter_custom_jvp
 def guarded(args: tuple[Any, ...], fine: Array, fn: Callable[..., Any]) -> Any:
     """`fn(*args)`, whose derivative is zero, and not NaN, unless `fine`."""
-    return fn(*args)
+    # jax 0.10.2 wants value and derivative batched alike, also where the value is the same number for all paths
+    return jtu.tree_map(lambda v: jnp.where(fine, v, v), fn(*args))
 
 
 @guarded.def_jvp
@@ -150,8 +151,8 @@ def _guarded_jvp(primals: Any, tangents: Any) -> Any:
     masked = only(fine, tangents[0])
     moving = jtu.tree_map(lambda t: t is not None, masked, is_leaf=lambda t: t is None)
     inputs, rest = eqx.partition(args, moving)
-    out, tangent = jax.jvp(lambda inputs: fn(*eqx.combine(inputs, rest)), (inputs,), (masked,))
-    return out, only(fine, tangent)
+    _, tangent = jax.jvp(lambda inputs: fn(*eqx.combine(inputs, rest)), (inputs,), (masked,))
+    return guarded(*primals), only(fine, tangent)
 
 
 def _step(
@@ -289,6 +290,11 @@ def _strong(tree: Any) -> Any:
     return jtu.tree_map(
         lambda leaf: jax.lax.convert_element_type(leaf, jnp.asarray(leaf).dtype), tree
     )
+
+
+def euler_steps(solver: Any, rule: Rule) -> bool:
+    """Whether a run with these options takes Euler–Maruyama steps, whose kernels are known."""
+    return isinstance(solver, dfx.Euler) or (solver is None and rule == "kernel")
 
 
 def usable(solver: Any, rule: Rule) -> dfx.AbstractSolver | None:

@@ -46,7 +46,7 @@ class Piecewise(AbstractKnots):
 
     def __call__(self, t: Time) -> Control:
         t = instant(t)
-        i = jnp.clip(jnp.sum(self.ts <= t) - 1, 0, self.ts.shape[0] - 2)
+        i = _interval(self.ts, t)
         s = jnp.clip((t - self.ts[i]) / (self.ts[i + 1] - self.ts[i]), 0, 1)
         return jtu.tree_map(lambda v: (1 - s) * v[i] + s * v[i + 1], self.values)
 
@@ -67,7 +67,7 @@ class Steps(AbstractKnots):
         self.before, self.after = ends("Steps", self.values, before, after)
 
     def __call__(self, t: Time) -> Control:
-        i = jnp.clip(jnp.sum(self.ts <= instant(t)) - 1, 0, self.ts.shape[0] - 2)
+        i = _interval(self.ts, instant(t))
         return jtu.tree_map(lambda v: v[i], self.values)
 
 
@@ -120,6 +120,15 @@ def ramp(start: Control, stop: Control, t1: Any, *, t0: Any = 0.0, knots: int = 
     dtype = one_float(start=start, stop=stop, t0=t0, t1=t1)
     values = jtu.tree_map(lambda a, b: jnp.linspace(a, b, knots, dtype=dtype), start, stop)
     return Piecewise(jnp.linspace(t0, t1, knots, dtype=dtype), values)
+
+
+def _interval(ts: Array, t: Array) -> Array:
+    """The interval of `ts` in which `t` lies; by bisection among many, as of a measured path."""
+    if ts.shape[0] > 64:
+        up_to = jnp.searchsorted(ts, t, side="right", method="scan")
+    else:
+        up_to = jnp.sum(ts <= t)
+    return jnp.clip(up_to - 1, 0, ts.shape[0] - 2)
 
 
 def _knots(kind: str, ts: Any, values: Control, extra: int) -> tuple[Array, Control]:

@@ -1,0 +1,243 @@
+"""Ready-made losses against closed forms; the score-function gradient against the pathwise one and where only it holds."""
+
+import diffrax as dfx
+import equinox as eqx
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+import sigmas
+
+import thermojax as tjx
+from thermojax import optimal
+from thermojax.densities import Gaussian, Point
+from thermojax.optimal._losses import energy_distance
+
+TRAP = tjx.Overdamped(lambda x, lam: 0.5 * jnp.sum((x - lam) ** 2))
+RAMP = tjx.protocols.ramp(0.0, 2.0, 1.0, knots=4)
+TS = jnp.linspace(0.0, 1.0, 13)
+DT = 1 / 12
+DRAGGED = tjx.Process(TRAP, RAMP, Gaussian(0.0, 1.0))
+SIZE, KEYS = 4000, 200
+BEYOND = 1.0  # success: x_tau > BEYOND
+
+
+def success(trajectory):
+    return (trajectory.path.xs[:, -1, 0] > BEYOND).astype(trajectory.work.dtype)
+
+
+def slopes(loss, *, score, protocol=RAMP, keys=KEYS):
+    """Gradients by the knots, one per key, and the values."""
+    fn = loss.score if score else loss
+    at = lambda values, key: fn(eqx.tree_at(lambda p: p.values, protocol, values), key)
+    both = jax.jit(lambda key: jax.value_and_grad(at)(protocol.values, key))
+    values, grads = zip(*map(both, jax.random.split(jax.random.key(0), keys)), strict=True)
+    return np.stack(values), np.stack(grads)
+
+
+def chain(values):
+    """Mean and variance of the Euler chain at each step, and its controls, by the recursion of the moments."""
+    protocol = eqx.tree_at(lambda p: p.values, RAMP, values)
+    lams = jax.vmap(protocol)(0.5 * (TS[1:] + TS[:-1]))
+    means, variances = [jnp.asarray(0.0)], [jnp.asarray(1.0)]
+    for lam in lams:
+        means.append(means[-1] + (lam - means[-1]) * DT)
+        variances.append((1 - DT) ** 2 * variances[-1] + 2 * DT)
+    return jnp.stack(means), jnp.stack(variances), lams
+
+
+def exact_work(values):
+    means, _, lams = chain(values)
+    turns = jnp.concatenate([jnp.zeros(1), lams, jnp.full(1, 2.0)])
+    return 0.5 * jnp.sum((means - turns[1:]) ** 2 - (means - turns[:-1]) ** 2)
+
+
+def exact_success(values):
+    means, variances, _ = chain(values)
+    return jax.scipy.stats.norm.cdf((means[-1] - BEYOND) / jnp.sqrt(variances[-1]))
+
+
+# ---- where both gradients hold
+
+
+@pytest.fixture(scope="module")
+def both():
+    loss = optimal.mean_work(DRAGGED, TS, SIZE, solver=dfx.Euler())
+    return {score: slopes(loss, score=score) for score in (False, True)}
+
+
+@pytest.mark.parametrize("score", [False, True])
+def test_both_are_unbiased(both, score):
+    """Value and each derivative of the Euler chain's mean work, to 2 % of the largest; the control is seen."""
+    values, grads = both[score]
+    exact = jax.grad(exact_work)(RAMP.values)
+    sigmas.assert_within(values, exact_work(RAMP.values))
+    largest = float(jnp.abs(exact).max())
+    for i in range(4):
+        sigmas.assert_within(grads[:, i], exact[i], absolute=0.06 * largest)
+    sigmas.assert_biased(1.06 * grads[:, 0], exact[0])
+
+
+def test_the_score_is_noisier(both):
+    """Where both hold, the pathwise gradient has the smaller variance."""
+    pathwise, score = (grads.var(0, ddof=1).sum() for _, grads in (both[False], both[True]))
+    print(
+        f"variance of the gradient: score {score:.3g}, pathwise {pathwise:.3g}, ratio {score / pathwise:.2f}"
+    )
+    assert 1.2 < score / pathwise < 20
+
+
+def test_the_value_is_that_of_the_loss(both):
+    np.testing.assert_allclose(both[True][0], both[False][0], rtol=1e-9)
+
+
+# ---- where only the score does
+
+
+@pytest.fixture(scope="module")
+def step_function():
+    loss = optimal.average(success, DRAGGED, TS, SIZE, solver=dfx.Euler())
+    return loss, slopes(loss, score=True)
+
+
+def test_a_step_function(step_function):
+    """A success probability: the pathwise derivative is zero, that of the score is that of the normal distribution."""
+    loss, (values, grads) = step_function
+    _, pathwise = slopes(loss, score=False, keys=3)
+    assert not pathwise.any()
+    exact = jax.grad(exact_success)(RAMP.values)
+    sigmas.assert_within(values, exact_success(RAMP.values))
+    for i in range(4):
+        sigmas.assert_within(grads[:, i], exact[i], absolute=0.1 * float(exact.max()))
+    sigmas.assert_biased(0.9 * grads[:, 2], exact[2])
+
+
+def test_a_force_that_jumps():
+    """f = lam sign(x): the pathwise derivative of <x_tau^2> misses that lam moves paths across the jump.
+
+    Exact: the densities of the chain, by quadrature with its Gaussian kernels, differentiated.
+    """
+    system = tjx.Overdamped(None, force=lambda x, lam: lam * jnp.sign(x), temperature=0.2)
+    drive = tjx.protocols.Piecewise(jnp.array([0.0, 1.0]), jnp.array([-1.0, -1.5]))
+    process, ts = tjx.Process(system, drive, Gaussian(0.0, 0.3)), jnp.linspace(0.0, 1.0, 5)
+    square = lambda trajectory: trajectory.path.xs[:, -1, 0] ** 2
+    grid = jnp.linspace(-5.995, 5.995, 1200)  # no node on the jump
+    at = lambda values: eqx.tree_at(lambda p: p.values, drive, values)
+
+    def quadrature(values):
+        p = jax.scipy.stats.norm.pdf(grid, 0.0, jnp.sqrt(0.3)) / 100
+        for lam in jax.vmap(at(values))(0.5 * (ts[1:] + ts[:-1])):
+            mean = grid + lam * jnp.sign(grid) * 0.25
+            p = jax.scipy.stats.norm.pdf(grid[:, None], mean[None], jnp.sqrt(0.1)) @ p / 100
+        return jnp.sum(p * grid**2)
+
+    exact = jax.grad(quadrature)(drive.values)
+    loss = optimal.average(square, process, ts, SIZE, solver=dfx.Euler())
+    values, grads = slopes(loss, score=True, protocol=drive)
+    sigmas.assert_within(values, quadrature(drive.values))
+    _, pathwise = slopes(loss, score=False, protocol=drive)
+    for i in range(2):
+        sigmas.assert_within(grads[:, i], exact[i], absolute=0.1 * float(jnp.abs(exact).max()))
+        sigmas.assert_biased(pathwise[:, i], exact[i])
+
+
+def test_a_search_by_the_score():
+    """The same call: the probability of success rises, and the price says by how much."""
+    failure = optimal.average(lambda t: 1 - success(t), DRAGGED, TS, 1000, solver=dfx.Euler())
+    found = optimal.search(
+        failure, RAMP, jax.random.key(1), steps=60, gradient="score", progress=False
+    )
+    before = 1 - exact_success(RAMP.values)
+    after = 1 - exact_success(found.protocol.values)
+    assert after < 0.5 * before
+    assert found.agrees
+    sigmas.assert_within(found.price, after, absolute=0.1)
+
+
+def test_who_has_no_score():
+    def refused(loss, error, words, **options):
+        with pytest.raises(error, match=words):
+            optimal.search(
+                loss, RAMP, jax.random.key(0), steps=1, gradient="score", progress=False, **options
+            )
+
+    def plain(protocol, key):
+        return jnp.sum(protocol.values)
+
+    refused(plain, TypeError, "optimal.average")
+    refused(optimal.mean_work(DRAGGED, TS, 10), ValueError, "our Heun are not Gaussian.*kernel")
+    refused(optimal.mean_work(DRAGGED, TS, 1, rule="kernel"), ValueError, "at least 2")
+    refused(optimal.estimator_variance(DRAGGED, TS, 10), ValueError, "averages over paths")
+
+
+def test_of_must_price_each_path():
+    loss = optimal.average(lambda t: t.work.mean(), DRAGGED, TS, 10)
+    with pytest.raises(ValueError, match=r"one number per path, shape \(10,\); got \(\)"):
+        loss(RAMP, jax.random.key(0))
+
+
+# ---- the variance of e^-W
+
+
+def test_estimator_variance():
+    r"""Gaussian work of variance 2 <W>, <W> = 1/e: the loss is 2/e, and so are its derivatives by the distance.
+
+    At 64 Heun steps the work's own bias is far below 1 %; the sample's is below $10^{-3}$.
+    """
+    ts = jnp.linspace(0.0, 1.0, 65)
+    line = tjx.protocols.Piecewise(jnp.array([0.0, 1.0]), jnp.array([0.0, 1.0]))
+
+    def loss(distance, key):
+        protocol = tjx.protocols.Piecewise(line.ts, line.values * distance)
+        process = tjx.Process(TRAP, protocol, Gaussian(0.0, 1.0))
+        return optimal.estimator_variance(process, ts, 20000)(protocol, key)
+
+    both = jax.jit(jax.value_and_grad(loss))
+    keys = jax.random.split(jax.random.key(5), 48)
+    values, grads = map(np.stack, zip(*(both(1.0, key) for key in keys), strict=True))
+    sigmas.assert_within(values, 2 / np.e, bias=0.05)
+    sigmas.assert_within(grads, 4 / np.e, bias=0.1)
+    sigmas.assert_biased(1.05 * values, 2 / np.e)
+
+
+# ---- state to state
+
+
+@pytest.mark.parametrize(("mean", "spread"), [(0.0, 1.0), (1.5, 1.0), (0.5, 2.0)])
+def test_energy_distance(mean, spread):
+    """Of two normal distributions, by the mean of |N(m, s)|; zero for two samples of one."""
+
+    def away(m, s):
+        return s * np.sqrt(2 / np.pi) * np.exp(-(m**2) / (2 * s**2)) + m * (
+            1 - 2 * jax.scipy.stats.norm.cdf(-m / s)
+        )
+
+    exact = 2 * away(mean, np.hypot(1, spread)) - (2 + 2 * spread) / np.sqrt(np.pi)
+
+    def one(key):
+        x, y = jax.random.normal(key, (2, 2000, 1))
+        return energy_distance(x, mean + spread * y)
+
+    sample = jax.lax.map(one, jax.random.split(jax.random.key(3), 500))
+    sigmas.assert_within(sample, exact, absolute=0.02)
+    sigmas.assert_biased(sample + 0.02, exact)
+
+
+def test_energy_distance_to_a_point():
+    """Derivatives stay finite where two draws coincide."""
+    y = jnp.zeros((50, 2))
+    slope = jax.grad(lambda x: energy_distance(x, y))(jnp.zeros((50, 2)).at[3, 0].set(1.0))
+    assert np.isfinite(slope).all()
+
+
+def test_state_to_state():
+    """From N(0, 1) to N(2, 1) in a trap that is driven freely: the cloud arrives, and more weight brings it nearer."""
+
+    def end(weight):
+        loss = optimal.state_to_state(DRAGGED, TS, 1000, Gaussian(2.0, 1.0), weight)
+        found = optimal.search(loss, RAMP, jax.random.key(2), steps=80, progress=False)
+        assert found.agrees
+        process = tjx.Process(TRAP, found.protocol, Gaussian(0.0, 1.0))
+        return float(tjx.evolve.moments(process, TS).mean[-1, 0])
+
+    assert abs(2 - end(40.0)) < min(0.15, 0.5 * abs(2 - end(4.0)))

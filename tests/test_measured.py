@@ -1,0 +1,329 @@
+"""Measured paths: what the CSV reader meets in real files, and the ledger of what it read."""
+
+import re
+import time
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+from compare import close
+
+import thermojax as tjx
+from thermojax.densities import Boltzmann, Gaussian
+from thermojax.measured import Measured, account, read_csv, read_each
+
+NAMES = {"time": "t", "positions": "x", "controls": "trap"}
+ROWS = ["0.0,1.0,2.0", "0.1,1.1,2.5", "0.2,1.2,3.0"]
+TRAP = tjx.Overdamped(tjx.potentials.MovingTrap(1.0))
+START = Gaussian(0.0, 1.0)
+
+
+@pytest.fixture
+def lab(tmp_path):
+    """Write lines (or bytes) as they are, and read them."""
+
+    def read(*lines, name="lab.csv", reader=read_csv, **changes):
+        text = lines[0] if isinstance(lines[0], bytes) else "\n".join([*lines, ""]).encode()
+        (tmp_path / name).write_bytes(text)
+        return reader(tmp_path / name, **{**NAMES, **changes})
+
+    return read
+
+
+def header(*rows, names="t,x,trap"):
+    return names, *(rows or ROWS)
+
+
+# ---- what is read as it comes
+latin = "t,x (µm),trap\n".encode("latin-1") + "\n".join(ROWS).encode()
+READ = {
+    "plain": (header(), {}),
+    "no end of line at the end": (["\n".join(header())], {}),
+    "comments and empty lines": (["# from the lab", "", *header(), "# end", ""], {}),
+    "matlab comments": (["% from the lab", *header()], {}),
+    "units": (["t,x,trap", "s,um,nanometre", *ROWS], {}),
+    "units in part": (["t,x,trap", "s,,um", *ROWS], {}),
+    "names in a comment": (["# more", "# t x trap", *[r.replace(",", " ") for r in ROWS]], {}),
+    "semicolons": ([r.replace(",", ";") for r in header()], {}),
+    "decimal commas": ([r.replace(",", ";").replace(".", ",") for r in header()], {}),
+    "quoted decimal commas": (
+        ["t,x,trap", *('"' + r.replace(",", '","').replace(".", ",") + '"' for r in ROWS)],
+        {},
+    ),
+    "tabs": ([r.replace(",", "\t") for r in header()], {}),
+    "white space": ([r.replace(",", "   ") for r in header()], {}),
+    "another delimiter": ([r.replace(",", "|") for r in header()], {"delimiter": "|"}),
+    "byte-order mark": ([b"\xef\xbb\xbf" + "\n".join(header()).encode()], {}),
+    "Windows": (["\r\n".join(header()).encode()], {}),
+    "UTF-16": (["\n".join(header()).encode("utf-16")], {}),
+    "Latin-1": ([latin], {"positions": "x (µm)"}),
+    "the other mu": (header(names="t,x (\u03bcm),trap"), {"positions": "x (\u00b5m)"}),
+    "stray spaces": (header(names=" t , x ,trap  "), {"positions": "x "}),
+    "spaces around numbers": (["t,x,trap", *(r.replace(",", " , ") for r in ROWS)], {}),
+    "delimiters at the end": ([r + "," for r in header()], {}),
+    "empty rows of a spreadsheet": ([*header(), ",,", ",,"], {}),
+    "other columns": (
+        ["n,t,y,x,trap", *("a,{},none,{},{}".format(*r.split(",")) for r in ROWS)],
+        {},
+    ),
+    "a clock": (["t,x,trap", *(f"17000000{i:02}.1{r[3:]}" for i, r in enumerate(ROWS))], {}),
+}
+
+
+@pytest.mark.parametrize("name", READ)
+def test_read(name, lab):
+    lines, changes = READ[name]
+    data = lab(*lines, **changes)
+    ts = [[0.0, 1.0, 2.0]] if name == "a clock" else [[0.0, 0.1, 0.2]]
+    np.testing.assert_allclose(data.path.ts, ts, rtol=1e-6)
+    np.testing.assert_allclose(data.path.xs, [[[1.0], [1.1], [1.2]]], rtol=1e-6)
+    np.testing.assert_allclose(data.controls, [[2.0, 2.5, 3.0]], rtol=1e-6)
+    assert data.path.ok.all()
+
+
+def test_the_digits_of_a_clock_survive(lab):
+    """A time of 1.7e9 s has no milliseconds in float32; its difference to the first has."""
+    data = lab(*header("1700000000.123,1,2", "1700000000.124,1.1,2", "1700000000.125,1.2,2"))
+    np.testing.assert_allclose(data.path.ts, [[0.0, 0.001, 0.002]], atol=2e-7)
+
+
+@pytest.mark.parametrize("interleaved", [False, True])
+def test_trajectories_of_one_file(lab, interleaved):
+    rows = [f"{i},{10 * i + j},{j + i},{2 * j}" for i in (7, 3) for j in range(3)]
+    rows = [rows[i] for i in (0, 3, 1, 4, 2, 5)] if interleaved else rows
+    data = lab("id,t,x,trap", *rows, path="id")
+    np.testing.assert_array_equal(data.path.ts, [[0, 1, 2], [0, 1, 2]])
+    np.testing.assert_array_equal(data.path.xs[..., 0], [[7, 8, 9], [3, 4, 5]])  # first come first
+
+
+def test_trajectories_of_several_files(tmp_path):
+    files = [tmp_path / f"{i}.csv" for i in range(2)]
+    for i, file in enumerate(files):
+        file.write_text("\n".join(["t,x,y,trap,k", *(f"{j},{i},{j},{2 * j},1" for j in range(3))]))
+    columns = {"time": "t", "positions": ("x", "y")}
+    data = read_csv(files, **columns, controls={"at": ("trap", "k"), "k": "k"})
+    assert data.path.xs.shape == (2, 3, 2)
+    np.testing.assert_array_equal(data.path.xs[:, 0, 0], [0, 1])
+    assert jax.tree.map(jnp.shape, data.controls) == {"at": (2, 3, 2), "k": (2, 3)}
+
+
+def test_unequal_lengths(lab):
+    rows = ["id,t,x,trap", "a,0,0,0", "a,1,1,1", "b,0,0,0", "b,1,1,1", "b,2,2,2"]
+    with pytest.raises(ValueError, match=r"'a' of .*2 samples, .*'b' of .* has 3\..*read_each"):
+        lab(*rows, path="id")
+    each = lab(*rows, path="id", reader=read_each)
+    assert [one.path.xs.shape for one in each] == [(1, 2, 1), (1, 3, 1)]
+
+
+def test_lost_frames_are_reported(lab):
+    with pytest.warns(UserWarning, match=r"1 steps .* longest 2 times, up to .*lab.csv, line 5: l"):
+        data = lab(*header("0,1,2", "1,1,2", "2,1,2", "4,1,2", "5,1,2"))
+    np.testing.assert_array_equal(data.path.ts, [[0, 1, 2, 4, 5]])
+
+
+def test_a_million_rows(tmp_path):
+    file = tmp_path / "long.csv"
+    rows = (f"{i * 1e-3:.3f},{i % 7 / 8},{i % 5}\n" for i in range(500_000))
+    file.write_text("t,x,trap\n" + "".join(rows))
+    began = time.process_time()
+    files = [file, file] if jax.config.jax_enable_x64 else [file]
+    data = read_csv(files, **NAMES)
+    run = account(TRAP, data, START)
+    assert time.process_time() - began < 20  # seconds; 3 for the reader on an idle machine
+    assert run.path.ok.all()
+
+
+# ---- what is refused
+line = r"lab\.csv, line "
+REFUSED = {
+    "empty": ([b""], {}, "lab.csv holds no data"),
+    "comments only": (["# t,x,trap"], {}, "holds no data"),
+    "names only": (["t,x,trap"], {}, "no row of numbers"),
+    "one sample": (header(ROWS[0]), {}, f"{line}2 is the only sample"),
+    "no names": (ROWS, {}, f"{line}1: the columns have no names, '0.0,1.0,2.0'.*line of names on top"),
+    "a name not there": (header(), {"positions": "position"}, "no column 'position'.*'t', 'x', 'trap'"),
+    "a name misspelt": (header(names="t,x,Trap (um)"), {"controls": "trap (µm)"}, r"Did you mean 'Trap \(um\)'\?"),
+    "a name twice": (header(names="t,x,x"), {}, "2 columns named 'x'"),
+    "lines before the names": (["Instrument 7", *header()], {}, "no column 't'.*start with #"),
+    "wrong delimiter": (header(), {"delimiter": ";"}, "no column 't'.*'t,x,trap'.*delimiter="),
+    "empty cell": (header("0,1,2", "1,,2"), {}, f"{line}3, column 'x': the value is missing \\(''\\).*delete the row"),
+    "NaN": (header("0,1,2", "1,NaN,2"), {}, f"{line}3, column 'x': the value is missing \\('NaN'\\)"),
+    "infinite": (header("0,1,2", "1,2,inf"), {}, f"{line}3, column 'trap': not a finite number \\('inf'\\)"),
+    "text": (header("0,1,2", "# lost", "1,lost,2"), {}, f"{line}4, column 'x': not a finite number \\('lost'\\)"),
+    "a unit in the cell": (header("0,1,2", "1,1 um,2"), {}, f"{line}3, column 'x'.*'1 um'"),
+    "names again": (header(*ROWS, "t,x,trap"), {}, f"{line}5, column 't'.*'t'"),
+    "cut off": (header(*ROWS, "0.3,1"), {}, f"{line}5: 2 cells under 3 names"),
+    "decimal commas between commas": (header("0,0,1,5,2,0"), {}, f"{line}2: 6 cells.*decimal commas"),
+    "comma and point": (["t;x;trap", "0;1,234;0", "1;2.5;0"], {}, r"comma \('1,234'\) and with a point \('2.5'\)"),
+    "thousands": (["t;x;trap", "0;1,234,567;0", "1;2;0"], {}, f"{line}2, column 'x'.*'1,234,567'"),
+    "quotation mark": (["t,x,trap", "0,1,2", '1,"1,2', *["2,3,4"] * 30000], {}, "quotation mark"),
+    "time twice": (header("0,1,2", "0,1,2"), {}, f"{line}3, column 't': 0.0 does not come after 0.0 of line 2.*path="),
+    "time backwards": (header("0,1,2", "1,1,2", "0,1,2"), {}, f"{line}4, column 't'.*Sort the rows"),
+    "a trajectory without name": (["id,t,x,trap", "a,0,1,2", ",1,1,2"], {"path": "id"}, f"{line}3, column 'id'.*missing"),
+    "a trajectory of one": (["id,t,x,trap", "a,0,1,2", "a,1,1,2", "b,0,1,2"], {"path": "id"}, f"{line}4 is the only"),
+    "not text": ([b"PK\x03\x04\x00\x00"], {}, "not a text file. Save the table as CSV"),
+    "no position": (header(), {"positions": ()}, "positions must name at least one"),
+    "no control": (header(), {"controls": {}}, "controls must name at least one"),
+    "two delimiters": (header(), {"delimiter": ";;"}, "delimiter must be one character"),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("name", REFUSED)
+def test_refused(name, lab):
+    lines, changes, words = REFUSED[name]
+    with pytest.raises(ValueError) as caught:
+        lab(*lines, **changes)
+    said = str(caught.value)
+    assert re.search(words, said), said
+    assert len(said) < 700
+
+
+def test_refused_files(tmp_path):
+    (tmp_path / "bead_07.csv").write_text("\n".join(header()))
+    with pytest.raises(FileNotFoundError, match=r"no file .*bead_7\.csv.*mean 'bead_07\.csv'"):
+        read_csv(tmp_path / "bead_7.csv", **NAMES)
+    with pytest.raises(FileNotFoundError, match="no file"):
+        read_csv(tmp_path / "nowhere" / "bead_7.csv", **NAMES)
+    with pytest.raises(ValueError, match="at least one file"):
+        read_csv([], **NAMES)
+
+
+def test_too_many_digits_for_single_precision(lab):
+    far = header("0,1000000.001,0", "1,1000000.002,0", "2,1000000.004,0")
+    long = header(*(f"{i * 1e-4 + (1000 if i > 5 else 0)},{i % 2},0" for i in range(10)))
+    with jax.enable_x64(False):
+        with pytest.raises(ValueError, match="'x': steps of 0.0016 .* lost in float32.*jax_enable"):
+            lab(*far)
+        with pytest.raises(ValueError, match=r"'t': steps of 0.0001 .* lost in float32"):
+            lab(*long)
+    with jax.enable_x64(True):
+        assert lab(*far).path.xs.dtype == jnp.float64
+
+
+# ---- the ledger
+def cooled_trap():
+    system = tjx.Overdamped(
+        lambda x, lam: 0.5 * lam["k"] * jnp.sum((x - lam["x"]) ** 2), temperature=lambda c: c["T"]
+    )
+    ts = jnp.linspace(0.0, 1.0, 21)
+    drive = {"x": jnp.sin(ts), "k": 1 + ts, "T": 2 - ts**2}
+    protocol = tjx.protocols.Piecewise(ts, drive)
+    first, last = (Boltzmann(system, lam) for lam in (protocol.before, protocol.after))
+    return tjx.Process(system, protocol, first, last), ts
+
+
+def saved(file, process, path, shift=0.0):
+    """All digits of an ensemble, as a file."""
+    drive = process.protocol.values
+    with file.open("w") as lines:
+        print("id,t,x,trap,k,T", file=lines)
+        for i, xs in enumerate(np.asarray(path.xs)[..., 0]):
+            for j, x in enumerate(xs):
+                cells = path.ts[i, j], x + shift, drive["x"][j], drive["k"][j], drive["T"][j]
+                print(i, *map(float, cells), sep=",", file=lines)
+    controls = {"x": "trap", "k": "k", "T": "T"}
+    return read_csv(file, time="t", positions="x", controls=controls, path="id")
+
+
+@pytest.mark.smoke
+@pytest.mark.parametrize("rule", ["alternating", "kernel"])
+def test_read_back(tmp_path, rule):
+    """What was simulated and saved in full has the totals of the simulation."""
+    process, ts = cooled_trap()
+    run = tjx.ensemble(process, ts, jax.random.key(0), 40, save="all", rule=rule)
+    data = saved(tmp_path / "run.csv", process, run.path)
+    again = account(process.system, data, process.initial, process.final, rule=rule)
+    close(tuple(again), tuple(run), rtol=1e-12)
+    for i in (0, 39):  # and every path those of itself alone
+        one = lambda v, i=i: v[i]
+        protocol, path = (jax.tree.map(one, v) for v in (data.protocols, data.path))
+        alone = tjx.Process(process.system, protocol, process.initial, process.final)
+        close(tjx.account(alone, path, rule=rule), jax.tree.map(one, again))
+    # positions off by a thousandth would be caught
+    data = saved(tmp_path / "off.csv", process, run.path, shift=1e-3)
+    off = account(process.system, data, process.initial, process.final, rule=rule)
+    assert np.abs(off.work - run.work).min() > 1e-6
+
+
+def test_every_path_has_its_own_control():
+    ts, xs = jnp.linspace(0.0, 1.0, 5), jnp.zeros((2, 5, 1))
+    data = Measured(tjx.Path(ts, xs), jnp.stack([ts, 2 * ts]))
+    run = account(TRAP, data, START, cumulative=True)
+    np.testing.assert_allclose(run.work[:, -1], [0.5, 2.0])
+    np.testing.assert_allclose(run.work[:, 0], 0)
+    reduced = jax.vmap(
+        lambda protocol, path: tjx.reduced_work(
+            process := tjx.Process(TRAP, protocol, START), tjx.account(process, path)
+        )
+    )(data.protocols, tjx.Path(jnp.stack([ts, ts]), xs, jnp.ones(2, bool)))
+    np.testing.assert_allclose(reduced, [0.5, 2.0])
+
+
+@pytest.mark.parametrize("knots", [64, 65, 300])
+def test_many_samples(knots):
+    """Between many knots a protocol finds its way by bisection: on the knots, between and beyond them."""
+    ts = jnp.linspace(0.0, 1.0, knots) ** 2
+    at = jnp.concatenate([ts, 0.5 * (ts[1:] + ts[:-1]), jnp.array([-1.0, 2.0])])
+    values = jnp.sin(9 * ts)
+    line = jax.vmap(tjx.protocols.Piecewise(ts, values))(at)
+    np.testing.assert_allclose(line, np.interp(at, ts, values), atol=1e-6)
+    steps = jax.vmap(tjx.protocols.Steps(ts, values[:-1]))(at)
+    i = np.clip(np.searchsorted(ts, at, side="right") - 1, 0, knots - 2)
+    np.testing.assert_array_equal(steps, values[i])
+
+
+def test_differentiable():
+    ts = jnp.linspace(0.0, 1.0, 5)
+    data = Measured(tjx.Path(ts, jnp.zeros((1, 5, 1))), ts[None])
+
+    def work(stiffness):
+        system = tjx.Overdamped(tjx.potentials.MovingTrap(stiffness))
+        return account(system, data, START).work[0]
+
+    np.testing.assert_allclose(jax.grad(work)(3.0), 0.5)
+
+
+def test_arrays_that_do_not_fit():
+    ts, xs, trap = jnp.linspace(0.0, 1.0, 5), jnp.zeros((2, 5, 1)), jnp.zeros((2, 5))
+    for path, controls, words in [
+        (tjx.Path(ts, xs[0]), trap, r"data\.path\.xs must have shape \(paths, times, d\)"),
+        (tjx.Path(ts[1:], xs), trap, r"data\.path\.ts must have shape .*\(4,\) for states"),
+        (tjx.Path(ts, xs), trap[:1], r"data\.controls must have shape .*\(1, 5\)"),
+        (tjx.Path(ts[::-1], xs), trap, "strictly increasing"),
+    ]:
+        with pytest.raises(ValueError, match=words):
+            account(TRAP, Measured(path, controls), START)
+    with pytest.raises(TypeError, match="Measured"):
+        account(TRAP, tjx.Path(ts, xs), START)
+
+
+# ---- thinned paths: by how much docs/measured.md says that they are off
+@pytest.mark.parametrize(
+    ("duration", "every", "percent"),
+    [(10, 40, 0.91), (10, 80, 3.48), (1, 100, 0.89), (1, 400, 14.09)],
+)
+def test_thinned_work_is_too_low(duration, every, percent):
+    """The work of a dragged trap is linear in x: the mean path tells the exact bias."""
+    ts = np.linspace(0.0, duration, 401)
+    mean = ts - (1 - np.exp(-ts))  # behind a trap that moves with speed 1
+    exact = duration - (1 - np.exp(-duration))
+    few = slice(None, None, every)
+    work = account(
+        TRAP, Measured(tjx.Path(ts[few], mean[None, few, None]), ts[None, few]), START
+    ).work[0]
+    off = 100 * (1 - work / exact)
+    assert off == pytest.approx(percent, abs=0.006)
+    step = ts[every]
+    trapezoid = step**2 / 12 * (1 - np.exp(-duration)) / exact
+    assert off == pytest.approx(100 * trapezoid, rel=0.1)
+
+
+def test_a_jump_between_two_samples():
+    """Seen as a ramp over one interval, within which the bead relaxes: off by half of the interval."""
+    interval = 0.1
+    ts = jnp.arange(4.0) * interval
+    after = 1 - jnp.exp(-(jnp.array([0.5, 1.5]) * interval))
+    xs = jnp.concatenate([jnp.zeros(2), after])[None, :, None]
+    work = account(TRAP, Measured(tjx.Path(ts, xs), jnp.array([[0.0, 0.0, 1.0, 1.0]])), START).work
+    np.testing.assert_allclose(work[0] / 0.5, np.exp(-interval / 2))

@@ -1,0 +1,125 @@
+"""A search that is killed and started again ends where it would have ended, to the last bit."""
+
+import os
+import random
+import signal
+import subprocess
+import sys
+import time
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import optax
+import pytest
+
+import thermojax as tjx
+from thermojax.optimal import search
+
+PROGRAM = """
+import sys
+import jax, jax.numpy as jnp, numpy as np, optax
+from thermojax.optimal import _search, search
+from thermojax.protocols import ramp
+
+_search.SAVE_EVERY = 0.05
+
+def loss(protocol, key):
+    noise = jax.random.normal(key, protocol.values.shape)
+    return jnp.sum((protocol.values - 1 + 0.1 * noise) ** 2)
+
+optimizer = optax.chain(optax.add_noise(0.1, 0.5, jax.random.key(3)), optax.adam(0.01))
+found = search(
+    loss, ramp(0.0, 1.0, 1.0, knots=8), jax.random.key(0), steps=1500, optimizer=optimizer, checkpoint=sys.argv[1],
+    progress=False,
+)
+np.savez(sys.argv[2], found.protocol.values, *found.history, *found.price)
+"""
+KILLS = 20
+
+
+def begin(folder, checkpoint, out):
+    environment = {**os.environ, "XLA_FLAGS": "", "JAX_PLATFORMS": "cpu"}
+    command = [sys.executable, "-W", "ignore", "-c", PROGRAM, str(folder / checkpoint)]
+    return subprocess.Popen([*command, str(folder / out)], env=environment)
+
+
+def test_killed_and_started_again(tmp_path):
+    """Killed at 20 random moments of its life, one after the other: protocol, history and price are bit-identical."""
+    began = time.monotonic()
+    assert begin(tmp_path, "whole.search", "whole.npz").wait() == 0
+    life = time.monotonic() - began
+    dice = random.Random(0)
+    killed = saved = 0
+    for _ in range(KILLS):
+        run = begin(tmp_path, "killed.search", "killed.npz")
+        try:
+            run.wait(dice.uniform(0.2, 1.0) * life)
+        except subprocess.TimeoutExpired:
+            run.send_signal(signal.SIGKILL)
+            killed += run.wait() == -signal.SIGKILL
+        saved += (tmp_path / "killed.search").exists()
+    assert begin(tmp_path, "killed.search", "killed.npz").wait() == 0
+    assert killed >= KILLS // 4, "hardly anything was killed: the test has lost its point"
+    assert saved
+    whole, again = (np.load(tmp_path / name) for name in ("whole.npz", "killed.npz"))
+    assert whole.files == again.files
+    for name in whole.files:
+        assert whole[name].tobytes() == again[name].tobytes()
+
+
+# ---- the file
+
+
+def loss(protocol, key):
+    return jnp.sum((protocol.values - jax.random.normal(key)) ** 2)
+
+
+START = tjx.protocols.ramp(0.0, 1.0, 1.0, knots=3)
+
+
+def go(path, start=START, seed=0, steps=5, **options):
+    return search(
+        loss, start, jax.random.key(seed), steps=steps, checkpoint=path, progress=False, **options
+    )
+
+
+def test_a_finished_search_is_not_repeated(tmp_path):
+    file = tmp_path / "it"
+    first, again = go(file), go(file)
+    assert os.listdir(tmp_path) == ["it"]
+    np.testing.assert_array_equal(first.protocol.values, again.protocol.values)
+    np.testing.assert_array_equal(first.history.loss, again.history.loss)
+    assert first.price == again.price
+
+
+def test_another_search_is_refused(tmp_path):
+    file = tmp_path / "it"
+    go(file)
+    for call, words in (
+        (lambda: go(file, steps=6), "another search .steps 5, not 6"),
+        (lambda: go(file, seed=1), "another search .start"),
+        (lambda: go(file, tjx.protocols.ramp(0.0, 2.0, 1.0, knots=3)), "another search .start"),
+        (lambda: go(file, noise="common"), "another search .noise 'fresh', not 'common'"),
+        (lambda: go(file, optimizer=optax.sgd(0.1, momentum=0.9)), "another optimizer, perhaps"),
+    ):
+        with pytest.raises(ValueError, match=words):
+            call()
+
+
+def test_bad_files(tmp_path):
+    for name, content in (("empty", b""), ("text", b"hello\nworld"), ("json", b'{"a": 1}\n')):
+        (tmp_path / name).write_bytes(content)
+        with pytest.raises(ValueError, match="is not the checkpoint of a search"):
+            go(tmp_path / name)
+    whole = tmp_path / "whole"
+    go(whole)
+    (tmp_path / "half").write_bytes(whole.read_bytes()[:-100])
+    with pytest.raises(ValueError, match="does not hold what this search would save"):
+        go(tmp_path / "half")
+    with pytest.raises(ValueError, match="is a folder"):
+        go(tmp_path)
+    with pytest.raises(ValueError, match="there is no folder"):
+        go(tmp_path / "nowhere" / "it")
+    with pytest.raises(TypeError, match="must be the path of a file"):
+        go(3.5)

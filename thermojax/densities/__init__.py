@@ -1,0 +1,15 @@
+r"""Densities: where a run starts and where the reversed run would start.
+
+A density is anything with `sample(key)` (one draw of shape `(d,)`) and `log_prob(x)` (of one point, in nats); a
+distribution of another library works. A sample is reparametrised, $x = x(\theta, \text{key})$, so it differentiates with
+respect to every parameter $\theta$; where it cannot be, differentiating it raises an error: no gradient is silently
+incomplete.
+"""
+
+from ._affine import affine as affine
+from ._base import AbstractDensity as AbstractDensity
+from ._boltzmann import Boltzmann as Boltzmann
+from ._gaussian import Gaussian as Gaussian
+from ._mcmc import Draws as Draws, mcmc as mcmc
+from ._mixture import Mixture as Mixture
+from ._points import Empirical as Empirical, Point as Point

@@ -1,0 +1,179 @@
+r"""Equilibrium of a nonlinear system in d dimensions, by Markov chains (blackjax)."""
+
+from typing import Any
+
+import equinox as eqx
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from .. import _checks
+from .._system import AbstractSystem
+from .._types import Array, Control, Key, Scalar, State
+from ._boltzmann import Boltzmann
+
+R_HAT = 1.01  # Vehtari et al. (2021)
+SIZE_PER_CHAIN = 100  # effective, of the worst coordinate
+DIVERGENT = 0.01  # of the steps
+
+
+class Draws(eqx.Module):
+    r"""Stored draws `xs` `(n, d)`; called with a key it picks a row.
+
+    Averages over the draws have a standard error of $\sigma/\sqrt{\texttt{ess}}$, with `ess` the effective sample size of
+    the coordinate (or the energy) that has the least, however many runs start from them. `r_hat` is the largest
+    rank-normalised split-$\hat R$.
+    """
+
+    xs: Array
+    ess: Scalar
+    r_hat: Scalar
+
+    def __call__(self, key: Key) -> State:
+        return self.xs[jax.random.randint(key, (), 0, self.xs.shape[0])]
+
+
+def mcmc(
+    system: AbstractSystem,
+    lam: Control,
+    key: Key,
+    *,
+    dim: int,
+    size: int = 20_000,
+    chains: int = 8,
+    start: Any = None,
+    warmup: int = 1000,
+    log_z: Any = None,
+) -> Boltzmann:
+    r"""The `Boltzmann` density of any potential in d dimensions, $p(x) \propto e^{-\phi(x)}$, $\phi = U/T$, sampled by NUTS.
+
+    All chains run at once, each with its own step size and mass matrix, and their draws are kept: `sample` picks one, and
+    `.sampler` is the `Draws`, with their effective sample size `ess`. It takes some seconds, most of them to compile.
+
+    **Arguments:**
+
+    - `system`, `lam`, `dim`: what is in equilibrium, at which control, and its number of coordinates.
+    - `key`: one `jax.random.key`.
+    - `size`: draws that are kept, from all chains (rounded up to a multiple of `chains`).
+    - `chains`: at least 2. They must agree, which says something only if they start far apart.
+    - `start`: `(chains, dim)`, or None: on random lines through the origin, up to where $\phi$ is 10 above its minimum on
+      the line; every line is used in both directions.
+    - `warmup`: steps of each chain that adapt it and are dropped.
+    - `log_z`: $\ln Z$, if known; only `log_prob` needs it.
+
+    Raises `RuntimeError` if the chains disagree ($\hat R$ > 1.01), are too short (effective sample size below 100 per
+    chain) or diverge: a wrong equilibrium biases every Jarzynski average. Chains that all miss the same well agree, and
+    nothing can tell. Raises `ImportError` without blackjax (`pip install thermojax[mcmc]`), `ValueError` while tracing.
+
+    Source: Hoffman & Gelman, JMLR 15, 1593 (2014); $\hat R$ and effective size: Vehtari et al., Bayesian Anal. 16, 667
+    (2021).
+    """
+    try:
+        from blackjax.diagnostics import ess_bulk, rhat
+    except ImportError as error:
+        raise ImportError(
+            "thermojax.densities.mcmc needs blackjax: pip install 'thermojax[mcmc]'."
+        ) from error
+
+    key = _checks.key("mcmc.key", key)
+    chains = _checks.whole("mcmc.chains", chains, "a whole number of chains", 2)
+    size = _checks.whole("mcmc.size", size, "a whole number of draws", 4 * chains)
+    warmup = _checks.whole("mcmc.warmup", warmup, "a whole number of steps", 20)
+    target = Boltzmann(system, lam, dim=dim, log_z=log_z, sampler=_unsampled)
+    traced = (jax.random.key_data(key), target._reduced(target._origin()))
+    if any(_checks.known(value) is None for value in traced):
+        raise ValueError(
+            "mcmc looks at its chains before it returns, so it cannot be traced by jit, vmap or grad: call it outside, "
+            "and pass the density in."
+        )
+    dtype = target._origin().dtype
+    key_start, key_run = jax.random.split(key)
+    with jax.numpy_dtype_promotion("standard"), jax.numpy_rank_promotion("allow"):  # for blackjax
+        starts = _starts(target, key_start, chains) if start is None else _given(start, chains, dim)
+        energy = jax.vmap(target._reduced)(starts.astype(dtype))
+        starts = _checks.must(
+            "mcmc.start", starts, jnp.isfinite(energy), "where the potential is finite", got=starts
+        )
+        xs, phi, divergent = _run(target, starts, key_run, warmup, -(-size // chains))
+        watched = jnp.concatenate([xs, phi[..., None]], axis=-1)
+        r_hat, ess = np.asarray(rhat(watched)), np.asarray(ess_bulk(watched))
+    _converged(r_hat, ess, float(divergent.mean()), chains)
+    pool = xs.reshape(-1, xs.shape[-1]).astype(dtype)
+    draws = Draws(pool, jnp.asarray(ess.min(), dtype), jnp.asarray(r_hat.max(), dtype))
+    return Boltzmann(system, lam, dim=dim, log_z=log_z, sampler=draws)
+
+
+def _unsampled(key: Key) -> State:
+    raise NotImplementedError
+
+
+@eqx.filter_jit
+def _run(
+    target: Boltzmann, starts: Array, key: Key, warmup: int, draws: int
+) -> tuple[Array, Array, Array]:
+    """Positions `(chains, draws, d)`, reduced energies and divergences `(chains, draws)`."""
+    import blackjax
+
+    dtype = target._origin().dtype
+    log_density = lambda x: -target._reduced(x.astype(dtype)).astype(x.dtype)
+
+    def chain(start: State, key: Key) -> Any:
+        key_warmup, key_draws = jax.random.split(key)
+        adapt: Any = blackjax.window_adaptation(
+            blackjax.nuts, log_density, is_mass_matrix_diagonal=False
+        )
+        (state, parameters), _ = adapt.run(key_warmup, start, num_steps=warmup)
+        kernel: Any = blackjax.nuts(log_density, **parameters)
+
+        def step(state: Any, key: Key) -> Any:
+            state, info = kernel.step(key, state)
+            return state, (state.position, -state.logdensity, info.is_divergent)
+
+        return jax.lax.scan(step, state, jax.random.split(key_draws, draws))[1]
+
+    return jax.vmap(chain)(starts, jax.random.split(key, starts.shape[0]))
+
+
+def _starts(target: Boltzmann, key: Key, chains: int) -> Array:
+    """One start per chain on random lines through the origin, in both directions of each."""
+    key_line, key_place = jax.random.split(key)
+    lines = jax.random.normal(key_line, (-(-chains // 2), target.dim))
+    lines = lines / jnp.linalg.norm(lines, axis=1, keepdims=True)
+    lines = jnp.concatenate([lines, -lines])[:chains]
+    radii = jnp.sinh(jnp.linspace(0, 9, 2001))  # from 5e-3 apart at 0 to 4000
+    points = (lines[:, None, :] * radii[:, None]).astype(target._origin().dtype)
+    phi = jax.vmap(jax.vmap(target._reduced))(points)
+    inside = phi < jnp.nanmin(phi, axis=1, keepdims=True) + 10
+    far = jnp.max(jnp.where(inside, radii, 0), axis=1)
+    far = _checks.must(
+        "potential",
+        far,
+        ~inside[:, -1],
+        "confining (on some line through the origin it is not within 4000): give mcmc(..., start=), or a potential with "
+        "an equilibrium",
+    )
+    return lines * (far * jax.random.uniform(key_place, (chains,)))[:, None]
+
+
+def _given(start: Any, chains: int, dim: int) -> Array:
+    start = _checks.floating("mcmc.start", start)
+    if start.shape != (chains, dim):
+        raise ValueError(
+            f"mcmc.start must be one start per chain, shape ({chains}, {dim}); got {start.shape}. Spread the starts over "
+            "everything that matters."
+        )
+    return start.astype(float)
+
+
+def _converged(r_hat: np.ndarray, ess: np.ndarray, divergent: float, chains: int) -> None:
+    least = SIZE_PER_CHAIN * chains
+    if r_hat.max() <= R_HAT and ess.min() >= least and divergent <= DIVERGENT:
+        return
+    names = [*(f"x[{i}]" for i in range(len(r_hat) - 1)), "the energy"]
+    raise RuntimeError(
+        f"mcmc: the {chains} chains have not converged to one equilibrium. R-hat is {r_hat.max():.3g} for "
+        f"{names[int(r_hat.argmax())]} (at most {R_HAT} is allowed), the effective sample size {ess.min():.0f} for "
+        f"{names[int(ess.argmin())]} (at least {least}), and {divergent:.1%} of the steps diverged (at most "
+        f"{DIVERGENT:.0%}). Give a larger size= or warmup=. Wells that no chain leaves need another sampler "
+        "(tempering, say): Boltzmann(..., sampler=)."
+    )

@@ -1,0 +1,86 @@
+"""Densities that are points: one, or many of equal weight."""
+
+from typing import Any
+
+import equinox as eqx
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from .. import _checks
+from .._types import Array, Key, Scalar, State
+from ._base import AbstractDensity
+from ._gaussian import Gaussian
+
+
+class Point(AbstractDensity):
+    """Every run starts at `x0`, a scalar or `(d,)`. It has no density, so no entropy: leave `final=None` with it."""
+
+    x0: Array
+
+    def __init__(self, x0: Any):
+        x0 = _checks.floating("Point.x0", x0)
+        _checks.rank("Point.x0", x0, {0, 1}, "() or (d,)")
+        self.x0 = jnp.atleast_1d(x0)
+
+    def sample(self, key: Key) -> State:
+        del key
+        return self.x0
+
+    def log_prob(self, x: State) -> Scalar:
+        raise ValueError(
+            "Point has no density, so a run that starts (or whose reverse starts) at a point has no finite entropy "
+            "production. Use a narrow Gaussian, or final=None for work, heat and the medium's entropy alone."
+        )
+
+    def gaussian(self) -> Gaussian:
+        narrow = Gaussian(self.x0, 1.0)
+        return eqx.tree_at(lambda g: g.cov, narrow, jnp.zeros_like(narrow.cov))
+
+
+class Empirical(AbstractDensity):
+    r"""Points of equal weight, $p(x) = \frac1n \sum_i \delta(x - x_i)$: every run starts at a row of `xs`, `(n, d)`.
+
+    Measured or simulated states. A draw follows its row: $dx = dx_i$. Like `Point` it has no `log_prob`: leave
+    `final=None` with it. The points stand for the density they come from with a standard error of
+    $\sigma/\sqrt n$ in the mean, however many runs start from them.
+
+    Raises `TypeError` for integers, and `ValueError` for another rank or a row that is not finite.
+    """
+
+    xs: Array
+
+    def __init__(self, xs: Any):
+        xs = _checks.array("Empirical.xs", xs)
+        if jnp.issubdtype(xs.dtype, jnp.integer):
+            raise TypeError(
+                f"Empirical.xs must be floating point, got {xs.dtype}. Use xs.astype(float)."
+            )
+        if xs.ndim != 2:
+            raise ValueError(
+                f"Empirical.xs must have shape (n, d), one row per point, got {xs.shape}. "
+                "For one coordinate use xs[:, None]."
+            )
+        value = _checks.known(xs)
+        if value is not None and not np.isfinite(value).all():
+            rows = np.flatnonzero(~np.isfinite(value).all(axis=1))
+            raise ValueError(
+                f"Empirical.xs must be finite: {len(rows)} of {len(value)} rows are not, the first is row {rows[0]}, "
+                f"{value[rows[0]]}. Leave them out: xs[jnp.isfinite(xs).all(axis=1)]."
+            )
+        self.xs = _checks.floating("Empirical.xs", xs)
+
+    def sample(self, key: Key) -> State:
+        return self.xs[jax.random.randint(key, (), 0, self.xs.shape[0])]
+
+    def log_prob(self, x: State) -> Scalar:
+        raise ValueError(
+            "Empirical has no density, so a run that starts (or whose reverse starts) at its points has no finite entropy "
+            "production. Use a density fitted to them, e.g. a Gaussian or a Mixture, or final=None for work, heat and the "
+            "medium's entropy alone."
+        )
+
+    def gaussian(self) -> Gaussian:
+        raise ValueError(
+            "Empirical is no Gaussian. To use one with its moments: Gaussian(xs.mean(0), jnp.cov(xs.T))."
+        )

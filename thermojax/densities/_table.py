@@ -1,0 +1,71 @@
+r"""A one-dimensional density by quadrature: its normalisation, and draws that follow its parameters."""
+
+from typing import Any
+
+import equinox as eqx
+import jax
+import jax.numpy as jnp
+
+from .. import _checks
+from .._types import Array, Key, Scalar, State
+
+
+class Table(eqx.Module):
+    r"""$e^{-\phi}$ on a uniform grid, by the trapezoid rule (spectrally accurate where p ends smoothly)."""
+
+    grid: Array
+    cdf: Array
+    log_mass: Scalar
+
+    def sample(self, key: Key, reduced: Any) -> State:
+        r"""$F(x) = u$, from the table by linear interpolation and one Newton step, $x - (F(x) - u)/p(x)$.
+
+        The step makes the derivative $\partial_\theta x = -\partial_\theta F / p$ as accurate as the quadrature: without
+        it, it would be that of the table's straight pieces.
+        """
+        density = lambda x: jnp.exp(-reduced(x[None]) - self.log_mass)
+        u = jax.random.uniform(key, (), self.grid.dtype)
+        x = jnp.interp(u, self.cdf, self.grid)
+        i = jnp.clip(jnp.searchsorted(self.grid, x, side="right") - 1, 0, self.grid.size - 2)
+        left, p = self.grid[i], density(x)
+        excess = self.cdf[i] + 0.5 * (x - left) * (density(left) + p) - u
+        most = 0.01 * (self.grid[-1] - self.grid[0])  # more where p is lost in rounding: stay then
+        near = jnp.abs(excess) < p * most
+        return (x - jnp.where(near, excess / jnp.where(near, p, 1), 0))[None]
+
+
+def tabulate(reduced: Any, bounds: tuple[float, float] | None, nodes: int, dtype: Any) -> Table:
+    r"""Normalise $e^{-\phi}$ on `bounds`, or on the interval outside which $\phi$ is 40 above its minimum."""
+    phi_of = jax.vmap(lambda x: reduced(x[None]))
+    if bounds is None:
+        wide = jnp.sinh(jnp.linspace(-9, 9, 20001, dtype=dtype))  # from 1e-3 apart at 0 to ±4000
+        phi = jax.lax.stop_gradient(phi_of(wide))
+        inside = phi < jnp.min(jnp.where(jnp.isnan(phi), jnp.inf, phi)) + 40
+        lower = jnp.min(jnp.where(inside, jnp.roll(wide, 1), jnp.inf))
+        upper = jnp.max(jnp.where(inside, jnp.roll(wide, -1), -jnp.inf))
+        confined = (~inside[0]) & (~inside[-1])
+        lower = _checks.must(
+            "potential",
+            lower,
+            confined,
+            "confining (it is not within ±4000): give Boltzmann(..., bounds=) or a potential with an equilibrium",
+        )
+    else:
+        lower, upper = (jnp.asarray(b, dtype) for b in bounds)
+    grid = lower + (upper - lower) * jnp.linspace(0, 1, nodes, dtype=dtype)
+    phi = phi_of(grid)
+    low = jnp.min(phi)
+    weight = jnp.exp(low - phi) * (upper - lower) / (nodes - 1)
+    cells = 0.5 * (weight[1:] + weight[:-1])
+    total = jnp.cumsum(cells)
+    mass = total[-1]
+    coarse = jnp.sum(weight[2::2] + weight[:-2:2])
+    good = jnp.abs(coarse - mass) < 1e-3 * mass
+    mass = _checks.must(
+        "potential",
+        mass,
+        good,
+        f"finite, and resolved by Boltzmann's quadrature ({nodes} nodes are too few): give Boltzmann(..., bounds=, nodes=)",
+    )
+    cdf = jnp.concatenate([jnp.zeros(1, dtype), total]) / mass
+    return Table(grid, cdf, jnp.log(mass) - low)

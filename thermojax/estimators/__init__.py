@@ -1,0 +1,20 @@
+r"""Estimators: arrays of dimensionless work or entropy in, a value with an honest error bar out.
+
+Everything is done in the log domain. Each function takes one-dimensional arrays, one number per realisation; `value` and
+`stderr` are differentiable. Reduced work is $w = W/T$ at constant temperature, `thermojax.reduced_work` otherwise.
+
+Every estimator has `failed="raise"` (default): works that are not finite, as failed paths have them, stop it with their
+number. `failed="drop"` goes on without them, which biases the average if failing depends on the work. Under `jit`
+nothing can be raised: the value is then NaN, and not reliable.
+"""
+
+from ._base import Estimate as Estimate
+from ._bootstrap import Bootstrap as Bootstrap, bootstrap as bootstrap
+from ._one_sided import (
+    cumulant as cumulant,
+    integral_fluctuation as integral_fluctuation,
+    jarzynski as jarzynski,
+    mean as mean,
+    second_law_excess as second_law_excess,
+)
+from ._two_sided import bar as bar, crooks as crooks

@@ -1,0 +1,76 @@
+r"""The optima that are known in closed form."""
+
+from typing import Any, NamedTuple
+
+import equinox as eqx
+import jax.numpy as jnp
+
+from .. import _checks
+from .._types import Array, Control, Scalar, Time
+from ..protocols import AbstractProtocol, Function, Piecewise
+
+
+class Optimum(NamedTuple):
+    """An optimal protocol, with its end jumps, and its mean work."""
+
+    protocol: AbstractProtocol
+    work: Scalar
+
+
+def moving_trap(
+    start: Control, stop: Control, t1: Any, *, stiffness: Any = 1.0, mobility: Any = 1.0
+) -> Optimum:
+    r"""The least mean work of dragging a harmonic trap from `start` to `stop` in the time `t1`, from equilibrium.
+
+    With $\omega = \mu k$ and $l$ the distance,
+
+    $$\lambda(t) = l\,\frac{1 + \omega t}{2 + \omega t_1}, \qquad \langle W \rangle = \frac{k\,l^2}{2 + \omega t_1},$$
+
+    a straight line between two equal end jumps. `start`, `stop` are scalars or `(d,)`; any temperature.
+    Source: Schmiedl & Seifert, PRL 98, 108301 (2007), eqs. 8 and 9.
+    """
+    start, stop = _checks.floating("start", start), _checks.floating("stop", stop)
+    t1 = _checks.floating("t1", t1, positive=True)
+    stiffness = _checks.floating("stiffness", stiffness, positive=True)
+    rate = stiffness * _checks.floating("mobility", mobility, positive=True)
+    way = stop - start
+    jump = way / (2 + rate * t1)
+    line = Piecewise(jnp.stack([0 * t1, t1]), jnp.stack([start + jump, stop - jump]), start, stop)
+    return Optimum(line, stiffness * jnp.sum(way**2) / (2 + rate * t1))
+
+
+class _Stiffness(eqx.Module):
+    """$k(t) = [k_0 - c (1 + c t)/\\mu] / (1 + c t)^2$."""
+
+    start: Array
+    c: Array
+    mobility: Array
+
+    def __call__(self, t: Time) -> Scalar:
+        grow = 1 + self.c * t
+        return (self.start - self.c * grow / self.mobility) / grow**2
+
+
+def stiffness(
+    start: Any, stop: Any, t1: Any, *, mobility: Any = 1.0, temperature: Any = 1.0
+) -> Optimum:
+    r"""The least mean work of changing the stiffness of a harmonic trap from `start` to `stop` in the time `t1`.
+
+    From equilibrium, with $a = \mu k_0 t_1$, $b = \mu k_1 t_1$ and $u = (1 + \sqrt{1 + 2a + ab})/(2 + b)$,
+
+    $$\langle W \rangle = T \left[ \frac{(u-1)^2}{a} - \ln u + \frac12\left(\frac{k_1}{k_0} u^2 - 1\right) \right],
+    \qquad k(t) = \frac{k_0 - c\,(1 + ct)/\mu}{(1 + ct)^2}, \quad c = \frac{u - 1}{t_1},$$
+
+    with jumps at both ends; the width of the cloud grows linearly to $u$ times its first one.
+    Source: Schmiedl & Seifert, PRL 98, 108301 (2007), eqs. 13 to 16.
+    """
+    start = _checks.floating("start", start, positive=True)
+    stop = _checks.floating("stop", stop, positive=True)
+    t1 = _checks.floating("t1", t1, positive=True)
+    mobility = _checks.floating("mobility", mobility, positive=True)
+    temperature = _checks.floating("temperature", temperature, positive=True)
+    a, b = mobility * start * t1, mobility * stop * t1
+    u = (1 + jnp.sqrt(1 + 2 * a + a * b)) / (2 + b)
+    work = temperature * ((u - 1) ** 2 / a - jnp.log(u) + 0.5 * (stop * u**2 / start - 1))
+    curve = _Stiffness(start, (u - 1) / t1, mobility)
+    return Optimum(Function(curve, t1, before=start, after=stop), work)
