@@ -5,11 +5,12 @@ JOBS ?= 2
 
 BIN := $(VENV)/bin
 
-.PHONY: help demo figure test pytest test32 lint format bench docs clean
+.PHONY: help demo figure examples test pytest test32 lint format bench docs clean
 .NOTPARALLEL:
 
 help:
 	@echo "make demo    find the least-dissipation protocol of a moving trap; writes out/moving_trap.png"
+	@echo "make examples all of examples/, a few minutes; figures and numbers in out/"
 	@echo "make test    ruff, pyright, pytest"
 	@echo "make test32  the tests in single precision"
 	@echo "make bench   timings"
@@ -31,6 +32,9 @@ demo: $(VENV)/stamp-examples
 
 figure: demo
 	cp out/moving_trap.png docs/assets/moving_trap.png
+
+examples: $(VENV)/stamp-examples
+	set -e; for script in examples/*.py; do echo "$$script"; $(BIN)/python "$$script"; done
 
 test: lint pytest
 

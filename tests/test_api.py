@@ -74,7 +74,10 @@ SIGNATURES = {
 }
 # A search may grow options; these are promised.
 PROMISED = {
-    "optimal.search": ("loss protocol key", "steps optimizer noise gradient check checkpoint progress"),
+    "optimal.search": (
+        "loss protocol key",
+        "steps optimizer noise gradient check checkpoint progress",
+    ),
     "optimal.average": ("of process ts size", "rule solver save"),
     "optimal.estimator_variance": ("process ts size", "rule solver"),
     "optimal.state_to_state": ("process ts size target weight", "rule solver"),

@@ -10,7 +10,7 @@ import sigmas
 
 import thermojax as tjx
 from thermojax import optimal
-from thermojax.densities import Gaussian, Point
+from thermojax.densities import Gaussian
 from thermojax.optimal._losses import energy_distance
 
 TRAP = tjx.Overdamped(lambda x, lam: 0.5 * jnp.sum((x - lam) ** 2))
