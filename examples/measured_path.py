@@ -26,6 +26,7 @@ import matplotlib  # noqa: E402
 import numpy as np  # noqa: E402
 
 import thermojax as tjx  # noqa: E402
+from thermojax import plots  # noqa: E402
 
 matplotlib.use("Agg")
 import matplotlib.pyplot as plt  # noqa: E402
@@ -193,18 +194,13 @@ low, high = axes[0].get_ylim()
 axes[0].set_ylim(low, high + 0.2 * (high - low))
 axes[0].legend(fontsize=8, loc="upper left")
 
+plots.works(axes[1], run.work, estimate=free, bins=30)
 value, error = answers["work W"]
-axes[1].hist(np.asarray(run.work), bins=30, color="C0", alpha=0.5, density=True)
-tall = {"ymin": 0, "ymax": 0.72}
 axes[1].axvline(
-    value, **tall, color="C0", lw=2, label=rf"$\langle W \rangle$ = {value:.2f} ± {error:.2f}"
+    value, color="C0", ls=":", label=rf"$\langle W \rangle$ = {value:.2f} ± {error:.2f}"
 )
 if not asked.file:
-    axes[1].axvline(exact[0], **tall, color="k", ls="--", lw=1, label=f"exact: {exact[0]:.3f}")
-value, error = answers["free energy, Jarzynski"]
-axes[1].axvline(
-    value, **tall, color="C3", lw=2, label=rf"$\Delta F$ = {value:.2f} ± {error:.2f}, Jarzynski"
-)
+    axes[1].axvline(exact[0], color="C0", ls="--", lw=1, label=f"exact: {exact[0]:.3f}")
 axes[1].set(
     xlabel="work in kT", ylabel="density per kT", title=f"the work of {len(run.work)} paths"
 )

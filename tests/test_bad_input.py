@@ -20,6 +20,7 @@ import numpy as np
 import pytest
 
 import thermojax as tjx
+from thermojax import optimal
 from thermojax.densities import Boltzmann, Empirical, Gaussian, Mixture, Point
 from thermojax.estimators import (
     bar,
@@ -746,6 +747,29 @@ for what, call, error, *words in (
     ("excess", lambda: second_law_excess(fine, "zero"), "TypeError", "delta must be"),
 ):  # fmt: skip
     bad(f"estimators, {what}", call, error, *words)
+
+
+# ---- losses and the ways to differentiate them
+def descend(loss, **options):
+    protocol = ramp(0.0, 1.0, 1.0, knots=3)
+    return optimal.search(loss, protocol, key(), steps=1, progress=False, **options)
+
+
+for what, call, error, *words in (
+    ("of", lambda: optimal.average(3.0, process(), ts(), 10), "TypeError", "of must be a callable"),
+    ("no paths", lambda: optimal.mean_work(process(), ts(), 0), "ValueError", "size must be a whole number of paths"),
+    ("target", lambda: optimal.state_to_state(process(), ts(), 9, 2.0, 1.0), "TypeError", "target must be a density"),
+    ("weight", lambda: optimal.state_to_state(process(), ts(), 9, Point(1.0), -1.0), "ValueError", "weight must be"),
+    ("no final", lambda: optimal.mean_dissipation(process(), ts(), 9), "ValueError", "needs process.final"),
+    ("gradient", lambda: descend(optimal.mean_work(process(), ts(), 9), gradient="both"), "ValueError", '"pathwise" or "score"'),
+    ("plain", lambda: descend(lambda p, k: jnp.sum(p.values), gradient="score"), "TypeError", "optimal.average"),
+    ("Heun", lambda: descend(optimal.mean_work(process(), ts(), 9), gradient="score"), "ValueError", "our Heun", "kernel"),
+    ("checkpoint", lambda: descend(optimal.mean_work(process(), ts(), 9), checkpoint=3.5), "TypeError", "path of a file"),
+    ("variance", lambda: descend(optimal.estimator_variance(process(), ts(), 9), gradient="score"), "ValueError", "averages over paths"),
+    ("several costs", lambda: optimal.average(lambda t: t.work.mean(), process(), ts(), 9)(ramp(0.0, 1.0, 1.0), key()),
+     "ValueError", r"one number per path, shape \(9,\)", r"got \(\)"),
+):  # fmt: skip
+    bad(f"loss: {what}", call, error, *words)
 
 
 # ---- what looks odd, but has a documented meaning: each is True

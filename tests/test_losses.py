@@ -113,11 +113,11 @@ def test_a_step_function(step_function):
 
 
 def test_a_force_that_jumps():
-    """f = lam sign(x): the pathwise derivative of <x_tau^2> misses that lam moves paths across the jump.
+    """f = lam sign(x - 1/2): the pathwise derivative of <x_tau^2> misses that lam moves paths across the jump.
 
     Exact: the densities of the chain, by quadrature with its Gaussian kernels, differentiated.
     """
-    system = tjx.Overdamped(None, force=lambda x, lam: lam * jnp.sign(x), temperature=0.2)
+    system = tjx.Overdamped(None, force=lambda x, lam: lam * jnp.sign(x - 0.5), temperature=0.2)
     drive = tjx.protocols.Piecewise(jnp.array([0.0, 1.0]), jnp.array([-1.0, -1.5]))
     process, ts = tjx.Process(system, drive, Gaussian(0.0, 0.3)), jnp.linspace(0.0, 1.0, 5)
     square = lambda trajectory: trajectory.path.xs[:, -1, 0] ** 2
@@ -127,7 +127,7 @@ def test_a_force_that_jumps():
     def quadrature(values):
         p = jax.scipy.stats.norm.pdf(grid, 0.0, jnp.sqrt(0.3)) / 100
         for lam in jax.vmap(at(values))(0.5 * (ts[1:] + ts[:-1])):
-            mean = grid + lam * jnp.sign(grid) * 0.25
+            mean = grid + lam * jnp.sign(grid - 0.5) * 0.25
             p = jax.scipy.stats.norm.pdf(grid[:, None], mean[None], jnp.sqrt(0.1)) @ p / 100
         return jnp.sum(p * grid**2)
 
@@ -137,7 +137,7 @@ def test_a_force_that_jumps():
     sigmas.assert_within(values, quadrature(drive.values))
     _, pathwise = slopes(loss, score=False, protocol=drive)
     for i in range(2):
-        sigmas.assert_within(grads[:, i], exact[i], absolute=0.1 * float(jnp.abs(exact).max()))
+        sigmas.assert_within(grads[:, i], exact[i], absolute=0.2 * float(jnp.abs(exact).max()))
         sigmas.assert_biased(pathwise[:, i], exact[i])
 
 

@@ -7,7 +7,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
-from sigmas import assert_biased, assert_within
+import sigmas
 from test_mixtures import WAYS
 
 import thermojax as tjx
@@ -64,9 +64,9 @@ def test_moments(sampled, name):
     values = moment(*xs.T)
     estimate = values.mean(), values.std() / np.sqrt(float(sampled.sampler.ess))
     x, y, p, _ = quadrature(2.0)
-    assert_within(estimate, (p * moment(x, y)).sum())
+    sigmas.assert_within(estimate, (p * moment(x, y)).sum())
     x, y, p, _ = quadrature(1.8)
-    assert_biased(estimate, (p * moment(x, y)).sum())
+    sigmas.assert_biased(estimate, (p * moment(x, y)).sum())
 
 
 def test_a_draw_is_a_row(sampled):
@@ -120,9 +120,9 @@ def test_jarzynski(sampled):
     # the chains' own error: the spread of <exp(-w) | start> over the starts is below that of exp(-w)
     spread = float(jnp.std(jnp.exp(-look(process))))
     error = np.hypot(float(got.stderr), spread / np.sqrt(float(sampled.sampler.ess)))
-    assert_within((got.value, error), exact)
+    sigmas.assert_within((got.value, error), exact)
     still = tjx.estimators.jarzynski(look(tjx.Process(SYSTEM, drive, Point(jnp.zeros(2)))))
-    assert_biased((still.value, still.stderr), exact)
+    sigmas.assert_biased((still.value, still.stderr), exact)
 
 
 @pytest.mark.parametrize("way", ["grad", "jacfwd of jit"])
@@ -183,7 +183,7 @@ def test_single_precision():
     x, _, p, _ = quadrature(2.0)
     spread = float(density.sampler.xs[:, 0].std())
     estimate = density.sampler.xs[:, 0].mean(), spread / np.sqrt(float(density.sampler.ess))
-    assert_within(estimate, (p * x).sum(), absolute=0.15)
+    sigmas.assert_within(estimate, (p * x).sum(), absolute=0.15)
 
 
 WALLED = tjx.Overdamped(lambda x, lam: jnp.sum(x**4 - jnp.log(x)))

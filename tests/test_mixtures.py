@@ -5,9 +5,9 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
+import sigmas
 from jax.test_util import check_grads
 from scipy import stats
-from sigmas import assert_implausible, assert_plausible, assert_sees, assert_within
 
 import thermojax as tjx
 from thermojax.densities import Boltzmann, Empirical, Gaussian, Mixture, Point
@@ -89,9 +89,9 @@ def test_only_ratios_count():
 def test_samples():
     """Chosen and drawn as they should be; the negative control has equal weights."""
     xs = np.asarray(draw(three(), 20_000))[:, 0]
-    assert_plausible(stats.kstest(xs, cdf).pvalue)
+    sigmas.assert_plausible(stats.kstest(xs, cdf).pvalue)
     even = np.asarray(draw(three(jnp.ones(3)), 20_000))[:, 0]
-    assert_implausible(stats.kstest(even, cdf).pvalue)
+    sigmas.assert_implausible(stats.kstest(even, cdf).pvalue)
 
 
 def test_frequencies():
@@ -99,8 +99,8 @@ def test_frequencies():
     apart = Mixture(WEIGHTS, [Point(0.0), Point(1.0), Point(2.0)])
     xs = np.asarray(draw(apart, 200_000))[:, 0]
     for i, share in enumerate(SHARES):
-        assert_within((xs == i).astype(float), share, bias=0.06)
-        assert_sees((xs == i).astype(float), share, bias=0.06)
+        sigmas.assert_within((xs == i).astype(float), share, bias=0.06)
+        sigmas.assert_sees((xs == i).astype(float), share, bias=0.06)
 
 
 def test_samples_follow_their_component():
@@ -122,8 +122,8 @@ def test_mean_gradients():
         (by_mean[:, 1], 2 * SHARES[1] * (MEANS[1] - MEANS[2])),
         (by_variance[:, 2], SHARES[2]),
     ):
-        assert_within(np.asarray(slopes), exact)
-        assert_sees(np.asarray(slopes), exact)
+        sigmas.assert_within(np.asarray(slopes), exact)
+        sigmas.assert_sees(np.asarray(slopes), exact)
 
 
 def test_gaussian():
@@ -281,8 +281,8 @@ def test_fluctuation_theorem_of_a_mixture():
     process = tjx.Process(tjx.Overdamped(MovingTrap(1.0)), short, three(), three(WEIGHTS + 1.0))
     many = eqx.filter_jit(tjx.ensemble)(process, 0.05 * TS, KEY, 200_000, rule="kernel")
     one = np.exp(-np.asarray(many.entropy.total))
-    assert_within(one, 1.0)
-    assert_sees(one, 1.0)
+    sigmas.assert_within(one, 1.0)
+    sigmas.assert_sees(one, 1.0)
 
 
 def test_the_work_from_a_mixture():
@@ -291,8 +291,8 @@ def test_the_work_from_a_mixture():
     process = tjx.Process(tjx.Overdamped(MovingTrap(1.0)), jump, three())
     work = np.asarray(tjx.ensemble(process, jnp.array([0.0, 1.0]), KEY, 500_000).work)
     exact = 0.5 - SHARES @ np.asarray(MEANS)
-    assert_within(work, exact)
-    assert_sees(work, exact)
+    sigmas.assert_within(work, exact)
+    sigmas.assert_sees(work, exact)
 
 
 # ---- Empirical
@@ -306,8 +306,8 @@ def test_empirical():
     rows = np.asarray(draw(Empirical(POINTS), 500_000))
     assert {tuple(row) for row in rows} == {tuple(row) for row in np.asarray(POINTS)}
     for i in range(3):
-        assert_within((rows[:, 0] == 2 * i).astype(float), 1 / 3)
-    assert_sees((rows[:, 0] == 0).astype(float), 1 / 3)
+        sigmas.assert_within((rows[:, 0] == 2 * i).astype(float), 1 / 3)
+    sigmas.assert_sees((rows[:, 0] == 0).astype(float), 1 / 3)
     slopes = jax.jit(jax.vmap(jax.jacobian(lambda xs, k: Empirical(xs).sample(k)), (None, 0)))(
         POINTS, keys
     )
