@@ -29,6 +29,7 @@ BUDGET = {  # statistical assertions per test file
     "test_mcmc": 20,
     "test_free_energies": 30,
     "test_losses": 46,
+    "test_schedules": 9,
 }
 TESTS = sum(BUDGET.values())
 LEVEL = ALPHA / TESTS

@@ -10,6 +10,7 @@ from . import (
     optimal as optimal,
     potentials as potentials,
     protocols as protocols,
+    schedules as schedules,
 )
 from ._backend import check_backend as check_backend
 from ._ledger import (

@@ -1,0 +1,291 @@
+"""Noise schedules against the closed forms of Gaussian data, and paths against the formula."""
+
+from typing import Any
+
+import equinox as eqx
+import jax
+import jax.numpy as jnp
+import numpy as np
+import optax
+import pytest
+import sigmas
+
+import thermojax as tjx
+from thermojax import schedules
+from thermojax.densities import Gaussian
+from thermojax.schedules import LogSNR
+
+# exact optima of the chain with tau = beta, for data N(0, s^2): (s, N): <w>
+OPTIMA = {
+    (0.5, 10): 0.0418990830,
+    (0.5, 25): 0.0181548670,
+    (0.1, 50): 0.1008990953,
+    (2.0, 20): 0.0233905726,
+}
+
+
+class Exact(schedules.AbstractCurve):
+    """The curve of Gaussian data in d dimensions, mmse = s^2/(1 + u s^2)."""
+
+    s: Any
+    dim: int = eqx.field(static=True, default=1)
+
+    @property
+    def second_moment(self):
+        return self.s**2
+
+    def __call__(self, lam):
+        return self.s**2 / (1 + jnp.exp(lam) * self.s**2)
+
+    def slope(self, lam):
+        return -jnp.exp(lam) * self(lam) ** 2
+
+
+def entropy(s, dim=1):
+    return 0.5 * dim * np.log(2 * np.pi * np.e * s**2)
+
+
+def oracle(s, n):
+    """ln v_k linear in k: a_k^2 = (v_k - 1)/(s^2 - 1)."""
+    v = s ** (2 * (n + 1 - np.arange(1, n + 1)) / (n + 1))
+    square = (v - 1) / (s**2 - 1)
+    return jnp.asarray(np.log(square / (1 - square)))
+
+
+def denoiser(s):
+    def denoise(x, lam):
+        a2 = jax.nn.sigmoid(lam)
+        return jnp.sqrt(a2) * s**2 / (a2 * s**2 + jax.nn.sigmoid(-lam)) * x
+
+    return denoise
+
+
+@pytest.mark.parametrize(("s", "n"), OPTIMA)
+def test_the_formula_at_the_optimum(s, n):
+    """The mean work of the exact optimum to 1e-9 of the closed form, and each of its parts dissipates the same."""
+    lam = oracle(s, n)
+    cost = schedules.mean_work(lam, Exact(s), tau="forward")
+    ratio = s ** (2 / (n + 1))
+    exact = 0.5 * ((n + 1) * (ratio - 1) - np.log(s**2))
+    np.testing.assert_allclose(exact, OPTIMA[s, n], atol=1e-9)
+    np.testing.assert_allclose(cost.total - entropy(s), exact, rtol=1e-9)
+    each = schedules.dissipation(lam, Exact(s), tau="forward")
+    np.testing.assert_allclose(each, exact / (n + 1), rtol=1e-7)
+    slope = jax.grad(lambda lam: schedules.mean_work(lam, Exact(s), tau="forward").total)(lam)
+    np.testing.assert_allclose(slope, 0, atol=1e-9)
+
+
+def test_optax_finds_it():
+    """From the uniform schedule, by Adam on the formula: within 1e-4 of the optimum."""
+    s, n = 0.5, 10
+    loss = lambda schedule: schedules.mean_work(schedule(), Exact(s), tau="forward").total
+    start = LogSNR.uniform(n, 6.0, -3.0, low=-12.0, high=12.0)
+    with jax.numpy_dtype_promotion("standard"):
+        optimizer = optax.adam(optax.cosine_decay_schedule(0.1, 600))
+
+        def update(carry, _):
+            schedule, state = carry
+            step, state = optimizer.update(jax.grad(loss)(schedule), state)
+            return (optax.apply_updates(schedule, step), state), None
+
+        (found, _), _ = jax.lax.scan(update, (start, optimizer.init(start)), None, 600)
+    np.testing.assert_allclose(loss(found) - entropy(s), OPTIMA[s, n], rtol=1e-4)
+
+
+@pytest.mark.parametrize("tau", ["optimal", "posterior", "forward"])
+def test_paths_have_the_mean_of_the_formula(tau):
+    """<w> of simulated paths is the formula's within 2 % of the ELBO's spread, and <e^-w> = 1; in two dimensions."""
+    s, dim, n = 0.5, 2, 12
+    curve, lam = Exact(s, dim), LogSNR.uniform(n, 5.0, -4.0)()
+    variances = schedules.variances(lam, curve, tau)
+    data = Gaussian(jnp.zeros(dim), s**2)
+
+    def one(key):
+        key_data, key_path = jax.random.split(key)
+        x0 = data.sample(key_data)
+        work = schedules.path_work(
+            lam, denoiser(s), x0, key_path, tau=variances, log_p0=data.log_prob
+        )
+        return work.w
+
+    w = jax.jit(jax.vmap(one))(jax.random.split(jax.random.key(1), 400_000))
+    exact = schedules.mean_work(lam, curve, tau=tau).total - entropy(s, dim)
+    bias = 0.03 if tau == "posterior" else 0.01
+    sigmas.assert_within(w, exact, absolute=bias)
+    sigmas.assert_biased(w + bias, exact)
+    sigmas.assert_within(jnp.exp(-w), 1.0, bias=0.03)
+
+
+def test_it_is_the_path_ratio_of_the_core():
+    """The same path, the chains as Processes with kernels of their own: to rounding."""
+    s, n = 0.7, 6
+    lam = LogSNR.uniform(n, 4.0, -3.0)()
+    curve, data = Exact(s), Gaussian(0.0, s**2)
+    tau, kernels = schedules.variances(lam, curve), schedules.chain(lam)
+    key = jax.random.key(2)
+    x0, z = jnp.array([0.3]), jax.random.normal(key, (n, 1))
+    xs = [x0]
+    for k in range(n):
+        xs.append(kernels.shrink[k] * xs[-1] + jnp.sqrt(kernels.noise[k]) * z[k])
+
+    still = tjx.protocols.Function(lambda t: t, float(n))
+    system = tjx.Overdamped(lambda x, lam: 0.5 * jnp.sum(x**2))
+    forward = tjx.Process(system, still, data)
+    backward = tjx.Process(system, still, Gaussian(0.0, 1.0))
+    at = lambda t: jnp.round(t).astype(int)
+
+    def noising(process, x, t0, t1):
+        return kernels.shrink[at(t0)] * x, jnp.full(1, kernels.noise[at(t0)])
+
+    def generating(process, x, t0, t1):
+        k = n - 1 - at(t0)
+        clean = denoiser(s)(x, lam[k])
+        return kernels.keep[k] * x + kernels.add[k] * clean, jnp.full(1, tau[k])
+
+    path = tjx.Path(jnp.linspace(0.0, n, n + 1), jnp.stack(xs))
+    ratio = tjx.path_ratio(forward, backward, path, kernels=(noising, generating))
+    work = schedules.path_work(lam, denoiser(s), x0, key, tau=tau, log_p0=data.log_prob)
+    np.testing.assert_allclose(work.w, ratio, rtol=1e-11)
+
+
+def test_the_metric():
+    """A small step costs half g times its square, for each kernel; for Gaussian data the optimal one costs nothing."""
+    curve, delta = Exact(0.5), 0.004
+    lam = jnp.linspace(3.0, -3.0, 7)
+    for tau in ("posterior", "forward"):
+        pairs = jnp.stack([lam + delta / 2, lam - delta / 2], 1)
+        each = jnp.concatenate([schedules.dissipation(pair, curve, tau=tau) for pair in pairs])
+        metric = schedules.friction(lam, curve, tau=tau)
+        np.testing.assert_allclose(each, 0.5 * metric * delta**2, rtol=2e-2)
+    np.testing.assert_allclose(schedules.friction(lam, curve), 0, atol=1e-12)
+
+
+def test_equal_length_is_near_the_optimum():
+    s, n = 0.5, 25
+    exact = oracle(s, n)
+    lam = schedules.equal_length(Exact(s), n, exact[0], exact[-1], tau="forward")
+    cost = schedules.mean_work(lam, Exact(s), tau="forward").total - entropy(s)
+    np.testing.assert_allclose(cost, OPTIMA[s, n], rtol=0.03)
+
+
+def test_the_curve_of_a_denoiser():
+    """By simulation: within chance of the exact one; interpolated smoothly; scores and noise predictors are denoisers."""
+    s = 0.5
+    data = s * jax.random.normal(jax.random.key(3), (4000, 2))
+    levels = jnp.linspace(-4.0, 5.0, 10)
+    variance = lambda lam: jax.nn.sigmoid(lam) * s**2 + jax.nn.sigmoid(-lam)
+    score = lambda x, lam: -x / variance(lam)
+    noise = lambda x, lam: jnp.sqrt(jax.nn.sigmoid(-lam)) * x / variance(lam)
+    curves = [
+        schedules.denoising_curve(denoise, data, levels, jax.random.key(4))
+        for denoise in (denoiser(s), schedules.from_score(score), schedules.from_noise(noise))
+    ]
+    for curve in curves:
+        np.testing.assert_allclose(curve.mse, Exact(s)(levels), rtol=0.06)
+        np.testing.assert_allclose(curve.mse, curves[0].mse, rtol=1e-9)
+    smooth = schedules.Curve(
+        lam=levels, mse=Exact(s)(levels), second_moment=jnp.asarray(s**2), dim=1
+    )
+    between = jnp.linspace(-3.5, 4.5, 33)
+    np.testing.assert_allclose(smooth(between), Exact(s)(between), rtol=5e-3)
+    np.testing.assert_allclose(smooth.slope(between), Exact(s).slope(between), atol=5e-3)
+
+
+@pytest.mark.parametrize(
+    "make", [LogSNR.linear, LogSNR.cosine, LogSNR.edm, LogSNR.uniform], ids=lambda m: m.__name__
+)
+def test_schedules_fall_within_their_range(make):
+    for n in (2, 10, 100):
+        schedule = make(n)
+        lam = schedule()
+        assert lam.shape == (n,)
+        assert (jnp.diff(lam) < 0).all()
+        again = LogSNR.from_array(lam)()
+        np.testing.assert_allclose(again, lam, atol=1e-9)
+    moved = eqx.tree_at(
+        lambda s: s.logits, schedule, schedule.logits + 30 * jnp.sin(schedule.logits)
+    )
+    assert (jnp.diff(moved()) <= 0).all()
+    assert moved().max() <= 20
+    assert moved().min() >= -20
+
+
+def test_known_schedules():
+    """EDM ends at its sigmas; DDPM's at the integral of its rate."""
+    lam = LogSNR.edm(10)()
+    np.testing.assert_allclose(lam[jnp.array([0, -1])], -2 * np.log([0.002, 80.0]), rtol=1e-9)
+    np.testing.assert_allclose(jax.nn.log_sigmoid(LogSNR.linear(10)()[-1]), -10.05, rtol=1e-9)
+
+
+@pytest.mark.parametrize("tau", ["optimal", "posterior", "forward"])
+def test_gradients_and_single_precision(tau):
+    schedule = LogSNR.uniform(10, 5.0, -4.0)
+    loss = lambda logits, s: (
+        schedules.mean_work(
+            eqx.tree_at(lambda l: l.logits, schedule, logits)(), Exact(s), tau=tau
+        ).total
+    )
+    way = jnp.cos(jnp.arange(11.0))
+    slope = jax.grad(loss)(schedule.logits, 0.5) @ way
+    h = 1e-5
+    differences = (loss(schedule.logits + h * way, 0.5) - loss(schedule.logits - h * way, 0.5)) / (
+        2 * h
+    )
+    np.testing.assert_allclose(slope, differences, rtol=1e-6)
+    single = schedule.logits.astype(jnp.float32)
+    np.testing.assert_allclose(
+        loss(single, jnp.float32(0.5)), loss(schedule.logits, 0.5), rtol=1e-5
+    )
+    narrow = jax.grad(loss)(single, jnp.float32(0.5))
+    np.testing.assert_allclose(narrow, jax.grad(loss)(schedule.logits, 0.5), rtol=1e-3, atol=1e-4)
+
+
+def test_beyond_the_curve():
+    """Nothing is extrapolated: an error that names the range, NaN while tracing."""
+    levels = jnp.linspace(-4.0, 5.0, 10)
+    curve = schedules.Curve(
+        lam=levels, mse=Exact(0.5)(levels), second_moment=jnp.asarray(0.25), dim=1
+    )
+    assert np.isfinite(curve(levels)).all()
+    with pytest.raises(ValueError, match="known for lam from -4 to 5, and was asked at -6 to 0"):
+        schedules.mean_work(jnp.array([0.0, -6.0]), curve)
+    assert np.isnan(jax.jit(lambda lam: curve(lam))(jnp.array([0.0, -6.0]))[1])
+
+
+def test_bad_schedules():
+    for call, error, words in (
+        (
+            lambda: LogSNR.from_array(jnp.array([1.0, 2.0])),
+            ValueError,
+            "must fall strictly.*index 0",
+        ),
+        (lambda: LogSNR.from_array(jnp.array([30.0, 2.0])), ValueError, "must lie inside"),
+        (lambda: LogSNR.from_array(jnp.zeros((2, 2))), ValueError, r"lam must have shape \(N,\)"),
+        (lambda: LogSNR.uniform(0), ValueError, "steps must be a whole number"),
+        (lambda: LogSNR.edm(5, sigma_min=-1.0), ValueError, "0 < sigma_min"),
+        (
+            lambda: schedules.mean_work(jnp.array([1.0, 0.0]), Exact(1.0), tau="best"),
+            Exception,
+            "tau",
+        ),
+        (
+            lambda: schedules.path_work(
+                jnp.array([1.0, 0.0]),
+                lambda x, lam: x[0],
+                jnp.zeros(2),
+                jax.random.key(0),
+                tau=jnp.ones(2),
+            ),
+            ValueError,
+            r"denoise\(x, lam\) must return a state of shape \(2,\)",
+        ),
+        (
+            lambda: schedules.denoising_curve(
+                lambda x, lam: x * jnp.nan, jnp.ones((5, 1)), jnp.zeros(2), jax.random.key(0)
+            ),
+            ValueError,
+            "finite and positive.*noise floor",
+        ),
+    ):
+        with pytest.raises(error, match=words):
+            call()

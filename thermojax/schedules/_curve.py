@@ -1,0 +1,211 @@
+r"""The cost of a schedule from one denoising curve: how well the data can be told from the noise, at each level."""
+
+import abc
+from typing import Any, Literal, NamedTuple
+
+import equinox as eqx
+import interpax
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from .. import _checks
+from .._types import Array, Key, Scalar
+from ._chain import Denoiser, chain
+
+Tau = Literal["optimal", "posterior", "forward"]
+
+
+class AbstractCurve(eqx.Module):
+    r"""The mean squared error per coordinate of a denoiser against $\lambda$, and what else a schedule's cost needs."""
+
+    second_moment: eqx.AbstractVar[Any]
+    dim: eqx.AbstractVar[int]
+
+    @abc.abstractmethod
+    def __call__(self, lam: Array) -> Array:
+        r"""The errors at the levels `lam` `(n,)`."""
+
+    def slope(self, lam: Array) -> Array:
+        r"""$d\,\mathrm{mse}/d\lambda$."""
+        return jax.vmap(jax.grad(lambda one: self(one[None])[0]))(lam)
+
+
+class Curve(AbstractCurve):
+    r"""The mean squared error per coordinate of a denoiser against the log signal-to-noise ratio $\lambda$.
+
+    Calling it interpolates $\ln \mathrm{mse}$ by a cubic spline: an optimiser finds the kinks of a straight one. Outside
+    `lam` it raises `ValueError`; while tracing, where nothing can be raised, it is NaN.
+    `second_moment` is $\langle |x_0|^2 \rangle/d$, `dim` is d.
+    """
+
+    lam: Array  # rising
+    mse: Array
+    second_moment: Scalar
+    dim: int = eqx.field(static=True)
+
+    def __call__(self, lam: Array) -> Array:
+        level, range_ = _checks.known(lam), _checks.known(self.lam)
+        if level is not None and range_ is not None:
+            if level.min() < range_[0] or level.max() > range_[-1]:
+                raise ValueError(
+                    f"The curve is known for lam from {range_[0]:.6g} to {range_[-1]:.6g}, and was asked at "
+                    f"{level.min():.6g} to {level.max():.6g}. Bound the schedule (LogSNR(..., low=, high=)), or take the "
+                    "curve further."
+                )
+        with jax.numpy_dtype_promotion("standard"), jax.numpy_rank_promotion("allow"):
+            log = interpax.interp1d(lam, self.lam, jnp.log(self.mse), method="cubic2", extrap=False)
+        return jnp.exp(log)
+
+
+def denoising_curve(
+    denoise: Denoiser, data: Array, lam: Array, key: Key, *, draws: int = 8
+) -> Curve:
+    """The curve of a denoiser on `data` `(n, d)` at the levels `lam`, with `draws` noises per point, the same at each level.
+
+    Fit schedules on one part of the data and price them on another. Raises `ValueError` if the error is not finite and
+    positive at some level.
+    """
+    data, lam = _checks.floating("data", data), jnp.sort(_checks.floating("lam", lam))
+    _checks.rank("data", data, {2}, "(n, d), one row per data point")
+    key = _checks.key("key", key)
+    draws = _checks.whole("draws", draws, "a whole number of noises per point")
+    mse = _errors(denoise, data, lam, key, draws)
+    value = _checks.known(mse)
+    if value is not None and not (np.isfinite(value) & (value > 0)).all():
+        i = int(np.flatnonzero(~(np.isfinite(value) & (value > 0)))[0])
+        raise ValueError(
+            f"denoise: its mean squared error is {value[i]} at lam = {float(lam[i]):.4g}. It must be finite and positive at "
+            "every level: check the denoiser there, or give data a noise floor."
+        )
+    return Curve(lam=lam, mse=mse, second_moment=jnp.mean(data**2), dim=data.shape[1])
+
+
+@eqx.filter_jit
+def _errors(denoise: Any, data: Array, levels: Array, key: Key, draws: int) -> Array:
+    noise = jax.random.normal(key, (draws, *data.shape), data.dtype)
+
+    def at(lam: Scalar) -> Scalar:
+        a, s = (jnp.exp(0.5 * jax.nn.log_sigmoid(sign * lam)) for sign in (1, -1))
+
+        def one(x0: Array, z: Array) -> Scalar:
+            return jnp.mean((denoise(a * x0 + s * z, lam) - x0) ** 2)
+
+        each = jax.vmap(jax.vmap(one), in_axes=(None, 0))
+        return jnp.mean(each(data, noise))
+
+    return jax.lax.map(at, levels)
+
+
+class Cost(NamedTuple):
+    r"""$-$ELBO in nats, and its N + 1 parts: the decoder (k = 1), the steps k = 2 … N, and the end, KL of $x_N$ to noise."""
+
+    total: Scalar
+    parts: Array
+
+
+def variances(lam: Array, curve: AbstractCurve, tau: Tau = "optimal") -> Array:
+    r"""The variances $\tau_k$ of the generating kernels, `(N,)`.
+
+    `"posterior"`: $\tilde\beta_k$; `"forward"`: $\beta_k$; `"optimal"`: $\tilde\beta_k + B_k^2\,\mathrm{mse}_k$, which
+    costs least (Bao et al., ICLR 2022). For the decoder (k = 1) "posterior" means optimal: its $\tilde\beta$ is zero.
+    """
+    kernels, mse = chain(lam), curve(lam)
+    best = kernels.posterior + kernels.add**2 * mse
+    if tau == "optimal":
+        return best
+    if tau == "forward":
+        return kernels.noise
+    if tau == "posterior":
+        return kernels.posterior.at[0].set(best[0])
+    raise ValueError(f'tau must be "optimal", "posterior" or "forward", got {tau!r}.')
+
+
+def mean_work(lam: Array, curve: AbstractCurve, *, tau: Tau | Array = "optimal") -> Cost:
+    r"""The mean work of a schedule plus the entropy of the data, $\langle w \rangle + S_0 = -$ELBO, in nats:
+
+    $$-\mathrm{ELBO} = \tfrac d2 \Big[\ln 2\pi\tau_1 + \tfrac{\mathrm{mse}_1}{\tau_1}\Big] + \sum_{k \ge 2} \tfrac d2
+      \Big[\ln r_k + \tfrac{1 + (u_{k-1} - u_k)\,\mathrm{mse}_k}{r_k} - 1\Big]
+      + \tfrac d2 \big[a_N^2 m_2 + s_N^2 - 1 - \ln s_N^2\big],$$
+
+    $r_k = \tau_k/\tilde\beta_k$, $u = e^\lambda$, $m_2 = \langle|x_0|^2\rangle/d$. Differentiable in the schedule.
+    With the optimal variance a step costs $\tfrac d2 \ln[1 + (u_{k-1} - u_k)\,\mathrm{mse}_k]$.
+
+    Source: Kingma et al., NeurIPS 2021, eqs. 11 to 15 (posterior variance); Bao et al., ICLR 2022 (optimal).
+    """
+    half, mse, kernels = 0.5 * curve.dim, curve(lam), chain(lam)
+    fixed = tau if not isinstance(tau, str) else variances(lam, curve, tau)
+    gain = -jnp.exp(lam[:-1]) * jnp.expm1(jnp.diff(lam)) * mse[1:]
+    if isinstance(tau, str) and tau == "optimal":
+        steps = jnp.log1p(gain)
+    else:
+        ratio = fixed[1:] / kernels.posterior[1:]
+        steps = jnp.log(ratio) + (1 + gain) / ratio - 1
+    decoder = jnp.log(2 * jnp.pi * fixed[:1]) + mse[:1] / fixed[:1]
+    log_s2 = jax.nn.log_sigmoid(-lam[-1:])
+    end = jax.nn.sigmoid(lam[-1:]) * (curve.second_moment - 1) - log_s2
+    parts = half * jnp.concatenate([decoder, steps, end])
+    return Cost(jnp.sum(parts), parts)
+
+
+def friction(lam: Array, curve: AbstractCurve, *, tau: Tau = "optimal") -> Array:
+    r"""The thermodynamic metric g at each of `lam`: a small step dissipates $\tfrac12 g\,\delta\lambda^2$, in nats.
+
+    With $u = e^\lambda$ and $T = -d\,\mathrm{mse}/du$, the mean square posterior covariance, $g = \tfrac d2 u^2 (T -
+    \mathrm{mse}^2)$ for the optimal variance, $\tfrac d2 u^2 T$ for the posterior one, and $\tfrac d2 [u^2 (T -
+    \mathrm{mse}^2) + (a^2 - u\,\mathrm{mse})^2]$ for the forward one.
+
+    Source: Salamon & Berry, PRL 51, 1127 (1983); Crooks, PRL 99, 100602 (2007); for each kernel by expansion of
+    `mean_work`.
+    """
+    lam = jnp.asarray(lam)
+    u, mse = jnp.exp(lam), curve(lam)
+    spread = -u * curve.slope(lam)  # u^2 T
+    excess = spread - (u * mse) ** 2
+    if tau == "posterior":
+        return 0.5 * curve.dim * spread
+    if tau == "optimal":
+        return 0.5 * curve.dim * excess
+    if tau == "forward":
+        return 0.5 * curve.dim * (excess + (jax.nn.sigmoid(lam) - u * mse) ** 2)
+    raise ValueError(f'tau must be "optimal", "posterior" or "forward", got {tau!r}.')
+
+
+def equal_length(
+    curve: AbstractCurve,
+    steps: int,
+    top: Any,
+    bottom: Any,
+    *,
+    tau: Tau = "optimal",
+    nodes: int = 4001,
+) -> Array:
+    r"""N levels from `top` to `bottom` at equal thermodynamic length $\int \sqrt g\,d\lambda$, `(N,)`.
+
+    The recipe without a search: near the optimum for many steps. Where noise in the curve makes g negative it counts as
+    zero. Source: Salamon & Berry, PRL 51, 1127 (1983).
+    """
+    steps = _checks.whole("steps", steps, "a whole number of levels", 2)
+    if not bottom < top:
+        raise ValueError(f"equal_length needs bottom < top, got {bottom} and {top}.")
+    lam = jnp.linspace(bottom, top, nodes)
+    speed = jnp.sqrt(jnp.maximum(friction(lam, curve, tau=tau), 1e-12))
+    length = jnp.concatenate([jnp.zeros(1), jnp.cumsum(0.5 * (speed[1:] + speed[:-1]))])
+    return jnp.interp(jnp.linspace(length[-1], 0, steps), length, lam)
+
+
+def dissipation(lam: Array, curve: AbstractCurve, *, tau: Tau | Array = "optimal") -> Array:
+    r"""What each step k = 2 … N dissipates, `(N - 1,)` in nats: its cost minus the area under the curve,
+
+    $$d_k = \mathrm{cost}_k - \tfrac d2 \int_{u_k}^{u_{k-1}} \mathrm{mse}\,du \ge 0$$
+
+    for the exact denoiser (I-MMSE: Guo, Shamai & Verdú, IEEE Trans. Inf. Theory 51, 1261 (2005)); all equal at the
+    optimum of many steps. The first area, from $u_1$ to infinity, belongs to the decoder and is not known.
+    """
+    costs = mean_work(lam, curve, tau=tau).parts[1:-1]
+    nodes, weights = (jnp.asarray(v, lam.dtype)[None] for v in np.polynomial.legendre.leggauss(24))
+    half, middle = (0.5 * v[:, None] for v in (lam[:-1] - lam[1:], lam[:-1] + lam[1:]))
+    inside = middle + half * nodes
+    mse = curve(inside.reshape(-1)).reshape(inside.shape)
+    area = jnp.sum(half * weights * jnp.exp(inside) * mse, axis=1)
+    return costs - 0.5 * curve.dim * area
