@@ -20,7 +20,7 @@ import numpy as np
 import pytest
 
 import thermojax as tjx
-from thermojax import optimal
+from thermojax import optimal, schedules
 from thermojax.densities import Boltzmann, Empirical, Gaussian, Mixture, Point
 from thermojax.estimators import (
     bar,
@@ -770,6 +770,21 @@ for what, call, error, *words in (
      "ValueError", r"one number per path, shape \(9,\)", r"got \(\)"),
 ):  # fmt: skip
     bad(f"loss: {what}", call, error, *words)
+
+
+# ---- schedules
+def any_curve():
+    levels = jnp.linspace(-2.0, 2.0, 5)
+    return schedules.Curve(lam=levels, mse=jnp.exp(-levels), second_moment=jnp.asarray(1.0), dim=1)
+
+
+for name in ("mean_work", "friction", "variances"):
+    bad(
+        f"schedules.{name}: tau",
+        lambda name=name: getattr(schedules, name)(jnp.array([1.0, 0.0]), any_curve(), tau="best"),
+        "ValueError",
+        'tau must be "optimal", "posterior" or "forward"',
+    )
 
 
 # ---- what looks odd, but has a documented meaning: each is True

@@ -238,7 +238,7 @@ GOOD = {
 }
 
 
-def trusted(estimator, n_forward, n_reverse, dissipation, count=100):
+def trusted(estimator, n_forward, n_reverse, dissipation, count=200):
     def one(key):
         drawn = works(key, n_forward, n_reverse, dissipation)
         return estimator(*(drawn if estimator in TWO else drawn[:1])).reliable

@@ -264,11 +264,6 @@ def test_bad_schedules():
         (lambda: LogSNR.uniform(0), ValueError, "steps must be a whole number"),
         (lambda: LogSNR.edm(5, sigma_min=-1.0), ValueError, "0 < sigma_min"),
         (
-            lambda: schedules.mean_work(jnp.array([1.0, 0.0]), Exact(1.0), tau="best"),
-            Exception,
-            "tau",
-        ),
-        (
             lambda: schedules.path_work(
                 jnp.array([1.0, 0.0]),
                 lambda x, lam: x[0],

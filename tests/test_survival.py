@@ -119,8 +119,9 @@ def test_bad_files(tmp_path):
     (tmp_path / "half").write_bytes(whole.read_bytes()[:-100])
     with pytest.raises(ValueError, match="does not hold what this search would save"):
         go(tmp_path / "half")
-    with pytest.raises(ValueError, match="is a folder"):
-        go(tmp_path)
+    for folder in (tmp_path, ""):
+        with pytest.raises(ValueError, match="is a folder"):
+            go(folder)
     with pytest.raises(ValueError, match="there is no folder"):
         go(tmp_path / "nowhere" / "it")
     with pytest.raises(TypeError, match="must be the path of a file"):

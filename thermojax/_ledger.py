@@ -299,10 +299,10 @@ def _ratio(
     forward: Process, backward: Process, k_f: Kernel, k_b: Kernel, t0: Array, t1: Array, path: Path
 ) -> Array:
     ts, xs = path.ts, path.xs
-    there = jax.vmap(lambda x, a, b, y: _log_gauss(y, *k_f(forward, x, a, b)))(
+    there = jax.vmap(lambda x, a, b, y: log_gauss(y, *k_f(forward, x, a, b)))(
         xs[:-1], ts[:-1], ts[1:], xs[1:]
     )
-    back = jax.vmap(lambda x, a, b, y: _log_gauss(y, *k_b(backward, x, a, b)))(
+    back = jax.vmap(lambda x, a, b, y: log_gauss(y, *k_b(backward, x, a, b)))(
         xs[1:], t0 + t1 - ts[1:], t0 + t1 - ts[:-1], xs[:-1]
     )
     start = forward.initial.log_prob(xs[0]) - backward.initial.log_prob(xs[-1])
@@ -322,7 +322,8 @@ def _mirror(forward: Process, backward: Process) -> tuple[Array, Array]:
     return t0, t1
 
 
-def _log_gauss(x: State, mean: State, variance: State) -> Scalar:
+def log_gauss(x: State, mean: State, variance: Array) -> Scalar:
+    """Of one point; the variance is that of each coordinate, or one for all."""
     return -0.5 * jnp.sum((x - mean) ** 2 / variance + jnp.log(2 * jnp.pi * variance))
 
 

@@ -11,7 +11,7 @@ import jax.tree_util as jtu
 import numpy as np
 
 from .. import _checks
-from .._ledger import Path, Rule, Trajectory, account, euler, reduced_work
+from .._ledger import Path, Rule, Trajectory, account, euler, log_gauss, reduced_work
 from .._process import Process
 from .._simulate import ensemble
 from .._solvers import euler_steps
@@ -134,8 +134,7 @@ def _log_chain(process: Process, ts: Array, xs: Array) -> Scalar:
     """The logarithm of the Euler–Maruyama chain's density of one path, given its start."""
 
     def step(x: State, t0: Scalar, t1: Scalar, y: State) -> Scalar:
-        mean, variance = euler(process, x, t0, t1)
-        return -0.5 * jnp.sum((y - mean) ** 2 / variance + jnp.log(variance))
+        return log_gauss(y, *euler(process, x, t0, t1))
 
     return jnp.sum(jax.vmap(step)(xs[:-1], ts[:-1], ts[1:], xs[1:]))
 

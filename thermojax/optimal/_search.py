@@ -123,7 +123,7 @@ def search(
     with _lenient():
         state = optimizer.init(free)
     options = {"steps": steps, "noise": noise, "gradient": gradient}
-    file = checkpoint and Checkpoint(checkpoint, (protocol, key), **options)
+    file = None if checkpoint is None else Checkpoint(checkpoint, (protocol, key), **options)
     record, begin = np.zeros((2, steps)), 0
     if file and (saved := file.load(lambda done: (free, state, np.zeros((2, done))))):
         (free, state, earlier), begin = saved

@@ -14,6 +14,7 @@ import equinox as eqx
 import jax
 import jax.numpy as jnp
 
+from .._ledger import log_gauss
 from .._types import Array, Key, Scalar, State
 
 Denoiser = Callable[[State, Scalar], State]  # (x, lam) -> the clean state
@@ -86,16 +87,12 @@ def path_work(
                 f"denoise(x, lam) must return a state of shape {x0.shape}, got {jnp.shape(clean)}."
             )
         back = kernel.keep * later + kernel.add * clean
-        ratio = _log_gauss(later, kernel.shrink * x, kernel.noise) - _log_gauss(x, back, variance)
+        ratio = log_gauss(later, kernel.shrink * x, kernel.noise) - log_gauss(x, back, variance)
         return later, ratio
 
     end, steps = jax.lax.scan(step, x0, (kernels, lam, tau, normals))
-    w = jnp.sum(steps) - _log_gauss(end, 0, jnp.ones_like(lam[0]))
+    w = jnp.sum(steps) - log_gauss(end, jnp.zeros_like(end), jnp.ones_like(end))
     return PathWork(w if log_p0 is None else w + log_p0(x0), steps)
-
-
-def _log_gauss(x: State, mean: Any, variance: Scalar) -> Scalar:
-    return -0.5 * (jnp.sum((x - mean) ** 2) / variance + x.size * jnp.log(2 * jnp.pi * variance))
 
 
 def from_score(score: Callable[[State, Scalar], State]) -> Denoiser:
