@@ -16,6 +16,7 @@ from ._chain import (
     from_noise as from_noise,
     from_score as from_score,
     path_work as path_work,
+    sample as sample,
 )
 from ._curve import (
     AbstractCurve as AbstractCurve,
@@ -25,6 +26,7 @@ from ._curve import (
     dissipation as dissipation,
     equal_length as equal_length,
     friction as friction,
+    length as length,
     mean_work as mean_work,
     variances as variances,
 )

@@ -10,6 +10,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from .. import _checks
+from .._levels import noise, signal
 from .._types import Array, Key, Scalar
 from ._chain import Denoiser, chain
 
@@ -83,16 +84,16 @@ def denoising_curve(
 
 @eqx.filter_jit
 def _errors(denoise: Any, data: Array, levels: Array, key: Key, draws: int) -> Array:
-    noise = jax.random.normal(key, (draws, *data.shape), data.dtype)
+    normals = jax.random.normal(key, (draws, *data.shape), data.dtype)
 
     def at(lam: Scalar) -> Scalar:
-        a, s = (jnp.exp(0.5 * jax.nn.log_sigmoid(sign * lam)) for sign in (1, -1))
+        a, s = signal(lam), noise(lam)
 
         def one(x0: Array, z: Array) -> Scalar:
             return jnp.mean((denoise(a * x0 + s * z, lam) - x0) ** 2)
 
         each = jax.vmap(jax.vmap(one), in_axes=(None, 0))
-        return jnp.mean(each(data, noise))
+        return jnp.mean(each(data, normals))
 
     return jax.lax.map(at, levels)
 
@@ -171,6 +172,23 @@ def friction(lam: Array, curve: AbstractCurve, *, tau: Tau = "optimal") -> Array
     raise ValueError(f'tau must be "optimal", "posterior" or "forward", got {tau!r}.')
 
 
+def length(curve: AbstractCurve, top: Any, bottom: Any, *, tau: Tau = "optimal") -> Scalar:
+    r"""The thermodynamic length $L = \int \sqrt g\,d\lambda$ from `bottom` to `top`: N steps dissipate at least about
+    $L^2/2N$. Source: Crooks, PRL 99, 100602 (2007).
+    """
+    return _lengths(curve, top, bottom, tau)[1][-1]
+
+
+def _lengths(curve: AbstractCurve, top: Any, bottom: Any, tau: Tau) -> tuple[Array, Array]:
+    """A fine grid of levels, rising, and the length up to each."""
+    if not bottom < top:
+        raise ValueError(f"A length needs bottom < top, got {bottom} and {top}.")
+    lam = jnp.linspace(bottom, top, 4001)
+    speed = jnp.sqrt(jnp.maximum(friction(lam, curve, tau=tau), 1e-12))
+    gaps = 0.5 * (speed[1:] + speed[:-1]) * (top - bottom) / 4000
+    return lam, jnp.concatenate([jnp.zeros(1, gaps.dtype), jnp.cumsum(gaps)])
+
+
 def equal_length(
     curve: AbstractCurve,
     steps: int,
@@ -178,7 +196,6 @@ def equal_length(
     bottom: Any,
     *,
     tau: Tau = "optimal",
-    nodes: int = 4001,
 ) -> Array:
     r"""N levels from `top` to `bottom` at equal thermodynamic length $\int \sqrt g\,d\lambda$, `(N,)`.
 
@@ -186,12 +203,8 @@ def equal_length(
     zero. Source: Salamon & Berry, PRL 51, 1127 (1983).
     """
     steps = _checks.whole("steps", steps, "a whole number of levels", 2)
-    if not bottom < top:
-        raise ValueError(f"equal_length needs bottom < top, got {bottom} and {top}.")
-    lam = jnp.linspace(bottom, top, nodes)
-    speed = jnp.sqrt(jnp.maximum(friction(lam, curve, tau=tau), 1e-12))
-    length = jnp.concatenate([jnp.zeros(1), jnp.cumsum(0.5 * (speed[1:] + speed[:-1]))])
-    return jnp.interp(jnp.linspace(length[-1], 0, steps), length, lam)
+    lam, lengths = _lengths(curve, top, bottom, tau)
+    return jnp.interp(jnp.linspace(lengths[-1], 0, steps), lengths, lam)
 
 
 def dissipation(lam: Array, curve: AbstractCurve, *, tau: Tau | Array = "optimal") -> Array:

@@ -50,6 +50,12 @@ class LogSNR(eqx.Module):
         )
         return cls(jnp.log(gaps), float(low), float(high))
 
+    def between(self, top: Any, bottom: Any) -> "LogSNR":
+        r"""The same shape with other ends: $\lambda$ mapped linearly so that $\lambda_1$ = `top`, $\lambda_N$ = `bottom`."""
+        lam = self()
+        share = (lam - lam[-1]) / (lam[0] - lam[-1])
+        return self.from_array(bottom + (top - bottom) * share, low=self.low, high=self.high)
+
     @classmethod
     def uniform(
         cls,

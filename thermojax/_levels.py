@@ -1,0 +1,57 @@
+r"""Levels of noise, $x_\lambda = a x_0 + s \epsilon$ with $\lambda = \ln a^2/s^2$, $a^2 + s^2 = 1$; steps between two.
+
+With $c = a_k/a_{k-1}$, $\beta = 1 - c^2$ and the clean state $\hat x_0$ that a denoiser sees in $x_k$,
+
+$$q(x_k | x_{k-1}) = N(c\, x_{k-1}, \beta), \qquad p(x_{k-1} | x_k) = N(A x_k + B \hat x_0(x_k), \tau).$$
+"""
+
+from typing import Literal, NamedTuple
+
+import jax
+import jax.numpy as jnp
+
+from ._types import Array
+
+Mean = Literal["ddpm", "euler"]
+
+
+class Chain(NamedTuple):
+    r"""The numbers of each step: $c$, $\beta$, $A$, $B$, and the posterior's $\tilde\beta = \beta s_{k-1}^2/s_k^2$."""
+
+    shrink: Array
+    noise: Array
+    keep: Array
+    add: Array
+    posterior: Array
+
+
+def signal(lam: Array) -> Array:
+    r"""$a = (1 + e^{-\lambda})^{-1/2}$."""
+    return jnp.exp(0.5 * jax.nn.log_sigmoid(lam))
+
+
+def noise(lam: Array) -> Array:
+    r"""$s = (1 + e^\lambda)^{-1/2}$."""
+    return jnp.exp(0.5 * jax.nn.log_sigmoid(-lam))
+
+
+def between(before: Array, after: Array, mean: Mean = "ddpm") -> Chain:
+    r"""From $\lambda_{k-1}$ (infinite for clean data) to $\lambda_k$, without cancellation: single precision is enough.
+
+    `"ddpm"`: $A = c\, s_{k-1}^2/s_k^2$, $B = a_{k-1}\beta/s_k^2$, the mean of the posterior, and the exponential
+    integrator's. `"euler"`: the Euler–Maruyama step of the reverse equation, $x + \tfrac b2 x + b\,\nabla\ln p$ with $b =
+    \ln a_{k-1}^2/a_k^2$.
+    """
+    log_a2, log_s2 = jax.nn.log_sigmoid(after), jax.nn.log_sigmoid(-after)
+    log_before = jax.nn.log_sigmoid(before)
+    decay = log_before - log_a2
+    beta = -jnp.expm1(-decay)
+    cleaner = jnp.exp(jax.nn.log_sigmoid(-before) - log_s2)  # s_{k-1}^2 / s_k^2
+    shrink = jnp.exp(-0.5 * decay)
+    if mean == "ddpm":
+        keep, add = shrink * cleaner, jnp.exp(0.5 * log_before - log_s2) * beta
+    elif mean == "euler":
+        keep, add = 1 + decay * (0.5 - jnp.exp(-log_s2)), decay * jnp.exp(0.5 * log_a2 - log_s2)
+    else:
+        raise ValueError(f'mean must be "ddpm" or "euler", got {mean!r}.')
+    return Chain(shrink, beta, keep, add, beta * cleaner)
