@@ -30,6 +30,7 @@ BUDGET = {  # statistical assertions per test file
     "test_free_energies": 30,
     "test_losses": 46,
     "test_schedules": 9,
+    "test_diffusion": 16,
 }
 TESTS = sum(BUDGET.values())
 LEVEL = ALPHA / TESTS

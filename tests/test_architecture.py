@@ -31,7 +31,7 @@ RANK = {name: rank for rank, floor in enumerate(FLOORS) for name in floor}
 DOORS = {
     "diffrax": {"_solvers", "_noise", "_simulate", "evolve", "diffusion"},
     "optax": {"optimal"},
-    "interpax": {"protocols", "schedules"},
+    "interpax": {"protocols", "schedules", "diffusion"},
     "blackjax": {"densities"},
     "optimistix": {"estimators"},
     "matplotlib": {"plots"},

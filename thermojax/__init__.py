@@ -4,6 +4,7 @@ from importlib.metadata import version as _version
 
 from . import (
     densities as densities,
+    diffusion as diffusion,
     estimators as estimators,
     evolve as evolve,
     measured as measured,

@@ -44,13 +44,14 @@ def between(before: Array, after: Array, mean: Mean = "ddpm") -> Chain:
     """
     log_a2, log_s2 = jax.nn.log_sigmoid(after), jax.nn.log_sigmoid(-after)
     log_before = jax.nn.log_sigmoid(before)
-    decay = log_before - log_a2
-    beta = -jnp.expm1(-decay)
+    beta = -jax.nn.sigmoid(-after) * jnp.expm1(after - before)
     cleaner = jnp.exp(jax.nn.log_sigmoid(-before) - log_s2)  # s_{k-1}^2 / s_k^2
-    shrink = jnp.exp(-0.5 * decay)
+    shrink = jnp.exp(0.5 * (log_a2 - log_before))
     if mean == "ddpm":
         keep, add = shrink * cleaner, jnp.exp(0.5 * log_before - log_s2) * beta
     elif mean == "euler":
+        small = beta < 0.5
+        decay = jnp.where(small, -jnp.log1p(-jnp.where(small, beta, 0)), log_before - log_a2)
         keep, add = 1 + decay * (0.5 - jnp.exp(-log_s2)), decay * jnp.exp(0.5 * log_a2 - log_s2)
     else:
         raise ValueError(f'mean must be "ddpm" or "euler", got {mean!r}.')

@@ -12,4 +12,5 @@ from ._boltzmann import Boltzmann as Boltzmann
 from ._gaussian import Gaussian as Gaussian
 from ._mcmc import Draws as Draws, mcmc as mcmc
 from ._mixture import Mixture as Mixture
+from ._noised import Noised as Noised, Smoothed as Smoothed, noised as noised
 from ._points import Empirical as Empirical, Point as Point

@@ -1,0 +1,423 @@
+"""Noising and generation as Processes, against the closed forms of Gaussian data and the core's own machinery."""
+
+from typing import Any
+
+import equinox as eqx
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+import sigmas
+
+import thermojax as tjx
+from thermojax import diffusion, schedules
+from thermojax.densities import Empirical, Gaussian, Mixture, Point, noised
+from thermojax.diffusion import EDM, VE, VP, Cosine, Levels, Linear, SubVP, Uniform
+from thermojax.schedules import LogSNR
+
+LAM = jnp.array([4.0, 1.5, 0.2, -1.0, -3.0])
+DATA = Gaussian(jnp.array([0.3, -0.2]), jnp.array([0.25, 0.5]))
+CASES: dict[str, Any] = {
+    "VP linear": (VP(), Linear()),
+    "VP cosine": (VP(), Cosine()),
+    "VP learned": (VP(), Levels(LAM, clean=False)),
+    "VE EDM": (VE(), EDM(0.05, 5.0)),
+    "VE uniform": (VE(), Uniform(6.0, -4.0)),
+    "sub-VP linear": (SubVP(), Linear(t0=1e-2, sub=True)),
+}
+SOME = ["VP linear", "VP learned", "VE EDM", "sub-VP linear"]  # where a case costs a compilation
+in_every_case = pytest.mark.parametrize("case", CASES)
+
+
+def made(case, data=DATA, **options):
+    kind, schedule = CASES[case]
+    return diffusion.noising(data, schedule, kind=kind, **options)
+
+
+def times(process, n):
+    return jnp.linspace(process.protocol.t0, process.protocol.t1, n)
+
+
+@pytest.mark.parametrize("case", SOME)
+def test_the_equation_has_the_marginals(case):
+    """The moments of the SDE, by the core's own equations, are those of a x_0 + s eps."""
+    process = made(case)
+    ts = times(process, 4)
+    evolution = jax.jit(tjx.evolve.moments)(process, ts)
+    for i, t in enumerate(ts):
+        exact = diffusion.marginal(process, t)
+        level = process.protocol(t).lam
+        a, s = process.system.signal(level), process.system.noise(level)
+        np.testing.assert_allclose(2 * jnp.log(a / s), level, atol=1e-10)
+        np.testing.assert_allclose(exact.cov, a**2 * DATA.cov + s**2 * jnp.eye(2), atol=1e-12)
+        np.testing.assert_allclose(evolution.mean[i], exact.mean, atol=1e-8)
+        np.testing.assert_allclose(evolution.cov[i], exact.cov, rtol=1e-8, atol=1e-8)
+
+
+@in_every_case
+def test_schedules_fall(case):
+    """In time, at the stated rate; `time` is the inverse."""
+    schedule = CASES[case][1]
+    ts = jnp.linspace(schedule.t0, schedule.t1, 41)[1:-1]
+    lam, rate = jax.vmap(schedule)(ts)
+    assert (jnp.diff(lam) < 0).all()
+    h = 1e-6
+    slope = jax.vmap(lambda t: schedule(t + h).lam - schedule(t - h).lam)(ts) / (2 * h)
+    np.testing.assert_allclose(rate, -slope, rtol=1e-5)
+    if not isinstance(schedule, Levels):
+        np.testing.assert_allclose(schedule.time(lam), ts, atol=1e-12)
+
+
+def test_known_schedules():
+    """Song's sub-VP variance; the ends of EDM and of the cosine; learned levels are met, from clean data on."""
+    total = 0.1 * 0.5 + 0.5 * 19.9 * 0.25
+    np.testing.assert_allclose(SubVP().noise(Linear(sub=True)(0.5).lam), 1 - np.exp(-total))
+    np.testing.assert_allclose(VP().signal(Linear()(0.5).lam) ** 2, np.exp(-total))
+    np.testing.assert_allclose(VE().noise(EDM()(1.0).lam), 80.0)
+    angle = lambda t: 0.5 * np.pi * (t + 0.008) / 1.008
+    square = (np.cos(angle(0.3)) / np.cos(angle(0.0))) ** 2
+    np.testing.assert_allclose(VP().signal(Cosine()(0.3).lam) ** 2, square, rtol=1e-12)
+    levels = Levels(LAM)
+    np.testing.assert_allclose([levels(float(k)).lam for k in range(1, 6)], LAM, rtol=1e-12)
+    assert levels(0.0).lam == np.inf
+    assert Linear(t0=0.0)(0.0).lam == np.inf
+
+
+@in_every_case
+def test_jumps_compose(case):
+    """Two jumps are one; the jump from the start gives the marginal."""
+    process = made(case)
+    t0, t1, t2 = times(process, 3)
+    x = jnp.array([0.7, -1.1])
+    one, spread_one = diffusion.jump(process, x, t0, t1)
+    two, spread_two = diffusion.jump(process, one, t1, t2)
+    shrink = two / one
+    direct, spread = diffusion.jump(process, x, t0, t2)
+    np.testing.assert_allclose(two, direct, rtol=1e-10)
+    np.testing.assert_allclose(spread_two + shrink**2 * spread_one, spread, rtol=1e-10)
+
+
+def mixture():
+    parts = [Gaussian(jnp.array([1.0, 0.0]), 0.04), Gaussian(jnp.array([-1.0, 0.5]), 0.09)]
+    return Mixture(jnp.array([1.0, 3.0]), parts)
+
+
+def test_scores():
+    """Of a mixture, a point and a sample: the gradient of what the definition gives, at any level."""
+    xs = jnp.array([[0.1, 0.2], [-0.5, 1.0], [0.9, -0.3]])
+    x, lam = jnp.array([0.4, -0.1]), 0.7
+    a, s2 = jax.nn.sigmoid(lam) ** 0.5, jax.nn.sigmoid(-lam)
+
+    def log_sum(x, centres, variances, weights):
+        squares = jnp.sum((x[None] - a * centres) ** 2, 1) / (2 * variances)
+        return jnp.log(jnp.sum(weights * jnp.exp(-squares) / variances))
+
+    expected = {
+        "mixture": (
+            mixture(),
+            jnp.array([[1.0, 0.0], [-1.0, 0.5]]),
+            a**2 * jnp.array([0.04, 0.09]) + s2,
+            jnp.array([1.0, 3.0]),
+        ),
+        "sample": (Empirical(xs), xs, s2 * jnp.ones(3), jnp.ones(3)),
+        "point": (Point(xs[0]), xs[:1], s2 * jnp.ones(1), jnp.ones(1)),
+    }
+    for data, *definition in expected.values():
+        process = diffusion.noising(data, Linear())
+        found = eqx.filter_jit(diffusion.score(process))(x, jnp.asarray(lam))
+        exact = jax.jit(jax.grad(log_sum))(x, *definition)
+        np.testing.assert_allclose(found, exact, rtol=1e-9)
+
+
+def test_what_a_schedule_does_not_change():
+    """The entropy production of a VP noising between two levels is the same for all schedules; its kinetic cost is not."""
+    ends = {"top": 5.0, "bottom": -3.0}
+    plain = Linear(t0=0.0)
+    made = {
+        "linear": Linear(t0=float(plain.time(ends["top"])), t1=float(plain.time(ends["bottom"]))),
+        "uniform": Uniform(**ends),
+        "learned": Levels(jnp.array([5.0, 3.0, 2.5, -1.0, -3.0]), clean=False),
+    }
+    produced, moved = [], []
+    for schedule in made.values():
+        process = diffusion.noising(DATA, schedule)
+        ts = times(process, 201)
+        evolution = jax.jit(tjx.evolve.moments)(process, ts)
+        produced.append(evolution.entropy.total[-1])
+        spread = jnp.sqrt(jnp.diagonal(evolution.cov, axis1=1, axis2=2))
+        steps = jnp.sum(jnp.diff(spread, axis=0) ** 2 + jnp.diff(evolution.mean, axis=0) ** 2, 1)
+        moved.append(jnp.sum(steps) / (ts[1] - ts[0]) * (ts[-1] - ts[0]))  # duration x action
+    np.testing.assert_allclose(produced, produced[0], rtol=1e-8)
+    assert max(moved) > 1.5 * min(moved)
+
+
+def test_entropy_of_an_exploding_noising():
+    """N(0, 1) to sigma = 25's level: 1/2 ln(v_1/v_0) = 2.292118, and minus twice that exchanged by the generation."""
+    variance = (25.0**2 - 1) / (2 * np.log(25.0))
+    schedule = Uniform(12.0, -np.log(variance))
+    process = diffusion.noising(Gaussian(0.0, 1.0), schedule, kind=VE())
+    evolution = tjx.evolve.moments(process, times(process, 3))
+    np.testing.assert_allclose(evolution.entropy.total[-1], 2.292118, atol=1e-5)
+
+
+@pytest.mark.parametrize(
+    ("case", "predicts"),
+    list(zip(SOME, ["score", "noise", "noise", "clean"], strict=True)),
+)
+def test_generation_ends_in_the_data(case, predicts):
+    """Started from the true last marginal, with the exact score or the predictor equal to it: the exact moments."""
+    kind, schedule = CASES[case]
+    plain = made(case)
+    process = made(case, prior=diffusion.marginal(plain, schedule.t1))
+    exact = diffusion.score(process)
+
+    def noise(x, lam):
+        return -kind.noise(lam) * exact(x, lam)
+
+    def clean(x, lam):
+        return (x + kind.noise(lam) ** 2 * exact(x, lam)) / kind.signal(lam)
+
+    predict = {"score": exact, "noise": noise, "clean": clean}[predicts]
+    generation = diffusion.generate(process, predict, predicts=predicts)
+    evolution = eqx.filter_jit(tjx.evolve.moments)(generation, times(process, 3))
+    np.testing.assert_allclose(evolution.mean[-1], process.initial.mean, atol=1e-7)
+    np.testing.assert_allclose(evolution.cov[-1], process.initial.cov, rtol=1e-6, atol=1e-8)
+
+
+def test_generating_with_a_potential():
+    """With phi = -ln p the rest of the force is another split of the same force."""
+    process = made("VP linear")
+    exact = diffusion.score(process)
+
+    def phi(x, level):
+        a2, s2 = jax.nn.sigmoid(level.lam), jax.nn.sigmoid(-level.lam)
+        return -noised(DATA, jnp.sqrt(a2), s2).log_prob(x)
+
+    plain = diffusion.generate(process, exact)
+    split = diffusion.generate(process, exact, potential=phi)
+    x, level = jnp.array([0.4, -0.7]), split.protocol(jnp.asarray(0.6))
+    force = jax.jit(lambda x: split.system.total_force(x, level))(x)
+    np.testing.assert_allclose(force, plain.system.total_force(x, level), rtol=1e-10)
+    np.testing.assert_allclose(split.system.energy(x, level), phi(x, level))
+    assert plain.system.energy(x, level) == 0
+
+
+@pytest.mark.parametrize(
+    ("kind", "mean"), [(VP(), "ddpm"), (VP(), "euler"), (VE(), "ddpm"), (SubVP(), "ddpm")]
+)
+def test_the_chain_through_the_core(kind, mean):
+    """w by `path_ratio` with the chain's kernels is `path_work`, in every scale, for all three variances, to rounding."""
+    data = mixture()
+    process = diffusion.noising(data, Levels(LAM), kind=kind)
+    score = diffusion.score(process)
+    standard = diffusion.score(diffusion.noising(data, Levels(LAM)))
+    denoise = schedules.from_score(standard)
+    key = jax.random.key(2)
+    x0 = jnp.array([0.9, 0.1])
+    chain = schedules.chain(LAM)
+    xs = [x0]
+    for z, c, b in zip(jax.random.normal(key, (5, 2)), chain.shrink, chain.noise, strict=True):
+        xs.append(c * xs[-1] + jnp.sqrt(b) * z)
+    scale = jnp.concatenate([jnp.ones(1), kind.signal(LAM) / VP().signal(LAM)])
+    path = tjx.Path(jnp.arange(6.0), scale[:, None] * jnp.stack(xs))
+    generation = diffusion.generate(process, score)
+    end = scale[-1] * xs[-1]
+    prior = process.final.log_prob(end) + 2 * jnp.log(scale[-1])  # VE's is N(0, s^2), not N(0, 1)
+    other = Gaussian(jnp.zeros(2), 1.0).log_prob(xs[-1]) - prior
+
+    @jax.jit
+    def both(tau):
+        kernel = diffusion.reverse_kernel(process, score, LAM, tau, mean=mean)
+        ratio = tjx.path_ratio(process, generation, path, kernels=(diffusion.jump, kernel))
+        work = schedules.path_work(LAM, denoise, x0, key, tau=tau, mean=mean, log_p0=data.log_prob)
+        return ratio, work.w + other
+
+    for tau in (chain.noise, chain.posterior.at[0].set(0.02), 0.1 + 0.05 * jnp.arange(5.0)):
+        np.testing.assert_allclose(*both(tau), rtol=1e-10)
+
+
+def test_the_fluctuation_theorem_of_a_wrong_score():
+    """At 8 steps, with a score off by a tenth: <e^-w> = 1 and <w> = the sum of the exact Gaussian integrals."""
+    process = diffusion.noising(Gaussian(0.0, 0.25), Levels(LAM))
+    exact = diffusion.score(process)
+    wrong = lambda x, lam: 1.1 * exact(x, lam)
+    tau = schedules.chain(LAM).noise
+    kernel = diffusion.reverse_kernel(process, wrong, LAM, tau)
+    generation = diffusion.generate(process, wrong)
+
+    @jax.jit
+    def works(keys):
+        path = jax.vmap(lambda key: diffusion.walk(process, jnp.arange(6.0), key, diffusion.jump))(
+            keys
+        )
+        return tjx.path_ratio(process, generation, path, kernels=(diffusion.jump, kernel))
+
+    w = works(jax.random.split(jax.random.key(3), 200_000))
+    sigmas.assert_within(jnp.exp(-w), 1.0, bias=0.02)
+    sigmas.assert_biased(jnp.exp(-(w + 0.02)), 1.0)
+    # <w> = sum of KL(q(x_{k-1}|x_k) || p) + KL of the end, all Gaussian
+    c = schedules.chain(LAM)
+    square = jnp.concatenate([jnp.ones(1), jax.nn.sigmoid(LAM)])
+    v = square * 0.25 + 1 - square
+    gain = c.shrink * v[:-1] / v[1:]
+    left = c.noise * v[:-1] / v[1:]
+    clean = (1 - 1.1 * jax.nn.sigmoid(-LAM) / v[1:]) / jnp.sqrt(jax.nn.sigmoid(LAM))
+    off = gain - (c.keep + c.add * clean)
+    r = left / tau
+    steps = 0.5 * (r - 1 - jnp.log(r) + off**2 * v[1:] / tau)
+    total = jnp.sum(steps) + 0.5 * (v[-1] - 1 - jnp.log(v[-1]))
+    sigmas.assert_within(w, total, absolute=0.01)
+    sigmas.assert_biased(w + 0.01, total)
+
+
+def test_irreversibility_of_a_model():
+    """Score too large by 20 %: <R> is (1/2) e^2 ln(v_1/v_0) of score error, plus the mismatch of the end.
+
+    R is quadratic in the path and the path is Gaussian, so its mean is exact at every number of steps; what is left of the
+    step size is extrapolated away.
+    """
+    error, top, bottom = 0.2, 3.0, -3.0
+    process = diffusion.noising(Gaussian(0.0, 1.0), Uniform(top, bottom), kind=VE())
+    exact = diffusion.score(process)
+    generation = diffusion.generate(process, lambda x, lam: (1 + error) * exact(x, lam))
+
+    def mean(n):
+        ts = jnp.linspace(0.0, 1.0, n + 1)
+
+        def ratio(xs):
+            kernels = (diffusion.jump, tjx.euler)
+            return tjx.path_ratio(process, generation, tjx.Path(ts, xs[:, None]), kernels=kernels)
+
+        v = 1 + jnp.exp(-jax.vmap(process.protocol.log_snr)(ts))
+        cov = jnp.minimum(v[:, None], v[None])
+        rest = jnp.zeros(n + 1)
+        return jax.jit(lambda x: ratio(x) + 0.5 * jnp.sum(jax.hessian(ratio)(x) * cov))(rest)
+
+    v0, v1 = 1 + np.exp(-top), 1 + np.exp(-bottom)
+    prior = np.exp(-bottom)
+    end = 0.5 * (v1 / prior - 1 - np.log(v1 / prior))
+    coarse, fine = mean(100), mean(200)
+    expected = 0.5 * error**2 * np.log(v1 / v0) + end
+    np.testing.assert_allclose(2 * fine - coarse, expected, rtol=0.01)
+    assert coarse > fine > expected  # a coarse chain is worse
+
+
+def test_samples_of_the_chains():
+    """Generated by `walk` and by `schedules.sample`: for Gaussian data and the optimal variance, exactly the data."""
+    lam = LogSNR.uniform(8, 6.0, -6.0)()
+    data = Gaussian(jnp.array([1.0]), 0.25)
+    process = diffusion.noising(data, Levels(lam))
+    exact = diffusion.score(process)
+    kernels = schedules.chain(lam)
+    tau = kernels.posterior + kernels.add**2 * 0.25 / (1 + jnp.exp(lam) * 0.25)
+    kernel = diffusion.reverse_kernel(process, exact, lam, tau)
+    generation = diffusion.generate(process, exact)
+
+    @jax.jit
+    def drawn(keys):
+        walked = jax.vmap(lambda key: diffusion.walk(generation, jnp.arange(9.0), key, kernel))
+        starts = jax.vmap(lambda key: jax.random.normal(jax.random.fold_in(key, 1), (1,)))(keys)
+        denoise = schedules.from_score(exact)
+        sampled = jax.vmap(lambda x, key: schedules.sample(lam, denoise, x, key, tau=tau))
+        return walked(keys).xs[:, -1, 0], sampled(starts, keys)[:, 0]
+
+    for x in drawn(jax.random.split(jax.random.key(5), 100_000)):
+        sigmas.assert_within(x, 1.0)
+        sigmas.assert_within((x - 1.0) ** 2, 0.25, bias=0.04)
+        sigmas.assert_biased(1.04 * (x - 1.0) ** 2, 0.25)
+
+
+def test_the_probability_flow():
+    """Gaussian data: it stretches, x -> m_1 + sqrt(v_1/v_0) (x - m_0); the density is the data's; schedules don't count."""
+    for kind, schedule in (
+        (VP(), Levels(jnp.array([5.0, 4.0, -3.0]), clean=False)),
+        (VE(), Uniform(5.0, -3.0)),
+        (SubVP(), Uniform(5.0, -3.0)),
+    ):
+        data = Gaussian(jnp.array([0.3, -0.2]), jnp.array([0.25, 0.5]))
+        plain = diffusion.noising(data, schedule, kind=kind)
+        last = diffusion.marginal(plain, schedule.t1)
+        process = diffusion.noising(data, schedule, kind=kind, prior=last)
+        exact = diffusion.score(process)
+        x = jnp.array([0.8, 0.1])
+        first = process.initial
+        spread = jnp.sqrt(jnp.diagonal(last.cov) / jnp.diagonal(first.cov))
+        there = last.mean + spread * (x - first.mean)
+        carry = eqx.filter_jit(diffusion.flow)
+        np.testing.assert_allclose(
+            carry(process, exact, x, towards="noise", rtol=1e-8), there, rtol=1e-6
+        )
+        np.testing.assert_allclose(carry(process, exact, there, rtol=1e-8), x, rtol=1e-6)
+    found = eqx.filter_jit(diffusion.flow_log_prob)(process, exact, x, rtol=1e-8)
+    np.testing.assert_allclose(found, first.log_prob(x), rtol=1e-6)
+    broken = lambda x, lam: x * jnp.nan
+    assert jnp.isnan(diffusion.flow(process, broken, x)).all()
+
+
+class Net(eqx.Module):
+    mlp: eqx.nn.MLP
+
+    def __init__(self, key):
+        self.mlp = eqx.nn.MLP(3, 2, 8, 1, activation=jnp.tanh, key=key)
+
+    def __call__(self, x, lam):
+        return self.mlp(jnp.concatenate([x, 0.1 * lam[None]]))
+
+
+def works(model, keys):
+    """The mean work of a chain of a network, its schedule and its variances."""
+    net, schedule, log_tau = model
+
+    def one(key):
+        start, noise = jax.random.split(key)
+        x0 = DATA.sample(start)
+        return schedules.path_work(schedule(), net, x0, noise, tau=jnp.exp(log_tau)).w
+
+    return jnp.mean(jax.vmap(one)(keys))
+
+
+def generated(model, keys):
+    """A mean over the states that the network generates, along a learned schedule."""
+    net, schedule, _ = model
+    process = diffusion.noising(DATA, Levels(schedule, clean=False))
+    generation = diffusion.generate(process, net, predicts="noise")
+    runs = tjx.ensemble(generation, jnp.linspace(1.0, 4.0, 5), keys[0], 4)
+    return jnp.mean(runs.path.xs[:, -1] ** 2) + jnp.mean(runs.entropy.total)
+
+
+@pytest.mark.parametrize("loss", [works, generated])
+def test_gradients_through_schedule_and_network(loss):
+    """In all parameters at once, the user's own module's too: against differences."""
+    net = Net(jax.random.key(6))
+    schedule = LogSNR.uniform(4, 3.0, -3.0, low=-6.0, high=6.0)
+    keys = jax.random.split(jax.random.key(7), 16)
+    model = (net, schedule, jnp.linspace(-2.0, -0.5, 4))
+    moving, still = eqx.partition(model, eqx.is_inexact_array)
+    way = jax.tree.map(lambda v: jnp.cos(jnp.arange(1.0 * v.size)).reshape(v.shape), moving)
+
+    @jax.jit
+    @jax.value_and_grad
+    def along(h):
+        moved = jax.tree.map(lambda v, w: v + h * w, moving, way)
+        return loss(eqx.combine(moved, still), keys)
+
+    h = 1e-5
+    differences = (along(h)[0] - along(-h)[0]) / (2 * h)
+    np.testing.assert_allclose(along(0.0)[1], differences, rtol=1e-6)
+
+
+def test_single_precision():
+    """Levels close together at both ends: no cancellation."""
+    wide = jnp.array([14.0, 13.99, 5.0, 0.0, -9.0, -9.01])
+    narrow = wide.astype(jnp.float32)
+    for double, single in zip(schedules.chain(wide), schedules.chain(narrow), strict=True):
+        assert single.dtype == jnp.float32
+        np.testing.assert_allclose(single, double, rtol=2e-3)  # of the levels' own rounding
+    exact = schedules.chain(narrow.astype(jnp.float64))
+    for single, double in zip(schedules.chain(narrow), exact, strict=True):
+        np.testing.assert_allclose(single, double, rtol=5e-6)
+    for kind in (VP(), VE(), SubVP()):
+        for lam in narrow:
+            level = lam.astype(jnp.float64)
+            for fn in (kind.signal, kind.noise, kind.stiffness):
+                np.testing.assert_allclose(fn(lam), fn(level), rtol=2e-6)

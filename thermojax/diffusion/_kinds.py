@@ -1,0 +1,120 @@
+r"""The three noisings in use, as systems at a level of noise: they differ in scale, not in what is seen of the data."""
+
+import abc
+from collections.abc import Callable
+from typing import NamedTuple
+
+import jax.numpy as jnp
+
+from .. import _levels
+from .._system import AbstractSystem
+from .._types import Array, Control, Scalar, State
+
+
+class Level(NamedTuple):
+    r"""The control of a noising: the log signal-to-noise ratio $\lambda$ and its rate of fall, $-\dot\lambda > 0$."""
+
+    lam: Scalar
+    rate: Scalar
+
+
+class AbstractNoising(AbstractSystem):
+    r"""$x = a(\lambda)\, x_0 + s(\lambda)\, \epsilon$ with $\lambda = \ln a^2/s^2$, reached by
+
+    $$dx = -D \kappa\, x\, dt + \sqrt{2D}\, dW, \qquad D = -\tfrac12 s^2 \dot\lambda, \qquad
+      \kappa = \frac{2}{s^2} \frac{d \ln a}{d\lambda} .$$
+
+    The equation fixes $D = \mu T$ and the force over temperature $-\kappa x$, and no more. The gauge here is T = 1, so
+    $\mu = D$ and $U = \kappa |x|^2/2$: energies are in units of T. Entropies, reduced work and log-ratios do not depend on
+    it. Source: Song et al., ICLR 2021, app. B; Zhang, arXiv 2606.18290, eq. 7.4.
+    """
+
+    @abc.abstractmethod
+    def signal(self, lam: Array) -> Array:
+        r"""$a(\lambda)$."""
+
+    @abc.abstractmethod
+    def noise(self, lam: Array) -> Array:
+        r"""$s(\lambda)$."""
+
+    @abc.abstractmethod
+    def stiffness(self, lam: Array) -> Array:
+        r"""$\kappa(\lambda)$."""
+
+    @abc.abstractmethod
+    def prior(self, lam: Array) -> Array:
+        """The variance of the noise that generation starts from, if the last level is `lam`."""
+
+    def energy(self, x: State, lam: Control) -> Scalar:
+        return 0.5 * self.stiffness(lam.lam) * jnp.sum(x**2)
+
+    def pushed(self, x0: State, x1: State, lam: Control) -> Scalar:
+        return jnp.zeros((), x0.dtype)
+
+    def total_force(self, x: State, lam: Control) -> State:
+        return -self.stiffness(lam.lam) * x
+
+    def mobility_at(self, lam: Control) -> Array:
+        return 0.5 * self.noise(lam.lam) ** 2 * lam.rate
+
+    def temperature_at(self, lam: Control) -> Array:
+        return jnp.ones((), lam.lam.dtype)
+
+    def driven(self) -> dict[str, Callable[[Control], Array]]:
+        return {"mobility": self.mobility_at}
+
+
+class VP(AbstractNoising):
+    r"""Variance preserving: $a^2 + s^2 = 1$, $\kappa = 1$. With $b = 2D$: $dx = -\tfrac12 b x\,dt + \sqrt b\,dW$."""
+
+    def signal(self, lam: Array) -> Array:
+        return _levels.signal(lam)
+
+    def noise(self, lam: Array) -> Array:
+        return _levels.noise(lam)
+
+    def stiffness(self, lam: Array) -> Array:
+        return jnp.ones((), lam.dtype)
+
+    def prior(self, lam: Array) -> Array:
+        return jnp.ones((), lam.dtype)
+
+
+class VE(AbstractNoising):
+    r"""Variance exploding: a = 1, $s^2 = e^{-\lambda}$, no force."""
+
+    def signal(self, lam: Array) -> Array:
+        return jnp.ones_like(lam)
+
+    def noise(self, lam: Array) -> Array:
+        return jnp.exp(-0.5 * lam)
+
+    def stiffness(self, lam: Array) -> Array:
+        return jnp.zeros((), lam.dtype)
+
+    def prior(self, lam: Array) -> Array:
+        return self.noise(lam) ** 2
+
+
+class SubVP(AbstractNoising):
+    r"""Sub-VP: $s = 1 - a^2$, $\kappa = 1/(1 - a^4)$, the force of VP with less noise.
+
+    At clean data it is infinitely stiff: run it from a finite level (t0 > 0). Chains (`jump`, `walk`) may start clean.
+    """
+
+    def signal(self, lam: Array) -> Array:
+        return jnp.sqrt(2 / (2 + self._rest(lam)))
+
+    def noise(self, lam: Array) -> Array:
+        return self._rest(lam) / (2 + self._rest(lam))
+
+    def stiffness(self, lam: Array) -> Array:
+        return 1 / (self.noise(lam) * (1 + self.signal(lam) ** 2))
+
+    def prior(self, lam: Array) -> Array:
+        return jnp.ones((), lam.dtype)
+
+    def _rest(self, lam: Array) -> Array:
+        """2/a^2 - 2, the root of a^2 = e^lam (1 - a^2)^2."""
+        v = jnp.exp(-lam)
+        return v + jnp.sqrt(v * (4 + v))

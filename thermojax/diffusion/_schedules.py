@@ -1,0 +1,232 @@
+r"""Noise schedules in continuous time: the log signal-to-noise ratio as a falling function of t, which is a protocol."""
+
+import abc
+from typing import Any
+
+import equinox as eqx
+import interpax
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from .. import _checks
+from .._types import Array, Scalar, Time
+from ..protocols import AbstractProtocol
+from ._kinds import Level
+
+
+class AbstractSchedule(AbstractProtocol):
+    r"""$\lambda(t)$, falling from `t0` to `t1`; as a protocol, its value is `Level(lam, rate)`.
+
+    To write one's own: the fields `t0`, `t1` and `log_snr(t)`.
+    """
+
+    @abc.abstractmethod
+    def log_snr(self, t: Scalar) -> Scalar:
+        r"""$\lambda(t) = \ln a^2/s^2$."""
+
+    def __call__(self, t: Time) -> Level:
+        t = jnp.asarray(t)
+        if t.ndim:
+            raise ValueError(f"A schedule is called with one time t, got shape {t.shape}. Vmap it.")
+        t = jnp.clip(t, self.t0, self.t1)
+        lam, slope = jax.jvp(self.log_snr, (t,), (jnp.ones_like(t),))
+        return Level(lam, -slope)
+
+    @property
+    def before(self) -> Level:
+        return self(self.t0)
+
+    @property
+    def after(self) -> Level:
+        return self(self.t1)
+
+
+def _span(t0: Any, t1: Any, low: float = 0.0, high: float = np.inf) -> tuple[Array, Array]:
+    start, stop = _checks.known(t0), _checks.known(t1)
+    t0, t1 = _checks.floating("t0", t0), _checks.floating("t1", t1)
+    if start is not None and stop is not None and not low <= start < stop <= high:
+        raise ValueError(
+            f"A noise schedule needs {low} <= t0 < t1 <= {high}, got t0 = {start} and t1 = {stop}."
+        )
+    return t0, t1
+
+
+class Linear(AbstractSchedule):
+    r"""$b(t) = b_0 + (b_1 - b_0)\,t$, $B = \int_0^t b$: $a^2 = e^{-B}$.
+
+    $\lambda = -B - \ln(1 - e^{-B})$ for VP, and $-B - 2\ln(1 - e^{-B})$ with `sub=True`, for sub-VP. At t = 0 the data are
+    clean, $\lambda = \infty$. Source: Song et al., ICLR 2021, app. C.
+    """
+
+    b0: Array
+    b1: Array
+    t0: Array
+    t1: Array
+    sub: bool = eqx.field(static=True)
+
+    def __init__(
+        self, b0: Any = 0.1, b1: Any = 20.0, *, t0: Any = 1e-3, t1: Any = 1.0, sub: bool = False
+    ):
+        self.b0 = _checks.floating("Linear.b0", b0, positive=True)
+        self.b1 = _checks.floating("Linear.b1", b1, positive=True)
+        self.t0, self.t1 = _span(t0, t1)
+        self.sub = sub
+
+    def log_snr(self, t: Scalar) -> Scalar:
+        total = self.b0 * t + 0.5 * (self.b1 - self.b0) * t**2
+        return -total - (1 + self.sub) * jnp.log(-jnp.expm1(-total))
+
+    def time(self, lam: Any) -> Array:
+        r"""The t at which $\lambda(t)$ = `lam`, one or many: for networks that take a time."""
+        if self.sub:
+            v = jnp.exp(-lam)
+            total = jnp.log1p(0.5 * (v + jnp.sqrt(v * (4 + v))))
+        else:
+            total = jax.nn.softplus(-lam)
+        return 2 * total / (self.b0 + jnp.sqrt(self.b0**2 + 2 * (self.b1 - self.b0) * total))
+
+
+class Cosine(AbstractSchedule):
+    r"""$a^2 = \cos^2\theta / \cos^2\theta_0$, $\theta = \tfrac\pi2 \tfrac{t + r}{1 + r}$, with `offset` r, $\theta_0$ at 0.
+
+    `t1` stays below 1, where nothing of the data is left. Source: Nichol & Dhariwal, ICML 2021, eq. 17.
+    """
+
+    offset: float = eqx.field(static=True)
+    t0: Array
+    t1: Array
+
+    def __init__(self, *, offset: float = 0.008, t0: Any = 1e-3, t1: Any = 0.999):
+        self.offset = float(offset)
+        if not self.offset > 0:
+            raise ValueError(f"Cosine.offset must be greater than zero, got {offset}.")
+        self.t0, self.t1 = _span(t0, t1, high=1 - 1e-6)
+
+    @property
+    def _first(self) -> float:
+        return 0.5 * np.pi * self.offset / (1 + self.offset)
+
+    def log_snr(self, t: Scalar) -> Scalar:
+        turned = 0.5 * jnp.pi * t / (1 + self.offset)  # theta - theta_0
+        first = self._first
+        # cos^2 theta_0 - cos^2 theta = sin(theta - theta_0) sin(theta + theta_0)
+        rest = jnp.sin(turned) * jnp.sin(turned + 2 * first)
+        return 2 * jnp.log(jnp.cos(turned + first)) - jnp.log(rest)
+
+    def time(self, lam: Any) -> Array:
+        r"""The t at which $\lambda(t)$ = `lam`, one or many: for networks that take a time."""
+        cos = np.cos(self._first) * jnp.exp(0.5 * jax.nn.log_sigmoid(lam))
+        return jnp.arccos(cos) * 2 * (1 + self.offset) / np.pi - self.offset
+
+
+class EDM(AbstractSchedule):
+    r"""$\sigma = e^{-\lambda/2}$, linear in $\sigma^{1/\rho}$ from $\sigma_{min}$ to $\sigma_{max}$ over t from 0 to 1.
+
+    Source: Karras, Aittala, Aila & Laine, NeurIPS 2022, eq. 5.
+    """
+
+    sigma_min: Array
+    sigma_max: Array
+    rho: float = eqx.field(static=True)
+    t0: Array
+    t1: Array
+
+    def __init__(
+        self,
+        sigma_min: Any = 0.002,
+        sigma_max: Any = 80.0,
+        *,
+        rho: float = 7.0,
+        t0: Any = 0.0,
+        t1: Any = 1.0,
+    ):
+        low, high = _checks.known(sigma_min), _checks.known(sigma_max)
+        self.sigma_min = _checks.floating("EDM.sigma_min", sigma_min, positive=True)
+        self.sigma_max = _checks.floating("EDM.sigma_max", sigma_max, positive=True)
+        if low is not None and high is not None and not low < high:
+            raise ValueError(f"EDM needs sigma_min < sigma_max, got {low} and {high}.")
+        self.rho = float(rho)
+        if not self.rho > 0:
+            raise ValueError(f"EDM.rho must be greater than zero, got {rho}.")
+        self.t0, self.t1 = _span(t0, t1, high=1.0)
+
+    def log_snr(self, t: Scalar) -> Scalar:
+        low, high = self.sigma_min ** (1 / self.rho), self.sigma_max ** (1 / self.rho)
+        return -2 * self.rho * jnp.log(low + t * (high - low))
+
+    def time(self, lam: Any) -> Array:
+        r"""The t at which $\lambda(t)$ = `lam`, one or many: for networks that take a time."""
+        low, high = self.sigma_min ** (1 / self.rho), self.sigma_max ** (1 / self.rho)
+        return (jnp.exp(-0.5 * lam / self.rho) - low) / (high - low)
+
+
+class Uniform(AbstractSchedule):
+    r"""$\lambda$ linear from `top` to `bottom` over t from 0 to 1: geometric in $\sigma$, the schedule of VE.
+
+    Source: Song et al., ICLR 2021, app. C; Kingma et al., NeurIPS 2021.
+    """
+
+    top: Array
+    bottom: Array
+    t0: Array
+    t1: Array
+
+    def __init__(self, top: Any = 10.0, bottom: Any = -10.0, *, t0: Any = 0.0, t1: Any = 1.0):
+        high, low = _checks.known(top), _checks.known(bottom)
+        self.top, self.bottom = (
+            _checks.floating("Uniform.top", top),
+            _checks.floating("Uniform.bottom", bottom),
+        )
+        if high is not None and low is not None and not low < high:
+            raise ValueError(
+                f"A noise schedule falls: Uniform needs bottom < top, got {low} and {high}."
+            )
+        self.t0, self.t1 = _span(t0, t1, high=1.0)
+
+    def log_snr(self, t: Scalar) -> Scalar:
+        return self.top + t * (self.bottom - self.top)
+
+    def time(self, lam: Any) -> Array:
+        r"""The t at which $\lambda(t)$ = `lam`, one or many: for networks that take a time."""
+        return (self.top - lam) / (self.top - self.bottom)
+
+
+class Levels(AbstractSchedule):
+    r"""The levels of an N-step chain as a schedule: $\lambda(k) = \lambda_k$, k = 1 … N, a monotone cubic between them.
+
+    `levels` is an array `(N,)` that falls strictly, or a callable without arguments that returns one, such as a
+    `schedules.LogSNR`, whose parameters are then the schedule's. Between 0 and 1, for the first step, $\lambda = \lambda_1
+    - 2 \ln t$: at time 0 the data are clean. With `clean=False` the schedule starts at time 1, from the first level.
+    """
+
+    levels: Any
+    t0: Array
+    t1: Array
+
+    def __init__(self, levels: Any, *, clean: bool = True):
+        self.levels = levels if callable(levels) else _checks.floating("levels", levels)
+        lam = self.array()
+        _checks.rank("levels", lam, {1}, "(N,), one log signal-to-noise ratio per step")
+        if lam.size < 2:
+            raise ValueError(f"levels must hold at least two levels, got {lam.size}.")
+        value = _checks.known(lam)
+        if value is not None and not (np.diff(value) < 0).all():
+            i = int(np.flatnonzero(~(np.diff(value) < 0))[0])
+            raise ValueError(
+                f"levels must fall strictly, from data (high) to noise (low): they do not after index {i}."
+            )
+        self.t0, self.t1 = jnp.asarray(0.0 if clean else 1.0), jnp.asarray(float(lam.size))
+
+    def array(self) -> Array:
+        """The levels, `(N,)`."""
+        lam: Any = self.levels() if callable(self.levels) else self.levels
+        return lam
+
+    def log_snr(self, t: Scalar) -> Scalar:
+        lam = self.array()
+        knots = jnp.arange(1.0, lam.size + 1, dtype=lam.dtype)
+        with jax.numpy_dtype_promotion("standard"), jax.numpy_rank_promotion("allow"):
+            inside = interpax.interp1d(jnp.maximum(t, 1.0), knots, lam, method="monotonic")
+        first = lam[0] - 2 * jnp.log(jnp.where(t < 1, t, 1.0))
+        return jnp.where(t < 1, first, inside)
