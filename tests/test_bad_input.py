@@ -20,7 +20,7 @@ import numpy as np
 import pytest
 
 import thermojax as tjx
-from thermojax import optimal, schedules
+from thermojax import diffusion, optimal, schedules
 from thermojax.densities import Boltzmann, Empirical, Gaussian, Mixture, Point
 from thermojax.estimators import (
     bar,
@@ -818,6 +818,253 @@ FINE = {
     "single-precision overflow": lambda: float(jarzynski(jnp.full(200, -200.0, jnp.float32)).value) == -200.0,
     "a key kept for the start": lambda: not np.isclose(float(run().path.xs[0, 0]), float(jax.random.normal(key()))),
 }  # fmt: skip
+
+
+bad(
+    "schedules.chain: mean",
+    lambda: schedules.chain(jnp.array([1.0, 0.0]), "heun"),
+    "ValueError",
+    'mean must be "ddpm" or "euler"',
+)
+
+
+# ---- diffusion models
+def noisy(**options):
+    return diffusion.noising(Gaussian(0.0, 1.0), diffusion.Linear(), **options)
+
+
+identity = lambda x, lam: x
+POINTS = N([[0.0], [1.0]])
+FALLING = N([1.0, 0.0])
+ONES, ONE = N([1.0, 1.0]), N([0.1])
+work = lambda lam=FALLING, denoise=identity, x0=ONE, tau=ONES: schedules.path_work(
+    lam, denoise, x0, key(), tau=tau
+)
+bad(
+    "path_work: rising levels",
+    lambda: work(lam=N([0.0, 1.0])),
+    "ValueError",
+    "lam must fall strictly",
+    "index 0, where 1 follows 0",
+)
+bad(
+    "path_work: two ranks",
+    lambda: work(lam=jnp.ones((2, 2))),
+    "ValueError",
+    r"lam must have shape \(N,\)",
+)
+bad(
+    "path_work: tau",
+    lambda: work(tau=N([1.0, 0.0])),
+    "ValueError",
+    r"tau must be finite and greater than zero, got 0.0 at index \[1\]",
+)
+bad(
+    "path_work: tau's shape",
+    lambda: work(tau=N([1.0])),
+    "ValueError",
+    r"both have shape \(N,\), got \(2,\) and \(1,\)",
+)
+bad(
+    "path_work: scalar denoiser",
+    lambda: work(denoise=lambda x, lam: x[0]),
+    "ValueError",
+    r"must return a state of shape \(1,\), got \(\)",
+)
+bad(
+    "sample: scalar denoiser",
+    lambda: schedules.sample(FALLING, lambda x, lam: x[0], N([0.1]), key(), tau=N([1.0, 1.0])),
+    "ValueError",
+    r"must return a state of shape \(1,\)",
+)
+bad(
+    "mean_work: rising levels",
+    lambda: schedules.mean_work(N([0.0, 1.0]), any_curve()),
+    "ValueError",
+    "lam must fall strictly",
+)
+bad(
+    "mean_work: beyond the curve",
+    lambda: schedules.mean_work(N([90.0, 1.0]), any_curve()),
+    "ValueError",
+    "The curve is known for lam from",
+    "LogSNR",
+)
+bad(
+    "variances: rising levels",
+    lambda: schedules.variances(N([0.0, 1.0]), any_curve()),
+    "ValueError",
+    "lam must fall strictly",
+)
+bad(
+    "equal_length: ends",
+    lambda: schedules.equal_length(any_curve(), 5, -1.0, 1.0),
+    "ValueError",
+    "bottom < top, got 1.0 and -1.0",
+)
+bad("length: ends", lambda: schedules.length(any_curve(), -1.0, 1.0), "ValueError", "bottom < top")
+bad(
+    "between: ends",
+    lambda: schedules.LogSNR.uniform(3).between(1.0, 2.0),
+    "ValueError",
+    "lam must fall strictly",
+)
+bad(
+    "between: range",
+    lambda: schedules.LogSNR.uniform(3).between(40.0, 2.0),
+    "ValueError",
+    "lam must lie inside",
+)
+bad(
+    "noising: no density",
+    lambda: diffusion.noising(lambda key: 0.0, diffusion.Linear()),
+    "TypeError",
+    "data must be a density",
+)
+bad(
+    "noising: levels as they are",
+    lambda: diffusion.noising(Gaussian(0.0, 1.0), FALLING),
+    "TypeError",
+    "schedule must be a schedule of thermojax.diffusion",
+    r"Levels\(lam\)",
+)
+bad(
+    "noising: kind's name",
+    lambda: noisy(kind="vp"),
+    "TypeError",
+    r"kind must be VP\(\), VE\(\) or SubVP\(\), got 'vp'",
+)
+bad(
+    "noising: points that start clean",
+    lambda: diffusion.noising(Empirical(POINTS), diffusion.Linear(t0=0.0)),
+    "ValueError",
+    "minus infinity",
+    "noise floor",
+    "t0",
+)
+bad(
+    "noising: a point that starts clean",
+    lambda: diffusion.noising(Point(0.0), diffusion.Levels(FALLING)),
+    "ValueError",
+    "noise floor",
+    "clean=False",
+)
+bad(
+    "Levels: rising",
+    lambda: diffusion.Levels(N([0.0, 1.0])),
+    "ValueError",
+    "levels must fall strictly",
+)
+bad("Levels: one", lambda: diffusion.Levels(N([0.0])), "ValueError", "at least two levels")
+bad(
+    "Linear: rate",
+    lambda: diffusion.Linear(-0.1),
+    "ValueError",
+    "Linear.b0 must be finite and greater than zero",
+)
+bad("Linear: span", lambda: diffusion.Linear(t0=0.5, t1=0.2), "ValueError", "t0 = 0.5 and t1 = 0.2")
+bad(
+    "Cosine: to the end",
+    lambda: diffusion.Cosine(t1=1.0),
+    "ValueError",
+    "t1 <= 0.999999, got t0 = 0.001 and t1 = 1.0",
+)
+bad(
+    "EDM: sigmas",
+    lambda: diffusion.EDM(2.0, 1.0),
+    "ValueError",
+    "sigma_min < sigma_max, got 2.0 and 1.0",
+)
+bad(
+    "Uniform: rising",
+    lambda: diffusion.Uniform(-1.0, 1.0),
+    "ValueError",
+    "a noise schedule falls".replace("a", "A", 1),
+    "bottom < top",
+)
+bad("schedule: many times", lambda: diffusion.Linear()(ts()), "ValueError", "one time t, got shape")
+bad(
+    "generate: a trap",
+    lambda: diffusion.generate(
+        tjx.Process(trap(), ramp(0.0, 1.0, 1.0), Gaussian(0.0, 1.0)), identity
+    ),
+    "TypeError",
+    "process must be a noising",
+)
+bad(
+    "generate: predicts",
+    lambda: diffusion.generate(noisy(), identity, predicts="velocity"),
+    "ValueError",
+    'predicts must be "score", "noise" or "clean"',
+)
+bad(
+    "generate: of time alone",
+    lambda: diffusion.generate(noisy(), lambda x: x),
+    "TypeError",
+    r"predict must be a callable \(x, lam\)",
+)
+bad(
+    "generate: no callable",
+    lambda: diffusion.generate(noisy(), 3.0),
+    "TypeError",
+    r"predict must be a callable \(x, lam\), got 3.0",
+)
+bad(
+    "ensemble: score's shape",
+    lambda: tjx.ensemble(
+        diffusion.generate(noisy(), lambda x, lam: x[0]), jnp.linspace(0.1, 0.9, 5), key(), 3
+    ),
+    "ValueError",
+    r"The score predictor must return an array of the shape of the state, \(1,\); got \(\)",
+)
+bad(
+    "ensemble: score not finite",
+    lambda: integral_fluctuation(
+        tjx.ensemble(
+            diffusion.generate(noisy(), lambda x, lam: x / 0), jnp.linspace(0.1, 0.9, 5), key(), 3
+        ).entropy.total
+    ),
+    "ValueError",
+    "not finite",
+)
+bad(
+    "flow: clean",
+    lambda: diffusion.flow(
+        diffusion.noising(Gaussian(0.0, 1.0), diffusion.Levels(FALLING)), identity, N([0.1])
+    ),
+    "ValueError",
+    "finite first level",
+    "clean=False",
+)
+bad(
+    "flow: towards",
+    lambda: diffusion.flow(noisy(), identity, N([0.1]), towards="end"),
+    "ValueError",
+    'towards must be "data" or "noise"',
+)
+bad(
+    "reverse_kernel: shapes",
+    lambda: diffusion.reverse_kernel(noisy(), identity, FALLING, N([1.0])),
+    "ValueError",
+    r"both have shape \(N,\)",
+)
+bad(
+    "marginal: of a density without one",
+    lambda: diffusion.marginal(
+        diffusion.noising(
+            Boltzmann(tjx.Overdamped(lambda x, lam: jnp.sum(x**4))), diffusion.Linear()
+        ),
+        0.5,
+    ).log_prob(N([0.1])),
+    "ValueError",
+    "Boltzmann with noise on top has no density in closed form",
+)
+bad(
+    "walk: key",
+    lambda: diffusion.walk(noisy(), N([0.1, 0.2]), 3, diffusion.jump),
+    "TypeError",
+    "key must be a typed random key",
+)
 
 
 def main():

@@ -141,6 +141,20 @@ def times(name: str, ts: Any) -> Array:
     return eqx.error_if(ts, ~rising, f"{name} must be finite and strictly increasing.")
 
 
+def falling(name: str, x: Any) -> Array:
+    """The levels of a noise schedule: one-dimensional, finite, strictly decreasing (where the values are known)."""
+    x = floating(name, x)
+    rank(name, x, {1}, "(N,), one log signal-to-noise ratio per step")
+    value = known(x)
+    if value is not None and not (np.diff(value) < 0).all():
+        i = int(np.flatnonzero(~(np.diff(value) < 0))[0])
+        raise ValueError(
+            f"{name} must fall strictly, from data (high) to noise (low): it does not after index {i}, where "
+            f"{value[i + 1]:.6g} follows {value[i]:.6g}. Sort it, without repetitions."
+        )
+    return x
+
+
 def one_float(**named: Any) -> jnp.dtype:
     """The one strong floating dtype among the named trees; a mix of float32 and float64 is an error naming both."""
     seen: dict[Any, str] = {}

@@ -121,8 +121,8 @@ def reverse_kernel(
     The kernel of a step in time, at the middle of the step, is `thermojax.euler` of the generation.
     """
     kind = kind_of("process", process)
-    lam, tau = _checks.floating("lam", lam), _checks.floating("tau", tau, positive=True)
-    if lam.ndim != 1 or tau.shape != lam.shape:
+    lam, tau = _checks.falling("lam", lam), _checks.floating("tau", tau, positive=True)
+    if tau.shape != lam.shape:
         raise ValueError(f"lam and tau must both have shape (N,), got {lam.shape} and {tau.shape}.")
     return eqx.Partial(_reverse_kernel, _score(kind, predict, predicts), lam, tau, mean)
 

@@ -15,6 +15,7 @@ import equinox as eqx
 import jax
 import jax.numpy as jnp
 
+from .. import _checks
 from .._ledger import log_gauss
 from .._levels import Chain, Mean, between, noise, signal
 from .._types import Array, Key, Scalar, State
@@ -101,8 +102,8 @@ def _back(kernel: Chain, denoise: Denoiser, x: State, lam: Scalar) -> State:
 
 
 def _levels(lam: Any, tau: Any) -> tuple[Array, Array]:
-    lam, tau = jnp.asarray(lam), jnp.asarray(tau)
-    if lam.ndim != 1 or tau.shape != lam.shape:
+    lam, tau = _checks.falling("lam", lam), _checks.floating("tau", tau, positive=True)
+    if tau.shape != lam.shape:
         raise ValueError(f"lam and tau must both have shape (N,), got {lam.shape} and {tau.shape}.")
     return lam, tau
 

@@ -1,6 +1,7 @@
 r"""The cost of a schedule from one denoising curve: how well the data can be told from the noise, at each level."""
 
 import abc
+import warnings
 from typing import Any, Literal, NamedTuple
 
 import equinox as eqx
@@ -65,7 +66,9 @@ def denoising_curve(
     """The curve of a denoiser on `data` `(n, d)` at the levels `lam`, with `draws` noises per point, the same at each level.
 
     Fit schedules on one part of the data and price them on another. Raises `ValueError` if the error is not finite and
-    positive at some level.
+    positive at some level; warns where the noise left on the data has become invisible (signal-to-noise ratio times error
+    below 0.01 at the highest level): then the data are discrete, their entropy is minus infinity, and the first level of an
+    optimised schedule runs away.
     """
     data, lam = _checks.floating("data", data), jnp.sort(_checks.floating("lam", lam))
     _checks.rank("data", data, {2}, "(n, d), one row per data point")
@@ -78,6 +81,14 @@ def denoising_curve(
         raise ValueError(
             f"denoise: its mean squared error is {value[i]} at lam = {float(lam[i]):.4g}. It must be finite and positive at "
             "every level: check the denoiser there, or give data a noise floor."
+        )
+    top = _checks.known(jnp.exp(lam[-1]) * mse[-1])
+    if top is not None and top < 0.01:
+        warnings.warn(
+            f"At lam = {float(lam[-1]):.4g} the denoiser errs by {float(top):.1e} of the noise that is left: the data look "
+            "discrete, without a noise floor, and their entropy is minus infinity. Add the noise that they were measured or "
+            "rounded with (dequantise), or keep the first level below.",
+            stacklevel=2,
         )
     return Curve(lam=lam, mse=mse, second_moment=jnp.mean(data**2), dim=data.shape[1])
 
@@ -111,6 +122,7 @@ def variances(lam: Array, curve: AbstractCurve, tau: Tau = "optimal") -> Array:
     `"posterior"`: $\tilde\beta_k$; `"forward"`: $\beta_k$; `"optimal"`: $\tilde\beta_k + B_k^2\,\mathrm{mse}_k$, which
     costs least (Bao et al., ICLR 2022). For the decoder (k = 1) "posterior" means optimal: its $\tilde\beta$ is zero.
     """
+    lam = _checks.falling("lam", lam)
     kernels, mse = chain(lam), curve(lam)
     best = kernels.posterior + kernels.add**2 * mse
     if tau == "optimal":
@@ -134,6 +146,7 @@ def mean_work(lam: Array, curve: AbstractCurve, *, tau: Tau | Array = "optimal")
 
     Source: Kingma et al., NeurIPS 2021, eqs. 11 to 15 (posterior variance); Bao et al., ICLR 2022 (optimal).
     """
+    lam = _checks.falling("lam", lam)
     half, mse, kernels = 0.5 * curve.dim, curve(lam), chain(lam)
     fixed = tau if not isinstance(tau, str) else variances(lam, curve, tau)
     gain = -jnp.exp(lam[:-1]) * jnp.expm1(jnp.diff(lam)) * mse[1:]

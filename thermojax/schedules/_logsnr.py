@@ -32,15 +32,9 @@ class LogSNR(eqx.Module):
     @classmethod
     def from_array(cls, lam: Any, *, low: float = LOWEST, high: float = HIGHEST) -> "LogSNR":
         """The schedule with these values, which must fall strictly and lie inside (`low`, `high`)."""
-        lam = _checks.floating("lam", lam)
-        _checks.rank("lam", lam, {1}, "(N,), one log signal-to-noise ratio per step")
+        lam = _checks.falling("lam", lam)
         value = _checks.known(lam)
         if value is not None:
-            if not (np.diff(value) < 0).all():
-                raise ValueError(
-                    f"lam must fall strictly: it does not after index {int(np.flatnonzero(np.diff(value) >= 0)[0])}. "
-                    "Sort it from data (high) to noise (low), without repetitions."
-                )
             if not (value.max() < high and value.min() > low):
                 raise ValueError(
                     f"lam must lie inside ({low}, {high}), got {value.min():.6g} to {value.max():.6g}. Give low= and high=."
