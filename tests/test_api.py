@@ -71,6 +71,36 @@ SIGNATURES = {
         "rule='alternating' cumulative=False",
     ),
     "evolve.moments": ("process ts", "rtol=None"),
+    "densities.noised": ("density scale variance", ""),
+    "schedules.chain": ("lam mean='ddpm'", ""),
+    "schedules.path_work": ("lam denoise x0 key", "tau mean='ddpm' log_p0=None"),
+    "schedules.sample": ("lam denoise start key", "tau mean='ddpm'"),
+    "schedules.from_score": ("score", ""),
+    "schedules.from_noise": ("predict", ""),
+    "schedules.denoising_curve": ("denoise data lam key", "draws=8"),
+    "schedules.mean_work": ("lam curve", "tau='optimal'"),
+    "schedules.variances": ("lam curve tau='optimal'", ""),
+    "schedules.dissipation": ("lam curve", "tau='optimal'"),
+    "schedules.friction": ("lam curve", "tau='optimal'"),
+    "schedules.length": ("curve top bottom", "tau='optimal'"),
+    "schedules.equal_length": ("curve steps top bottom", "tau='optimal'"),
+    "diffusion.noising": ("data schedule", "kind=VP() prior=None"),
+    "diffusion.jump": ("process x t0 t1", ""),
+    "diffusion.marginal": ("process t", ""),
+    "diffusion.score": ("process", ""),
+    "diffusion.generate": ("process predict", "predicts='score' potential=None"),
+    "diffusion.reverse_kernel": (
+        "process predict lam tau",
+        "predicts='score' mean='ddpm'",
+    ),
+    "diffusion.walk": ("process ts key kernel", ""),
+    "diffusion.flow": ("process predict x", "predicts='score' towards='data' rtol=1e-05"),
+    "diffusion.flow_log_prob": ("process predict x", "predicts='score' rtol=1e-05"),
+    "diffusion.Linear": ("b0=0.1 b1=20.0", "t0=0.001 t1=1.0 sub=False"),
+    "diffusion.Cosine": ("", "offset=0.008 t0=0.001 t1=0.999"),
+    "diffusion.EDM": ("sigma_min=0.002 sigma_max=80.0", "rho=7.0 t0=0.0 t1=1.0"),
+    "diffusion.Uniform": ("top=10.0 bottom=-10.0", "t0=0.0 t1=1.0"),
+    "diffusion.Levels": ("levels", "clean=True"),
 }
 # A search may grow options; these are promised.
 PROMISED = {
@@ -94,6 +124,10 @@ FIELDS = {
     "estimators.Bootstrap": "value stderr ess reliable draws",
     "measured.Measured": "path controls",
     "optimal.Optimum": "protocol work",
+    "schedules.PathWork": "w steps",
+    "schedules.Cost": "total parts",
+    "schedules.Chain": "shrink noise keep add posterior",
+    "diffusion.Level": "lam rate",
 }
 POTENTIALS = ("Harmonic", "MovingTrap", "Breathing", "DoubleWell", "Quartic", "Ring")
 

@@ -9,6 +9,7 @@ from numpy.testing import assert_allclose
 from systems import CASES, GRID, THETA, WELL, well
 
 import thermojax as tjx
+from thermojax import diffusion, schedules
 from thermojax.densities import Gaussian
 from thermojax.protocols import Piecewise, ramp
 
@@ -101,6 +102,35 @@ def test_gradients_are_near_those_of_finite_differences(rule):
     for i in (1, 2):  # temperature, stiffness
         move = lambda h, i=i: loss(tuple(v + h if j == i else v for j, v in enumerate(THETA)))
         assert_allclose((move(0.03) - move(-0.03)) / 0.06, gradient[i], rtol=2e-2, atol=5e-3)
+
+
+def test_a_diffusion_model():
+    """A learned schedule, its chain and the continuous run: single precision throughout, and one identity of paths."""
+    schedule = schedules.LogSNR.uniform(6, 5.0, -4.0)
+    lam = schedule()
+    noising = diffusion.noising(Gaussian(0.3, 0.25), diffusion.Levels(schedule))
+    exact = diffusion.score(noising)
+    generation = diffusion.generate(noising, exact)
+    tau = schedules.chain(lam).noise
+    kernel = diffusion.reverse_kernel(noising, exact, lam, tau)
+
+    @jax.jit
+    def both(key):
+        x0 = noising.initial.sample(key)
+        work = schedules.path_work(lam, schedules.from_score(exact), x0, key, tau=tau)
+        chain, xs = schedules.chain(lam), [x0]
+        normals = jax.random.normal(key, (6, 1))
+        for k in range(6):
+            xs.append(chain.shrink[k] * xs[-1] + jnp.sqrt(chain.noise[k]) * normals[k])
+        path = tjx.Path(jnp.arange(7.0), jnp.stack(xs))
+        ratio = tjx.path_ratio(noising, generation, path, kernels=(diffusion.jump, kernel))
+        return work.w + noising.initial.log_prob(x0), ratio
+
+    work, ratio = both(KEY)
+    run = tjx.ensemble(generation, jnp.linspace(0.0, 5.0, 6), KEY, 3)
+    assert single((work, ratio, run.path[:2], run[1:]))
+    assert_allclose(work, ratio, rtol=1e-4, atol=1e-4)
+    assert run.path.ok.all()
 
 
 def test_a_mix_of_precisions_is_refused():
