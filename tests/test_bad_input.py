@@ -900,9 +900,10 @@ bad(
     "equal_length: ends",
     lambda: schedules.equal_length(any_curve(), 5, -1.0, 1.0),
     "ValueError",
-    "bottom < top, got 1.0 and -1.0",
+    r"\(top, bottom\) must fall strictly",
+    "1 follows -1",
 )
-bad("length: ends", lambda: schedules.length(any_curve(), -1.0, 1.0), "ValueError", "bottom < top")
+bad("length: ends", lambda: schedules.length(any_curve(), 90.0, 1.0), "ValueError", "The curve is known for lam from")
 bad(
     "between: ends",
     lambda: schedules.LogSNR.uniform(3).between(1.0, 2.0),

@@ -129,6 +129,27 @@ def test_scores():
         np.testing.assert_allclose(found, exact, rtol=1e-9)
 
 
+def test_noised_densities():
+    """A sample with noise on top is normalised; noise twice is noise once; what has no closed form is drawn and says so."""
+    xs = jnp.array([[0.5], [-1.0], [2.0]])
+    cloud = noised(Empirical(xs), 0.8, 0.04)
+    grid = jnp.linspace(-4.0, 4.0, 4001)[:, None]
+    mass = jnp.sum(jnp.exp(jax.jit(jax.vmap(cloud.log_prob))(grid))) * 0.002
+    np.testing.assert_allclose(mass, 1.0, rtol=1e-9)
+    again, once = noised(cloud, 0.5, 0.1), noised(Empirical(xs), 0.4, 0.11)
+    np.testing.assert_allclose(again.log_prob(xs[0]), once.log_prob(xs[0]), rtol=1e-12)
+
+    well = tjx.densities.Boltzmann(tjx.Overdamped(lambda x, lam: jnp.sum(x**4)))
+    other = noised(noised(well, 0.5, 0.05), 2.0, 0.1)  # x + N(0, 0.3)
+    keys = jax.random.split(jax.random.key(10), 100_000)
+    draw = lambda density: jax.jit(jax.vmap(density.sample))(keys)[:, 0]
+    quartic = 0.337989120033  # <x^2> of exp(-x^4), Gamma(3/4)/Gamma(1/4)
+    sigmas.assert_within(draw(other) ** 2, quartic + 0.3, bias=0.04)
+    sigmas.assert_within(draw(cloud) ** 2, 0.04 + 0.64 * jnp.mean(xs**2), bias=0.04)
+    with pytest.raises(ValueError, match="no density in closed form"):
+        other.log_prob(xs[0])
+
+
 def test_what_a_schedule_does_not_change():
     """The entropy production of a VP noising between two levels is the same for all schedules; its kinetic cost is not."""
     ends = {"top": 5.0, "bottom": -3.0}

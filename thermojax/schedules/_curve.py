@@ -65,7 +65,8 @@ def denoising_curve(
 ) -> Curve:
     """The curve of a denoiser on `data` `(n, d)` at the levels `lam`, with `draws` noises per point, the same at each level.
 
-    Fit schedules on one part of the data and price them on another. Raises `ValueError` if the error is not finite and
+    Fit schedules on one part of the data and price them on another. The noise of the curve adds up over the levels: it moves
+    the price of all schedules together, much more than their differences. Raises `ValueError` if the error is not finite and
     positive at some level; warns where the noise left on the data has become invisible (signal-to-noise ratio times error
     below 0.01 at the highest level): then the data are discrete, their entropy is minus infinity, and the first level of an
     optimised schedule runs away.
@@ -194,11 +195,16 @@ def length(curve: AbstractCurve, top: Any, bottom: Any, *, tau: Tau = "optimal")
 
 def _lengths(curve: AbstractCurve, top: Any, bottom: Any, tau: Tau) -> tuple[Array, Array]:
     """A fine grid of levels, rising, and the length up to each."""
-    if not bottom < top:
-        raise ValueError(f"A length needs bottom < top, got {bottom} and {top}.")
-    lam = jnp.linspace(bottom, top, 4001)
+    ends = _checks.falling("(top, bottom)", jnp.stack([jnp.asarray(top), jnp.asarray(bottom)]))
+    curve(ends)  # says so here if it ends sooner
+    return _integrated(curve, ends, tau)
+
+
+@eqx.filter_jit
+def _integrated(curve: AbstractCurve, ends: Array, tau: Tau) -> tuple[Array, Array]:
+    lam = jnp.linspace(ends[1], ends[0], 4001)
     speed = jnp.sqrt(jnp.maximum(friction(lam, curve, tau=tau), 1e-12))
-    gaps = 0.5 * (speed[1:] + speed[:-1]) * (top - bottom) / 4000
+    gaps = 0.5 * (speed[1:] + speed[:-1]) * (ends[0] - ends[1]) / 4000
     return lam, jnp.concatenate([jnp.zeros(1, gaps.dtype), jnp.cumsum(gaps)])
 
 
@@ -229,9 +235,14 @@ def dissipation(lam: Array, curve: AbstractCurve, *, tau: Tau | Array = "optimal
     optimum of many steps. The first area, from $u_1$ to infinity, belongs to the decoder and is not known.
     """
     costs = mean_work(lam, curve, tau=tau).parts[1:-1]
+    return costs - 0.5 * curve.dim * _areas(jnp.asarray(lam), curve)
+
+
+@eqx.filter_jit
+def _areas(lam: Array, curve: AbstractCurve) -> Array:
+    r"""$\int \mathrm{mse}\,du$ between the levels, by Gauss and Legendre."""
     nodes, weights = (jnp.asarray(v, lam.dtype)[None] for v in np.polynomial.legendre.leggauss(24))
     half, middle = (0.5 * v[:, None] for v in (lam[:-1] - lam[1:], lam[:-1] + lam[1:]))
     inside = middle + half * nodes
     mse = curve(inside.reshape(-1)).reshape(inside.shape)
-    area = jnp.sum(half * weights * jnp.exp(inside) * mse, axis=1)
-    return costs - 0.5 * curve.dim * area
+    return jnp.sum(half * weights * jnp.exp(inside) * mse, axis=1)

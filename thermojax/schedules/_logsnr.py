@@ -60,7 +60,7 @@ class LogSNR(eqx.Module):
         low: float = LOWEST,
         high: float = HIGHEST,
     ) -> "LogSNR":
-        r"""Even in $\lambda$ from `top` to `bottom`."""
+        r"""Even in $\lambda$ from `top` to `bottom`, for which there is no standard."""
         return cls.from_array(jnp.linspace(top, bottom, _steps(steps)), low=low, high=high)
 
     @classmethod
