@@ -903,7 +903,12 @@ bad(
     r"\(top, bottom\) must fall strictly",
     "1 follows -1",
 )
-bad("length: ends", lambda: schedules.length(any_curve(), 90.0, 1.0), "ValueError", "The curve is known for lam from")
+bad(
+    "length: ends",
+    lambda: schedules.length(any_curve(), 90.0, 1.0),
+    "ValueError",
+    "The curve is known for lam from",
+)
 bad(
     "between: ends",
     lambda: schedules.LogSNR.uniform(3).between(1.0, 2.0),

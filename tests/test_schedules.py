@@ -97,6 +97,37 @@ def test_optax_finds_it():
     np.testing.assert_allclose(loss(found) - entropy(s), OPTIMA[s, n], rtol=1e-4)
 
 
+def test_paths_find_it():
+    """By Adam on the mean of simulated works alone, 25 levels: from 18 % above the optimum to within 1.5 % of it."""
+    s, n, steps = 0.5, 25, 300
+    start = LogSNR.uniform(n, 4.0, -2.0, low=-12.0, high=12.0)
+
+    def loss(schedule, key):
+        lam = schedule()
+
+        def one(key):
+            x0 = s * jax.random.normal(jax.random.fold_in(key, 1), (1,))
+            return schedules.path_work(lam, denoiser(s), x0, key, tau=schedules.chain(lam).noise).w
+
+        return jnp.mean(jax.vmap(one)(jax.random.split(key, 1000)))
+
+    with jax.numpy_dtype_promotion("standard"):
+        optimizer = optax.adam(optax.cosine_decay_schedule(0.1, steps))
+
+        def update(carry, key):
+            schedule, state = carry
+            step, state = optimizer.update(jax.grad(loss)(schedule, key), state)
+            return (optax.apply_updates(schedule, step), state), None
+
+        keys = jax.random.split(jax.random.key(0), steps)
+        (found, _), _ = jax.lax.scan(update, (start, optimizer.init(start)), keys)
+    cost = lambda schedule: (
+        schedules.mean_work(schedule(), Exact(s), tau="forward").total - entropy(s)
+    )
+    assert cost(start) > 1.15 * OPTIMA[s, n]
+    np.testing.assert_allclose(cost(found), OPTIMA[s, n], rtol=0.015)
+
+
 @pytest.mark.parametrize("tau", ["optimal", "posterior", "forward"])
 def test_paths_have_the_mean_of_the_formula(tau):
     """<w> of simulated paths is the formula's within 2 % of the ELBO's spread, and <e^-w> = 1; in two dimensions."""
