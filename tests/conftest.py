@@ -5,7 +5,9 @@ Nothing here may import thermojax: the annotations of what is imported now would
 
 import os
 
+import hurry
 import jax
+import pytest
 
 X64 = os.environ.get("THERMOJAX_TEST_X64", "1") != "0"
 
@@ -15,3 +17,9 @@ jax.config.update("jax_numpy_dtype_promotion", "strict")
 jax.config.update("jax_numpy_rank_promotion", "raise")
 
 collect_ignore = ["test_float32.py"] if X64 else []
+
+
+@pytest.fixture(scope="module")
+def unoptimised():
+    with hurry.hurried():
+        yield

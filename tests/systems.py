@@ -8,6 +8,7 @@ from typing import NamedTuple
 
 import diffrax as dfx
 import equinox as eqx
+import hurry
 import jax
 import jax.numpy as jnp
 from compare import strong
@@ -32,7 +33,7 @@ ADJOINTS = {
 }
 
 # Compiled in a hurry, for what does not depend on the level of optimisation.
-quick = ft.partial(jax.jit, compiler_options={"xla_backend_optimization_level": 0})
+quick = ft.partial(jax.jit, compiler_options=hurry.options())
 
 
 class Case(NamedTuple):

@@ -14,6 +14,7 @@ from typing import NamedTuple
 
 import diffrax as dfx
 import equinox as eqx
+import hurry
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -1093,7 +1094,7 @@ def answers():
         [sys.executable, __file__],
         capture_output=True,
         text=True,
-        env={**os.environ, "JAX_ENABLE_X64": flag},
+        env={**os.environ, "JAX_ENABLE_X64": flag, "XLA_FLAGS": hurry.flags()},
     )
     assert done.returncode == 0, done.stderr
     return json.loads(done.stdout)

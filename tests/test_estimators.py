@@ -11,6 +11,8 @@ from scipy import stats
 
 from thermojax.estimators import Estimate, integral_fluctuation, jarzynski, mean
 
+pytestmark = pytest.mark.usefixtures("unoptimised")
+
 RATE = 1e-6
 EXPONENTIAL = (jarzynski, integral_fluctuation)
 

@@ -17,6 +17,8 @@ from thermojax.densities import Gaussian
 from thermojax.potentials import Harmonic, MovingTrap
 from thermojax.protocols import AbstractProtocol, Function, Joint, Piecewise, Steps, ramp
 
+pytestmark = pytest.mark.usefixtures("unoptimised")
+
 # the ledger sees no more of a solver than where it went: each on the cases that hold every feature between them
 HARD = ["quartic", "temperature_ramp", "two_baths", "several_controls"]
 RUNS = [(name, "default", "alternating") for name in ALL]

@@ -1,5 +1,7 @@
 """Mixtures and samples: closed forms, and that no gradient is silently incomplete."""
 
+import functools as ft
+
 import equinox as eqx
 import jax
 import jax.numpy as jnp
@@ -13,6 +15,8 @@ import thermojax as tjx
 from thermojax.densities import Boltzmann, Empirical, Gaussian, Mixture, Point
 from thermojax.potentials import DoubleWell, MovingTrap, Quartic
 from thermojax.protocols import ramp
+
+pytestmark = pytest.mark.usefixtures("unoptimised")
 
 WEIGHTS = jnp.array([1.0, 2.0, 5.0])
 MEANS = jnp.array([-2.0, 0.5, 3.0])
@@ -46,7 +50,7 @@ def test_log_prob():
     exact = sum(
         w * stats.norm(m, np.sqrt(v)).pdf(xs) for w, m, v in zip(SHARES, MEANS, COVS, strict=True)
     )
-    got = jax.vmap(three().log_prob)(jnp.asarray(xs)[:, None])
+    got = jax.jit(jax.vmap(three().log_prob))(jnp.asarray(xs)[:, None])
     np.testing.assert_allclose(got, np.log(exact), rtol=1e-12)
 
 
@@ -66,17 +70,17 @@ def test_log_prob_far_away():
     assert float(three().log_prob(far)) == pytest.approx(
         float(Gaussian(0.5, 1.5).log_prob(far)) + np.log(2 / 8), rel=1e-12
     )
-    assert np.isfinite(jax.grad(three().log_prob)(far)).all()
+    assert np.isfinite(jax.jit(jax.grad(three().log_prob))(far)).all()
 
 
 def test_log_prob_differentiates_in_everything():
     x = jnp.array([0.7])
     height = lambda *given: three(*map(jnp.asarray, given[:3])).log_prob(jnp.asarray(given[3]))
-    check_grads(height, (WEIGHTS, MEANS, COVS, x), 1)
+    check_grads(jax.jit(height), (WEIGHTS, MEANS, COVS, x), 1)
     heights = np.array(
         [stats.norm(m, np.sqrt(v)).pdf(0.7) for m, v in zip(MEANS, COVS, strict=True)]
     )
-    slope = jax.grad(lambda w: three(w).log_prob(x))(WEIGHTS)
+    slope = jax.jit(jax.grad(lambda w: three(w).log_prob(x)))(WEIGHTS)
     np.testing.assert_allclose(slope, heights / (heights @ WEIGHTS) - 1 / 8, rtol=1e-12)
 
 
@@ -236,8 +240,8 @@ def test_a_sampler_follows_its_own_parameters(way):
 
 def test_closed_forms_and_tables_are_followed():
     """The same in one dimension, where the draws do follow, raises nothing."""
-    slope = jax.grad(lambda g: pot(Boltzmann(tjx.Overdamped(Quartic(g)), 1.0), KEY))(0.5)
-    assert abs(slope) > 1e-3
+    total = lambda g: pot(Boltzmann(tjx.Overdamped(Quartic(g)), 1.0), KEY)
+    assert abs(jax.jit(jax.grad(total))(0.5)) > 1e-3
 
 
 # ---- in a run
@@ -248,17 +252,26 @@ def run(initial, stop=2.0, system=None, size=4, **options):
     return tjx.ensemble(process, TS, KEY, size, **options).work.mean()
 
 
+DRIVEN = {
+    "drive": (lambda stop: run(three(), stop), jnp.array(2.0)),
+    "components": (lambda m: run(three(means=MEANS + m)), jnp.array(0.3)),
+}
+
+
+@ft.cache
+def differences(what):
+    """What every way to differentiate has to agree with."""
+    fn, x = DRIVEN[what]
+    value = jax.jit(fn)
+    return (value(x + 1e-5) - value(x - 1e-5)) / 2e-5
+
+
 @pytest.mark.parametrize("jit", [lambda f: f, jax.jit], ids=["eager", "jit"])
 @pytest.mark.parametrize("grad", [jax.grad, jax.jacfwd])
 def test_in_an_ensemble(grad, jit):
     """The drive and the components are followed, to the accuracy of differences; the weights raise."""
-    for fn, x in (
-        (lambda stop: run(three(), stop), jnp.array(2.0)),
-        (lambda m: run(three(means=MEANS + m)), jnp.array(0.3)),
-    ):
-        value = jax.jit(fn)
-        differences = (value(x + 1e-5) - value(x - 1e-5)) / 2e-5
-        np.testing.assert_allclose(jit(grad(fn))(x), differences, rtol=1e-7)
+    for what, (fn, x) in DRIVEN.items():
+        np.testing.assert_allclose(jit(grad(fn))(x), differences(what), rtol=1e-7)
     with pytest.raises(ValueError, match=r"Mixture\.weights are being differentiated"):
         jit(grad(lambda w: run(three(w))))(WEIGHTS)
 

@@ -15,6 +15,8 @@ from thermojax import schedules
 from thermojax.densities import Gaussian
 from thermojax.schedules import LogSNR
 
+pytestmark = pytest.mark.usefixtures("unoptimised")
+
 # exact optima of the chain with tau = beta, for data N(0, s^2): (s, N): <w>
 OPTIMA = {
     (0.5, 10): 0.0418990830,

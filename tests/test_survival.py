@@ -7,6 +7,7 @@ import subprocess
 import sys
 import time
 
+import hurry
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -39,7 +40,7 @@ KILLS = 20
 
 
 def begin(folder, checkpoint, out):
-    environment = {**os.environ, "XLA_FLAGS": "", "JAX_PLATFORMS": "cpu"}
+    environment = {**os.environ, "XLA_FLAGS": hurry.flags(), "JAX_PLATFORMS": "cpu"}
     command = [sys.executable, "-W", "ignore", "-c", PROGRAM, str(folder / checkpoint)]
     return subprocess.Popen([*command, str(folder / out)], env=environment)
 

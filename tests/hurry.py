@@ -1,0 +1,57 @@
+"""Programs that take half the time to compile, and longer to run.
+
+For tests that compile hundreds of small programs, to compare numbers that no optimisation changes by more than rounding:
+a file takes the fixture of `conftest` by `pytestmark = pytest.mark.usefixtures("unoptimised")`, and a process of its own
+takes `flags()` as its XLA_FLAGS. An XLA that does not know the options compiles as it always does.
+"""
+
+import contextlib
+import functools as ft
+
+import jax
+import jax.numpy as jnp
+import pytest
+from jax._src import compiler
+
+OPTIONS = {
+    "xla_backend_optimization_level": 0,
+    "xla_llvm_disable_expensive_passes": True,
+    "xla_cpu_use_fusion_emitters": False,
+    "xla_cpu_parallel_codegen_split_count": 1,
+}
+
+
+@ft.cache
+def options():
+    """`OPTIONS`, or none."""
+    try:
+        jax.jit(lambda: jnp.zeros(()), compiler_options=OPTIONS)()
+    except jax.errors.JaxRuntimeError:
+        return {}
+    return OPTIONS
+
+
+def flags():
+    return " ".join(f"--{name}={str(value).lower()}" for name, value in options().items())
+
+
+@contextlib.contextmanager
+def hurried():
+    """All that is compiled inside, and nothing of it is kept.
+
+    The options are added where JAX makes up its own: XLA_FLAGS would hold for the whole process, and `jax.config` has
+    a switch for LLVM only.
+    """
+    with pytest.MonkeyPatch.context() as patch:
+        if hasattr(compiler, "get_compile_options"):
+            options()  # before it asks for itself
+            usual = compiler.get_compile_options
+
+            def make(*args, **kwargs):
+                made = usual(*args, **kwargs)
+                made.env_option_overrides = [*options().items(), *made.env_option_overrides]
+                return made
+
+            patch.setattr(compiler, "get_compile_options", make)
+        yield
+    jax.clear_caches()
