@@ -14,6 +14,8 @@ import thermojax as tjx
 from thermojax.densities import Boltzmann, Gaussian, Point
 from thermojax.potentials import Breathing, DoubleWell, Harmonic, MovingTrap, Quartic, Ring
 
+pytestmark = pytest.mark.usefixtures("unoptimised")
+
 RATE = 1e-6
 
 MEAN = jnp.array([0.3, -1.0, 2.0])
