@@ -1066,6 +1066,119 @@ bad(
     "ValueError",
     "Boltzmann with noise on top has no density in closed form",
 )
+chained = lambda: diffusion.noising(Gaussian(0.0, 1.0), diffusion.Levels(FALLING))
+walk = lambda grid, kernel=diffusion.jump: diffusion.walk(chained(), grid, key(), kernel)
+bad(
+    "walk: beyond the chain",
+    lambda: walk(jnp.arange(5.0)),
+    "ValueError",
+    "within the protocol's span",
+)
+bad(
+    "walk: kernel's name",
+    lambda: walk(jnp.arange(3.0), "jump"),
+    "TypeError",
+    "kernel must be a callable",
+)
+bad(
+    "path_work: a batch",
+    lambda: work(x0=jnp.ones((5, 2))),
+    "ValueError",
+    r"x0 must have shape \(d,\), one state; vmap",
+    r"\(5, 2\)",
+)
+bad(
+    "path_work: whole numbers", lambda: work(x0="x"), "TypeError", "x0 must be a number or an array"
+)
+bad(
+    "path_work: tau's name",
+    lambda: work(tau="optimal"),
+    "TypeError",
+    "tau must be the variances",
+    r"variances\(lam, curve, 'optimal'\)",
+)
+bad(
+    "path_work: the schedule itself",
+    lambda: work(lam=schedules.LogSNR.uniform(2)),
+    "TypeError",
+    r"lam must be the levels \(N,\)",
+    r"Call it: schedule\(\)",
+)
+bad(
+    "mean_work: negative tau",
+    lambda: schedules.mean_work(FALLING, any_curve(), tau=-ONES),
+    "ValueError",
+    "tau must be finite and greater than zero",
+)
+bad(
+    "mean_work: tau a number",
+    lambda: schedules.mean_work(FALLING, any_curve(), tau=0.5),
+    "ValueError",
+    r"both have shape \(N,\), got \(2,\) and \(\)",
+)
+bad(
+    "denoising_curve: scalar denoiser",
+    lambda: schedules.denoising_curve(lambda x, lam: x[0], POINTS, FALLING, key()),
+    "ValueError",
+    r"must return a state of shape \(1,\), got \(\)",
+)
+bad(
+    "flow: many states",
+    lambda: diffusion.flow(noisy(), identity, jnp.ones((3, 1))),
+    "ValueError",
+    r"one point of shape \(1,\), got shape \(3, 1\)",
+    "vmap",
+)
+bad(
+    "noising: prior's shape",
+    lambda: noisy(prior=Gaussian(jnp.zeros(2), 1.0)),
+    "ValueError",
+    r"prior must have the shape of the data, \(1,\), got \(2,\)",
+)
+bad(
+    "noising: two precisions",
+    lambda: diffusion.noising(
+        Gaussian(N([0.0], dtype=jnp.float16), 1.0),
+        diffusion.Uniform(N(3.0, dtype=jnp.float32), -3.0),
+    ),
+    "TypeError",
+    "One floating-point precision",
+)
+bad(
+    "marginal: after the end",
+    lambda: diffusion.marginal(noisy(), 5.0),
+    "ValueError",
+    "t must lie in",
+    "got 5.0",
+)
+bad(
+    "score: above the first level",
+    lambda: diffusion.score(noisy())(ONE, N(12.0)),
+    "ValueError",
+    "lies above the first level",
+    "t0=0.0",
+)
+bad(
+    "Linear: a rate that turns",
+    lambda: diffusion.Linear(20.0, 0.1, t1=3.0),
+    "ValueError",
+    "rate at t1 must be greater than zero, got -39.[67]",
+)
+bad(
+    "reverse_kernel: mean",
+    lambda: diffusion.reverse_kernel(noisy(), identity, FALLING, ONES, mean="heun"),
+    "ValueError",
+    'mean must be "ddpm" or "euler"',
+)
+bad(
+    "moments: of points",
+    lambda: tjx.evolve.moments(
+        diffusion.noising(Empirical(POINTS), diffusion.Linear()), N([0.1, 0.2])
+    ),
+    "ValueError",
+    "no Gaussian",
+    "jnp.cov",
+)
 bad(
     "walk: key",
     lambda: diffusion.walk(noisy(), N([0.1, 0.2]), 3, diffusion.jump),

@@ -175,12 +175,26 @@ def test_what_a_schedule_does_not_change():
 
 
 def test_entropy_of_an_exploding_noising():
-    """N(0, 1) to sigma = 25's level: 1/2 ln(v_1/v_0) = 2.292118, and minus twice that exchanged by the generation."""
+    """N(0, 1) to sigma = 25's level: 1/2 ln(v_1/v_0) = 2.292118. The generation exchanges twice that, and with phi = -ln p
+    the perfect sampler has as much reduced work: it runs in finite time."""
     variance = (25.0**2 - 1) / (2 * np.log(25.0))
     schedule = Uniform(12.0, -np.log(variance))
     process = diffusion.noising(Gaussian(0.0, 1.0), schedule, kind=VE())
     evolution = tjx.evolve.moments(process, times(process, 3))
-    np.testing.assert_allclose(evolution.entropy.total[-1], 2.292118, atol=1e-5)
+    produced = evolution.entropy.total[-1]
+    np.testing.assert_allclose(produced, 2.292118, atol=1e-5)
+
+    def phi(x, level):
+        v = 1 + jnp.exp(-level.lam)
+        return 0.5 * jnp.sum(x**2 / v + jnp.log(2 * jnp.pi * v))
+
+    last = diffusion.marginal(process, schedule.t1)
+    process = diffusion.noising(Gaussian(0.0, 1.0), schedule, kind=VE(), prior=last)
+    generation = diffusion.generate(process, diffusion.score(process), potential=phi)
+    back = eqx.filter_jit(tjx.evolve.moments)(generation, times(process, 3))
+    np.testing.assert_allclose(back.entropy.medium[-1], 2 * produced, rtol=1e-6)
+    np.testing.assert_allclose(back.entropy.total[-1], produced, rtol=1e-6)
+    np.testing.assert_allclose(back.reduced_work[-1], produced, rtol=1e-6)
 
 
 @pytest.mark.parametrize(
@@ -427,6 +441,63 @@ def test_gradients_through_schedule_and_network(loss):
     h = 1e-5
     differences = (along(h)[0] - along(-h)[0]) / (2 * h)
     np.testing.assert_allclose(along(0.0)[1], differences, rtol=1e-6)
+
+
+@pytest.mark.parametrize("kind", [VP(), VE(), SubVP()], ids=lambda k: type(k).__name__)
+def test_gradients_from_clean_data(kind):
+    """Of a jump and of a marginal, by a level of the chain and by a rate of `Linear`: no infinity of the start gets in."""
+    x = jnp.array([0.6, -0.4])
+
+    def by_level(h):
+        process = diffusion.noising(DATA, Levels(LAM.at[0].add(h)), kind=kind)
+        mean, variance = diffusion.jump(process, x, jnp.asarray(0.0), jnp.asarray(1.0))
+        ahead = diffusion.marginal(process, 1.0).log_prob(x)
+        return jnp.sum(mean) + jnp.sum(jnp.log(variance)) + ahead
+
+    def by_rate(b):
+        schedule = Linear(b, t0=0.0, sub=isinstance(kind, SubVP))
+        process = diffusion.noising(DATA, schedule, kind=kind)
+        return diffusion.marginal(process, 0.5).log_prob(x)
+
+    for fn, at in ((by_level, 0.0), (by_rate, 0.3)):
+        both = jax.jit(jax.value_and_grad(fn))
+        differences = (both(at + 1e-5)[0] - both(at - 1e-5)[0]) / 2e-5
+        np.testing.assert_allclose(both(at)[1], differences, rtol=1e-6)
+        assert differences != 0
+
+
+def test_what_is_marked():
+    """A step between other levels than the chain's, and a score above what the process knows: NaN, not a wrong number."""
+    process = diffusion.noising(DATA, Levels(LAM))
+    exact, tau, x = diffusion.score(process), schedules.chain(LAM).noise, jnp.array([0.6, -0.4])
+    generation = diffusion.generate(process, exact)
+    for levels, t0, t1, fine in (
+        (LAM, 0.0, 1.0, True),
+        (LAM, 4.0, 5.0, True),
+        (LAM - 0.5, 0.0, 1.0, False),  # other levels
+        (LAM, 0.0, 2.0, False),  # two steps at once
+        (LAM, 0.5, 1.0, False),  # half a step
+    ):
+        kernel = diffusion.reverse_kernel(process, exact, levels, tau)
+        _, variance = kernel(generation, x, jnp.asarray(t0), jnp.asarray(t1))
+        assert jnp.isfinite(variance).all() == fine
+    late = diffusion.score(diffusion.noising(DATA, Uniform(3.0, -3.0)))
+    assert jnp.isnan(eqx.filter_jit(late)(x, jnp.asarray(4.0))).all()
+    assert jnp.isfinite(eqx.filter_jit(late)(x, jnp.asarray(3.0))).all()
+    path = diffusion.walk(
+        generation, jnp.arange(6.0), jax.random.key(0), lambda *_: (x * jnp.nan, x)
+    )
+    assert not path.ok
+
+
+def test_single_precision_with_plain_numbers():
+    """Data in float32 and a schedule of Python numbers stay float32, also where the default is float64."""
+    data = Gaussian(jnp.zeros(2, jnp.float32), jnp.float32(0.25))
+    for kind in (VP(), VE(), SubVP()):
+        process = diffusion.noising(data, Uniform(3.0, -3.0), kind=kind)
+        assert {leaf.dtype for leaf in jax.tree.leaves((process.initial, process.final))} == {
+            jnp.dtype("float32")
+        }
 
 
 def test_single_precision():

@@ -22,6 +22,8 @@ from thermojax.estimators import (
     second_law_excess,
 )
 
+pytestmark = pytest.mark.usefixtures("unoptimised")
+
 ONE, TWO = (jarzynski, cumulant, second_law_excess), (bar, crooks)
 
 

@@ -12,6 +12,8 @@ from systems import ADJOINTS, GRID, SOLVERS, THETA, quick, well
 
 import thermojax as tjx
 
+pytestmark = pytest.mark.usefixtures("unoptimised")
+
 KEY = jax.random.key(11)
 WAYS = {
     "default reverse": ("default", jax.value_and_grad),

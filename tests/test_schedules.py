@@ -291,6 +291,8 @@ def test_beyond_the_curve():
     with pytest.raises(ValueError, match="known for lam from -4 to 5, and was asked at -6 to 0"):
         schedules.mean_work(jnp.array([0.0, -6.0]), curve)
     assert np.isnan(jax.jit(lambda lam: curve(lam))(jnp.array([0.0, -6.0]))[1])
+    metric = jax.jit(lambda lam: schedules.friction(lam, curve, tau="posterior"))
+    assert np.isnan(metric(jnp.array([0.0, -6.0]))).tolist() == [False, True]
 
 
 def test_the_euler_chain():

@@ -22,6 +22,8 @@ import thermojax as tjx
 from thermojax.densities import Gaussian
 from thermojax.protocols import Piecewise, ramp
 
+pytestmark = pytest.mark.usefixtures("unoptimised")
+
 KEY = jax.random.key(11)
 
 

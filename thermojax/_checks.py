@@ -143,6 +143,8 @@ def times(name: str, ts: Any) -> Array:
 
 def falling(name: str, x: Any) -> Array:
     """The levels of a noise schedule: one-dimensional, finite, strictly decreasing (where the values are known)."""
+    if callable(x):
+        raise TypeError(f"{name} must be the levels (N,), got {_brief(x)}. Call it: schedule().")
     x = floating(name, x)
     rank(name, x, {1}, "(N,), one log signal-to-noise ratio per step")
     value = known(x)

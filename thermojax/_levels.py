@@ -5,11 +5,12 @@ With $c = a_k/a_{k-1}$, $\beta = 1 - c^2$ and the clean state $\hat x_0$ that a 
 $$q(x_k | x_{k-1}) = N(c\, x_{k-1}, \beta), \qquad p(x_{k-1} | x_k) = N(A x_k + B \hat x_0(x_k), \tau).$$
 """
 
-from typing import Literal, NamedTuple
+from typing import Any, Literal, NamedTuple
 
 import jax
 import jax.numpy as jnp
 
+from . import _checks
 from ._types import Array
 
 Mean = Literal["ddpm", "euler"]
@@ -23,6 +24,19 @@ class Chain(NamedTuple):
     keep: Array
     add: Array
     posterior: Array
+
+
+def plan(lam: Any, tau: Any) -> tuple[Array, Array]:
+    """The levels of a chain and the variances of its generation, of one shape."""
+    lam = _checks.falling("lam", lam)
+    if isinstance(tau, str):
+        raise TypeError(
+            f"tau must be the variances (N,), got {tau!r}: thermojax.schedules.variances(lam, curve, {tau!r})."
+        )
+    tau = _checks.floating("tau", tau, positive=True)
+    if tau.shape != lam.shape:
+        raise ValueError(f"lam and tau must both have shape (N,), got {lam.shape} and {tau.shape}.")
+    return lam, tau
 
 
 def signal(lam: Array) -> Array:

@@ -35,7 +35,9 @@ class Noised(AbstractDensity):
         )
 
     def gaussian(self) -> Gaussian:
-        raise ValueError(f"{type(self.density).__name__} with noise on top is no Gaussian.")
+        raise ValueError(
+            f"{type(self.density).__name__} with noise on top is no Gaussian. Simulate."
+        )
 
 
 class Smoothed(AbstractDensity):
@@ -57,7 +59,10 @@ class Smoothed(AbstractDensity):
         return jax.scipy.special.logsumexp(heights) - jnp.log(float(n)) - 0.5 * d * norm
 
     def gaussian(self) -> Gaussian:
-        raise ValueError("Smoothed is no Gaussian.")
+        raise ValueError(
+            "Points with noise on top (Smoothed) are no Gaussian. To use one with their moments: Gaussian(xs.mean(0), "
+            "jnp.cov(xs.T)); or simulate."
+        )
 
 
 @ft.singledispatch

@@ -11,7 +11,7 @@ import numpy as np
 
 from .. import _checks, _levels
 from .._ledger import Kernel, Path
-from .._process import Process, a_process
+from .._process import Process, a_process, within
 from .._system import Overdamped
 from .._types import Array, Control, Key, Scalar, State, Times
 from ..protocols import Reversed
@@ -114,16 +114,15 @@ def reverse_kernel(
     $$p(x_{k-1} | x_k) = N\big(A_k x_k + B_k \hat x_0(x_k), \tau_k\big).$$
 
     - `lam`: the levels, `(N,)`, of the chain that `process` walks; `tau` `(N,)` its variances in the scale of VP
-      (`schedules.variances`, `schedules.chain(lam).noise`, or learned ones).
+      (`schedules.variances`, `schedules.chain(lam).noise`, or learned ones). A step between other levels is NaN.
     - `predict`, `predicts`: as in `generate`.
     - `mean`: `"ddpm"`, which is the exponential integrator's, or `"euler"`, of VP's reverse equation.
 
     The kernel of a step in time, at the middle of the step, is `thermojax.euler` of the generation.
     """
     kind = kind_of("process", process)
-    lam, tau = _checks.falling("lam", lam), _checks.floating("tau", tau, positive=True)
-    if tau.shape != lam.shape:
-        raise ValueError(f"lam and tau must both have shape (N,), got {lam.shape} and {tau.shape}.")
+    lam, tau = _levels.plan(lam, tau)
+    _levels.between(lam[:1], lam[:1], mean)  # knows the mean
     return eqx.Partial(_reverse_kernel, _score(kind, predict, predicts), lam, tau, mean)
 
 
@@ -139,11 +138,17 @@ def _reverse_kernel(
 ) -> tuple[State, State]:
     after, before = process.protocol(t0).lam, process.protocol(t1).lam  # time runs backwards
     k = jnp.argmin(jnp.abs(lam - after))
+    earlier = jnp.where(k > 0, lam[jnp.maximum(k - 1, 0)], jnp.inf)
+    tau = jnp.where(_near(lam[k], after) & _near(earlier, before), tau, jnp.nan)
     step = _levels.between(before, after, mean)
     # VP's numbers, in the scale of the kind
     there, here = (score.kind.signal(l) / _levels.signal(l) for l in (before, after))
     back = step.keep * x / here + step.add * score.clean(x, after)
     return there * back, jnp.broadcast_to(there**2 * tau[k], x.shape)
+
+
+def _near(a: Scalar, b: Scalar) -> Array:
+    return (a == b) | (jnp.abs(a - b) < 1e-4 * (1 + jnp.abs(a)))
 
 
 def walk(process: Process, ts: Times, key: Key, kernel: Kernel) -> Path:
@@ -154,8 +159,13 @@ def walk(process: Process, ts: Times, key: Key, kernel: Kernel) -> Path:
     """
     a_process("process", process)
     ts, key = _checks.times("ts", ts), _checks.key("key", key)
+    within(process.protocol, ts)
+    if not callable(kernel):
+        raise TypeError(f"kernel must be a callable (process, x, t0, t1), got {kernel!r}.")
     start, noise = jax.random.split(key)
     x0 = process.initial.sample(start)
+    _checks.one_float(**{"the initial state": x0, "ts": ts, "process": process})
+    ts = ts.astype(x0.dtype)
     normals = jax.random.normal(noise, (ts.shape[0] - 1, *x0.shape), x0.dtype)
 
     def step(x: State, k: Any) -> tuple[State, State]:
@@ -188,7 +198,7 @@ def flow(
     """
     if towards not in ("data", "noise"):
         raise ValueError(f'towards must be "data" or "noise", got {towards!r}.')
-    score, ends = _flow(process, predict, predicts)
+    score, ends = _flow(process, predict, predicts, x)
     return _solve(lambda lam, x, _: _velocity(score, x, lam), x, ends, towards, rtol)
 
 
@@ -206,7 +216,7 @@ def flow_log_prob(
 
     with the trace of the Jacobian taken in full (d products). Vmap it over states. Source: Song et al., ICLR 2021, eq. 39.
     """
-    score, ends = _flow(process, predict, predicts)
+    score, ends = _flow(process, predict, predicts, x)
     assert process.final is not None
 
     def velocity(lam: Scalar, y: Any, _: Any) -> Any:
@@ -217,8 +227,12 @@ def flow_log_prob(
     return process.final.log_prob(end) + grown
 
 
-def _flow(process: Process, predict: Any, predicts: Any) -> tuple[Score, tuple[Scalar, Scalar]]:
+def _flow(
+    process: Process, predict: Any, predicts: Any, x: Any
+) -> tuple[Score, tuple[Scalar, Scalar]]:
     kind = kind_of("process", process)
+    start = _checks.shapes("initial.sample(key)", process.initial.sample, jax.random.key(0))
+    _checks.point("flow", x, start.shape[0])
     schedule: Any = process.protocol
     first, last = schedule(schedule.t0).lam, schedule(schedule.t1).lam
     value = _checks.known(first)

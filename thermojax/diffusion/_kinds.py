@@ -58,7 +58,7 @@ class AbstractNoising(AbstractSystem):
         return 0.5 * self.noise(lam.lam) ** 2 * lam.rate
 
     def temperature_at(self, lam: Control) -> Array:
-        return jnp.ones((), lam.lam.dtype)
+        return jnp.ones_like(lam.lam)
 
     def driven(self) -> dict[str, Callable[[Control], Array]]:
         return {"mobility": self.mobility_at}
@@ -74,10 +74,10 @@ class VP(AbstractNoising):
         return _levels.noise(lam)
 
     def stiffness(self, lam: Array) -> Array:
-        return jnp.ones((), lam.dtype)
+        return jnp.ones_like(lam)
 
     def prior(self, lam: Array) -> Array:
-        return jnp.ones((), lam.dtype)
+        return jnp.ones_like(lam)
 
 
 class VE(AbstractNoising):
@@ -90,10 +90,15 @@ class VE(AbstractNoising):
         return jnp.exp(-0.5 * lam)
 
     def stiffness(self, lam: Array) -> Array:
-        return jnp.zeros((), lam.dtype)
+        return jnp.zeros_like(lam)
 
     def prior(self, lam: Array) -> Array:
         return self.noise(lam) ** 2
+
+
+def excess(lam: Array) -> Array:
+    r"""$2/a^2 - 2 = v + \sqrt{v (4 + v)}$ of sub-VP, with $v = e^{-\lambda}$; smooth at clean data."""
+    return jnp.exp(-lam) + jnp.exp(-0.5 * lam) * jnp.sqrt(4 + jnp.exp(-lam))
 
 
 class SubVP(AbstractNoising):
@@ -103,18 +108,13 @@ class SubVP(AbstractNoising):
     """
 
     def signal(self, lam: Array) -> Array:
-        return jnp.sqrt(2 / (2 + self._rest(lam)))
+        return jnp.sqrt(2 / (2 + excess(lam)))
 
     def noise(self, lam: Array) -> Array:
-        return self._rest(lam) / (2 + self._rest(lam))
+        return excess(lam) / (2 + excess(lam))
 
     def stiffness(self, lam: Array) -> Array:
         return 1 / (self.noise(lam) * (1 + self.signal(lam) ** 2))
 
     def prior(self, lam: Array) -> Array:
-        return jnp.ones((), lam.dtype)
-
-    def _rest(self, lam: Array) -> Array:
-        """2/a^2 - 2, the root of a^2 = e^lam (1 - a^2)^2."""
-        v = jnp.exp(-lam)
-        return v + jnp.sqrt(v * (4 + v))
+        return jnp.ones_like(lam)

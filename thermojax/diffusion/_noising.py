@@ -30,9 +30,11 @@ def noising(
     - `kind`: `VP()`, `VE()` or `SubVP()`.
     - `prior`: where generation starts; None is N(0, 1), and N(0, $s^2$) at the last level for VE.
 
-    `final` is the prior, so R is the log-ratio against the noising run backwards from there; with `final=marginal(process,
-    t1)` it is the total entropy production of the noising. Raises `ValueError` for data without a density that start
-    clean: their entropy is minus infinity. Source: Song et al., ICLR 2021; Zhang, arXiv 2606.18290, sec. 7.
+    `final` is the prior, so R is the log-ratio against the noising run backwards from there; with the true last marginal
+    there, `prior=marginal(process, process.protocol.t1)`, it is the total entropy production of the noising. Raises
+    `ValueError` for data without a density that start clean: their entropy is minus infinity.
+
+    Source: Song et al., ICLR 2021; Zhang, arXiv 2606.18290, sec. 7.
     """
     _checks.density("data", data)
     if not isinstance(schedule, AbstractSchedule):
@@ -44,6 +46,7 @@ def noising(
         raise TypeError(f"kind must be VP(), VE() or SubVP(), got {kind!r}.")
     first, last = schedule(schedule.t0).lam, schedule(schedule.t1).lam
     x = _checks.shapes("data.sample(key)", data.sample, jax.random.key(0))
+    _checks.one_float(**{"the data": jnp.zeros((), x.dtype), "schedule": schedule})
     start = data
     if not _clean(first):
         start = noised(data, kind.signal(first), kind.noise(first) ** 2)
@@ -57,7 +60,11 @@ def noising(
                 "the time of clean data (Linear(t0=1e-3), Levels(lam, clean=False))."
             ) from error
     if prior is None:
-        prior = Gaussian(jnp.zeros(x.shape, x.dtype), kind.prior(last))
+        prior = Gaussian(jnp.zeros(x.shape, x.dtype), kind.prior(last).astype(x.dtype))
+    _checks.density("prior", prior)
+    y = _checks.shapes("prior.sample(key)", prior.sample, jax.random.key(0))
+    if y.shape != x.shape:
+        raise ValueError(f"prior must have the shape of the data, {x.shape}, got {y.shape}.")
     return Process(kind, schedule, start, prior)
 
 
@@ -92,16 +99,21 @@ def jump(process: Process, x: State, t0: Scalar, t1: Scalar) -> tuple[State, Sta
 
 
 def marginal(process: Process, t: Any) -> Any:
-    """The density of a noising at time `t`, exact where that of the data has a closed form (`noising`)."""
+    """The density of a noising at time `t` of its span, exact where that of the data has a closed form (`noising`)."""
     kind_of("process", process)
-    return _at(process, process.protocol(jnp.asarray(t)).lam)
+    t = jnp.asarray(t)
+    value, t0, t1 = (_checks.known(v) for v in (t, process.protocol.t0, process.protocol.t1))
+    if value is not None and t0 is not None and t1 is not None and not t0 <= value <= t1:
+        raise ValueError(f"t must lie in [{t0}, {t1}], the span of the schedule; got {value}.")
+    return _at(process, process.protocol(t).lam)
 
 
 def score(process: Process) -> Any:
     r"""The exact score of a noising, the callable $(x, \lambda) \mapsto \nabla \ln p_\lambda(x)$.
 
     For data whose noised density has a closed form (`noising`); for `Empirical` data it is the score of the sample itself,
-    which generates nothing but the sample.
+    which generates nothing but the sample. Known up to the first level of the schedule (all levels if it starts clean, e.g.
+    `Linear(t0=0.0)`); `ValueError` above it, NaN while tracing. Compile it with `equinox.filter_jit`.
     """
     kind_of("process", process)
     return eqx.Partial(_score, process)
@@ -113,4 +125,12 @@ def _score(process: Process, x: State, lam: Scalar) -> State:
 
 def _at(process: Process, lam: Scalar) -> Any:
     first = process.protocol(process.protocol.t0).lam
+    value, top = _checks.known(lam), _checks.known(first)
+    slack = 1e-5 * (1 + abs(first))
+    if value is not None and top is not None and (value > top + slack).any():
+        raise ValueError(
+            f"lam = {value} lies above the first level of the schedule, {top}: the process knows its data as noised there. "
+            "Start from clean data (Linear(t0=0.0)) or from a higher level."
+        )
+    lam = jnp.where(lam > first + slack, jnp.nan, lam)
     return noised(process.initial, *leap(kind_of("process", process), first, lam))

@@ -12,7 +12,7 @@ import numpy as np
 from .. import _checks
 from .._types import Array, Scalar, Time
 from ..protocols import AbstractProtocol
-from ._kinds import Level
+from ._kinds import Level, excess
 
 
 class AbstractSchedule(AbstractProtocol):
@@ -71,17 +71,21 @@ class Linear(AbstractSchedule):
         self.b0 = _checks.floating("Linear.b0", b0, positive=True)
         self.b1 = _checks.floating("Linear.b1", b1, positive=True)
         self.t0, self.t1 = _span(t0, t1)
+        last = self.b0 + (self.b1 - self.b0) * self.t1
+        self.b1 = _checks.must("Linear's rate at t1", self.b1, last > 0, "greater than zero", last)
         self.sub = sub
 
     def log_snr(self, t: Scalar) -> Scalar:
         total = self.b0 * t + 0.5 * (self.b1 - self.b0) * t**2
-        return -total - (1 + self.sub) * jnp.log(-jnp.expm1(-total))
+        noisy = total > 0  # clean data at t = 0: infinite, whatever the parameters
+        total = jnp.where(noisy, total, 1)
+        lam = -total - (1 + self.sub) * jnp.log(-jnp.expm1(-total))
+        return jnp.where(noisy, lam, jnp.inf)
 
     def time(self, lam: Any) -> Array:
         r"""The t at which $\lambda(t)$ = `lam`, one or many: for networks that take a time."""
         if self.sub:
-            v = jnp.exp(-lam)
-            total = jnp.log1p(0.5 * (v + jnp.sqrt(v * (4 + v))))
+            total = jnp.log1p(0.5 * excess(lam))
         else:
             total = jax.nn.softplus(-lam)
         return 2 * total / (self.b0 + jnp.sqrt(self.b0**2 + 2 * (self.b1 - self.b0) * total))
@@ -111,8 +115,9 @@ class Cosine(AbstractSchedule):
         turned = 0.5 * jnp.pi * t / (1 + self.offset)  # theta - theta_0
         first = self._first
         # cos^2 theta_0 - cos^2 theta = sin(theta - theta_0) sin(theta + theta_0)
-        rest = jnp.sin(turned) * jnp.sin(turned + 2 * first)
-        return 2 * jnp.log(jnp.cos(turned + first)) - jnp.log(rest)
+        noisy = turned > 0
+        rest = jnp.sin(jnp.where(noisy, turned, 1)) * jnp.sin(turned + 2 * first)
+        return jnp.where(noisy, 2 * jnp.log(jnp.cos(turned + first)) - jnp.log(rest), jnp.inf)
 
     def time(self, lam: Any) -> Array:
         r"""The t at which $\lambda(t)$ = `lam`, one or many: for networks that take a time."""

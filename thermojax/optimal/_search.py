@@ -141,8 +141,8 @@ def search(
                     why = loss.failures(eqx.combine(free, given), now)
                 raise RuntimeError(
                     f"The descent stopped at step {i} of {steps}: loss {record[0, i]:.6g}, gradient norm "
-                    f"{record[1, i]:.6g}. {why} Take smaller time steps, a smaller learning rate, or bound the protocol "
-                    "(protocols.bounded)."
+                    f"{record[1, i]:.6g}. {why} Take smaller time steps, a smaller learning rate, or bound what is searched "
+                    "(a protocol by protocols.bounded, a noise schedule by LogSNR's low and high)."
                 )
             free = new
             if file and (i + 1 == steps or monotonic() - last > SAVE_EVERY):

@@ -17,7 +17,7 @@ import jax.numpy as jnp
 
 from .. import _checks
 from .._ledger import log_gauss
-from .._levels import Chain, Mean, between, noise, signal
+from .._levels import Chain, Mean, between, noise, plan, signal
 from .._types import Array, Key, Scalar, State
 
 Denoiser = Callable[[State, Scalar], State]  # (x, lam) -> the clean state
@@ -59,7 +59,7 @@ def path_work(
 
     Source: Sohl-Dickstein et al., ICML 2015, sec. 2.4; Crooks, PRE 60, 2721 (1999).
     """
-    lam, tau = _levels(lam, tau)
+    lam, tau, x0 = _given(lam, tau, "x0", x0)
     kernels = chain(lam, mean)
     normals = jax.random.normal(key, (lam.shape[0], *x0.shape), x0.dtype)
 
@@ -82,7 +82,7 @@ def sample(
 
     The last kernel, the decoder, adds its variance $\tau_1$ like the others: the samples are those that `path_work` prices.
     """
-    lam, tau = _levels(lam, tau)
+    lam, tau, start = _given(lam, tau, "start", start)
     normals = jax.random.normal(key, (lam.shape[0], *start.shape), start.dtype)
 
     def step(x: State, k: Any) -> tuple[State, None]:
@@ -92,6 +92,14 @@ def sample(
     return jax.lax.scan(step, start, (chain(lam, mean), lam, tau, normals), reverse=True)[0]
 
 
+def _given(lam: Any, tau: Any, name: str, x: Any) -> tuple[Array, Array, State]:
+    lam, tau = plan(lam, tau)
+    x = _checks.floating(name, x)
+    _checks.rank(name, x, {1}, "(d,), one state; vmap over many")
+    _checks.one_float(**{"lam": lam, "tau": tau, name: x})
+    return lam, tau, x
+
+
 def _back(kernel: Chain, denoise: Denoiser, x: State, lam: Scalar) -> State:
     clean = denoise(x, lam)
     if jnp.shape(clean) != x.shape:
@@ -99,13 +107,6 @@ def _back(kernel: Chain, denoise: Denoiser, x: State, lam: Scalar) -> State:
             f"denoise(x, lam) must return a state of shape {x.shape}, got {jnp.shape(clean)}."
         )
     return kernel.keep * x + kernel.add * clean
-
-
-def _levels(lam: Any, tau: Any) -> tuple[Array, Array]:
-    lam, tau = _checks.falling("lam", lam), _checks.floating("tau", tau, positive=True)
-    if tau.shape != lam.shape:
-        raise ValueError(f"lam and tau must both have shape (N,), got {lam.shape} and {tau.shape}.")
-    return lam, tau
 
 
 def from_score(score: Callable[[State, Scalar], State]) -> Denoiser:

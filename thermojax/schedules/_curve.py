@@ -11,7 +11,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from .. import _checks
-from .._levels import noise, signal
+from .._levels import noise, plan, signal
 from .._types import Array, Key, Scalar
 from ._chain import Denoiser, chain
 
@@ -30,7 +30,8 @@ class AbstractCurve(eqx.Module):
 
     def slope(self, lam: Array) -> Array:
         r"""$d\,\mathrm{mse}/d\lambda$."""
-        return jax.vmap(jax.grad(lambda one: self(one[None])[0]))(lam)
+        value, slope = jax.vmap(jax.value_and_grad(lambda one: self(one[None])[0]))(lam)
+        return jnp.where(jnp.isfinite(value), slope, jnp.nan)
 
 
 class Curve(AbstractCurve):
@@ -102,7 +103,12 @@ def _errors(denoise: Any, data: Array, levels: Array, key: Key, draws: int) -> A
         a, s = signal(lam), noise(lam)
 
         def one(x0: Array, z: Array) -> Scalar:
-            return jnp.mean((denoise(a * x0 + s * z, lam) - x0) ** 2)
+            clean = denoise(a * x0 + s * z, lam)
+            if jnp.shape(clean) != x0.shape:
+                raise ValueError(
+                    f"denoise(x, lam) must return a state of shape {x0.shape}, got {jnp.shape(clean)}."
+                )
+            return jnp.mean((clean - x0) ** 2)
 
         each = jax.vmap(jax.vmap(one), in_axes=(None, 0))
         return jnp.mean(each(data, normals))
@@ -148,6 +154,8 @@ def mean_work(lam: Array, curve: AbstractCurve, *, tau: Tau | Array = "optimal")
     Source: Kingma et al., NeurIPS 2021, eqs. 11 to 15 (posterior variance); Bao et al., ICLR 2022 (optimal).
     """
     lam = _checks.falling("lam", lam)
+    if not isinstance(tau, str):
+        lam, tau = plan(lam, tau)
     half, mse, kernels = 0.5 * curve.dim, curve(lam), chain(lam)
     fixed = tau if not isinstance(tau, str) else variances(lam, curve, tau)
     gain = -jnp.exp(lam[:-1]) * jnp.expm1(jnp.diff(lam)) * mse[1:]

@@ -1,4 +1,4 @@
-r"""Noise schedules: the log signal-to-noise ratios of a chain, strictly decreasing by construction."""
+r"""Noise schedules: the log signal-to-noise ratios of a chain, decreasing by construction."""
 
 from typing import Any
 
