@@ -281,6 +281,22 @@ def test_gradients_and_single_precision(tau):
     np.testing.assert_allclose(narrow, slopes(schedule.logits, 0.5), rtol=1e-3, atol=1e-4)
 
 
+def test_no_callback():
+    """The work of a path and its gradient are one program without calls to the host."""
+
+    def loss(lam, log_tau):
+        work = jax.vmap(
+            lambda key: schedules.path_work(
+                lam, denoiser(0.5), jnp.ones(1), key, tau=jnp.exp(log_tau)
+            )
+        )
+        return jnp.mean(work(jax.random.split(jax.random.key(0), 3)).w)
+
+    program = jax.make_jaxpr(jax.grad(loss, argnums=(0, 1)))(jnp.array([2.0, 0.0]), jnp.zeros(2))
+    assert "scan" in str(program)
+    assert "callback" not in str(program)
+
+
 def test_beyond_the_curve():
     """Nothing is extrapolated: an error that names the range, NaN while tracing."""
     levels = jnp.linspace(-4.0, 5.0, 10)

@@ -27,13 +27,14 @@ class Chain(NamedTuple):
 
 
 def plan(lam: Any, tau: Any) -> tuple[Array, Array]:
-    """The levels of a chain and the variances of its generation, of one shape."""
+    """The levels of a chain and the variances of its generation, of one shape; their values are checked where known, so
+    that nothing is called back from a training loop."""
     lam = _checks.falling("lam", lam)
     if isinstance(tau, str):
         raise TypeError(
             f"tau must be the variances (N,), got {tau!r}: thermojax.schedules.variances(lam, curve, {tau!r})."
         )
-    tau = _checks.floating("tau", tau, positive=True)
+    tau = _checks.floating("tau", tau, positive=_checks.known(tau) is not None)
     if tau.shape != lam.shape:
         raise ValueError(f"lam and tau must both have shape (N,), got {lam.shape} and {tau.shape}.")
     return lam, tau

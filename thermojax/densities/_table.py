@@ -54,9 +54,8 @@ def tabulate(reduced: Any, bounds: tuple[float, float] | None, nodes: int, dtype
         lower, upper = (jnp.asarray(b, dtype) for b in bounds)
     grid = lower + (upper - lower) * jnp.linspace(0, 1, nodes, dtype=dtype)
     phi = phi_of(grid)
-    low = jax.lax.stop_gradient(
-        jnp.min(phi)
-    )  # it cancels; the derivative of a minimum may not find it
+    # It cancels, and the derivative of a minimum may look for it in vain: phi may be computed again, rounded otherwise.
+    low = jax.lax.stop_gradient(jnp.min(phi))
     weight = jnp.exp(low - phi) * (upper - lower) / (nodes - 1)
     cells = 0.5 * (weight[1:] + weight[:-1])
     total = jnp.cumsum(cells)

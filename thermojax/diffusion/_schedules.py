@@ -71,8 +71,9 @@ class Linear(AbstractSchedule):
         self.b0 = _checks.floating("Linear.b0", b0, positive=True)
         self.b1 = _checks.floating("Linear.b1", b1, positive=True)
         self.t0, self.t1 = _span(t0, t1)
-        last = self.b0 + (self.b1 - self.b0) * self.t1
-        self.b1 = _checks.must("Linear's rate at t1", self.b1, last > 0, "greater than zero", last)
+        last = _checks.known(self.b0 + (self.b1 - self.b0) * self.t1)
+        if last is not None and not last > 0:
+            raise ValueError(f"Linear's rate at t1 must be greater than zero, got {last:.6g}.")
         self.sub = sub
 
     def log_snr(self, t: Scalar) -> Scalar:
