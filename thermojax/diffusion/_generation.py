@@ -29,13 +29,18 @@ class Score(eqx.Module):
     predict: Predictor
     predicts: Predicts = eqx.field(static=True)
 
-    def __call__(self, x: State, lam: Scalar) -> State:
+    def predicted(self, x: State, lam: Scalar) -> State:
+        """What the predictor says, of the shape of the state."""
         out = self.predict(x, lam)
         if jnp.shape(out) != x.shape:
             raise ValueError(
                 f"The {self.predicts} predictor must return an array of the shape of the state, {x.shape}; got "
                 f"{jnp.shape(out)}."
             )
+        return out
+
+    def __call__(self, x: State, lam: Scalar) -> State:
+        out = self.predicted(x, lam)
         if self.predicts == "score":
             return out
         s = self.kind.noise(lam)
@@ -46,7 +51,7 @@ class Score(eqx.Module):
     def clean(self, x: State, lam: Scalar) -> State:
         r"""The clean state, $(x + s^2 \nabla\ln p)/a$."""
         if self.predicts == "clean":
-            return self.predict(x, lam)
+            return self.predicted(x, lam)
         return (x + self.kind.noise(lam) ** 2 * self(x, lam)) / self.kind.signal(lam)
 
 
