@@ -289,6 +289,7 @@ def test_the_fluctuation_theorem_of_a_wrong_score():
         )
         return tjx.path_ratio(process, generation, path, kernels=(diffusion.jump, kernel))
 
+    assert "callback" not in str(jax.make_jaxpr(works)(jax.random.split(jax.random.key(3), 2)))
     w = works(jax.random.split(jax.random.key(3), 200_000))
     sigmas.assert_within(jnp.exp(-w), 1.0, bias=0.02)
     sigmas.assert_biased(jnp.exp(-(w + 0.02)), 1.0)

@@ -170,7 +170,6 @@ def walk(process: Process, ts: Times, key: Key, kernel: Kernel) -> Path:
     start, noise = jax.random.split(key)
     x0 = process.initial.sample(start)
     _checks.one_float(**{"the initial state": x0, "ts": ts, "process": process})
-    ts = ts.astype(x0.dtype)
     normals = jax.random.normal(noise, (ts.shape[0] - 1, *x0.shape), x0.dtype)
 
     def step(x: State, k: Any) -> tuple[State, State]:
