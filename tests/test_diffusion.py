@@ -281,12 +281,13 @@ def test_the_fluctuation_theorem_of_a_wrong_score():
     tau = schedules.chain(LAM).noise
     kernel = diffusion.reverse_kernel(process, wrong, LAM, tau)
     generation = diffusion.generate(process, wrong)
+    grid = jnp.arange(
+        6.0
+    )  # known, so that it is checked here and not by a call from the compiled program
 
     @jax.jit
     def works(keys):
-        path = jax.vmap(lambda key: diffusion.walk(process, jnp.arange(6.0), key, diffusion.jump))(
-            keys
-        )
+        path = jax.vmap(lambda key: diffusion.walk(process, grid, key, diffusion.jump))(keys)
         return tjx.path_ratio(process, generation, path, kernels=(diffusion.jump, kernel))
 
     assert "callback" not in str(jax.make_jaxpr(works)(jax.random.split(jax.random.key(3), 2)))
@@ -350,10 +351,11 @@ def test_samples_of_the_chains():
     tau = kernels.posterior + kernels.add**2 * 0.25 / (1 + jnp.exp(lam) * 0.25)
     kernel = diffusion.reverse_kernel(process, exact, lam, tau)
     generation = diffusion.generate(process, exact)
+    grid = jnp.arange(9.0)
 
     @jax.jit
     def drawn(keys):
-        walked = jax.vmap(lambda key: diffusion.walk(generation, jnp.arange(9.0), key, kernel))
+        walked = jax.vmap(lambda key: diffusion.walk(generation, grid, key, kernel))
         starts = jax.vmap(lambda key: jax.random.normal(jax.random.fold_in(key, 1), (1,)))(keys)
         denoise = schedules.from_score(exact)
         sampled = jax.vmap(lambda x, key: schedules.sample(lam, denoise, x, key, tau=tau))
