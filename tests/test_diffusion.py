@@ -274,7 +274,7 @@ def test_the_chain_through_the_core(kind, mean):
 
 
 def test_the_fluctuation_theorem_of_a_wrong_score():
-    """At 8 steps, with a score off by a tenth: <e^-w> = 1 and <w> = the sum of the exact Gaussian integrals."""
+    """At 5 steps, with a score off by a tenth: <e^-w> = 1 and <w> = the sum of the exact Gaussian integrals."""
     process = diffusion.noising(Gaussian(0.0, 0.25), Levels(LAM))
     exact = diffusion.score(process)
     wrong = lambda x, lam: 1.1 * exact(x, lam)
