@@ -11,6 +11,7 @@ import pytest
 from scipy import integrate, stats
 
 import thermojax as tjx
+from thermojax import _factor
 from thermojax.densities import Boltzmann, Gaussian, Point
 from thermojax.potentials import Breathing, DoubleWell, Harmonic, MovingTrap, Quartic, Ring
 
@@ -431,3 +432,49 @@ def test_single_precision():
         assert log_prob(density, x).dtype == f32
     wide = Boltzmann(tjx.Overdamped(DoubleWell(2.0)), 0.1)
     np.testing.assert_allclose(log_partition(well), log_partition(wide), rtol=1e-5)
+
+
+@pytest.mark.parametrize("dim", [1, 3, 4, 9])
+def test_factor(dim):
+    """L L^T = cov, L^-1 L = 1, ln det, and the gradient of each against numpy and LAPACK's; 4 is written out, 9 is not."""
+    half = np.random.default_rng(dim).normal(size=(dim, dim))
+    cov = jnp.asarray(half @ half.T + 0.1 * np.eye(dim))
+    root = _factor.root(cov)
+    np.testing.assert_allclose(root, np.linalg.cholesky(cov), rtol=1e-11, atol=1e-12)
+    np.testing.assert_allclose(_factor.inverse(root) @ root, np.eye(dim), atol=1e-11)
+    np.testing.assert_allclose(_factor.log_det(root), np.linalg.slogdet(cov)[1], rtol=1e-11)
+    weights = jnp.asarray(np.random.default_rng(dim + 1).normal(size=(dim, dim)))
+
+    def gradient(factor):
+        return jax.grad(lambda cov: jnp.sum(jnp.sin(weights * factor(cov))))(cov)
+
+    ours, theirs = gradient(_factor.root), gradient(jnp.linalg.cholesky)
+    np.testing.assert_allclose(ours, (theirs + theirs.T) / 2, rtol=1e-9, atol=1e-10)
+    assert jnp.isnan(_factor.root(cov - 50 * jnp.eye(dim))).any()
+
+
+def test_a_batch_of_gaussians_calls_no_lapack():
+    """Batched calls of LAPACK wait for the threads they run on, and on two cores three of them hang."""
+    parts = [Gaussian(jnp.full(2, i), jnp.eye(2) + 0.1 * i) for i in range(3)]
+    data = tjx.densities.Mixture(jnp.ones(3), parts)
+
+    def score(x, v):
+        return jax.grad(tjx.densities.noised(data, jnp.sqrt(1 - v), v).log_prob)(x)
+
+    def equilibrium(stiffness, key):
+        system = tjx.Overdamped(Harmonic(stiffness))
+        density = Boltzmann(system, dim=2).gaussian()
+        return density.sample(key), density.entropy()
+
+    def compiled(fn, *args):
+        return jax.jit(fn).lower(*args).compile().as_text()
+
+    x, v = jnp.zeros((100, 2)), jnp.linspace(0.1, 0.9, 5)
+    both = jax.vmap(jax.vmap(score, (0, None)), (None, 0))
+    keys = jax.random.split(jax.random.key(0), 5)
+    assert 'custom_call_target="lapack' not in compiled(both, x, v)
+    assert 'custom_call_target="lapack' not in compiled(jax.vmap(equilibrium), v, keys)
+    if jax.default_backend() == "cpu":
+        assert 'custom_call_target="lapack' in compiled(
+            jax.vmap(jnp.linalg.cholesky), jnp.ones((5, 2, 2))
+        )

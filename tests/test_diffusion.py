@@ -281,9 +281,7 @@ def test_the_fluctuation_theorem_of_a_wrong_score():
     tau = schedules.chain(LAM).noise
     kernel = diffusion.reverse_kernel(process, wrong, LAM, tau)
     generation = diffusion.generate(process, wrong)
-    grid = jnp.arange(
-        6.0
-    )  # known, so that it is checked here and not by a call from the compiled program
+    grid = jnp.arange(6.0)
 
     @jax.jit
     def works(keys):

@@ -8,7 +8,7 @@ import jax
 import jax.numpy as jnp
 import jax.tree_util as jtu
 
-from . import _checks
+from . import _checks, _factor
 from ._ledger import Entropy
 from ._process import Process, a_process, check_run, ends, within
 from ._types import Array, Control, Scalar, State, Times
@@ -162,7 +162,7 @@ def _moments(process: Process, ts: Array, start: Gaussian, rtol: float | None) -
     lams = jtu.tree_map(lambda v, b, a: v.at[0].set(b).at[-1].set(a), lams, before, after)
     energies = jax.vmap(energy)(path.mean, path.cov, lams)
     heat = path.heat.sum(-1) if baths else path.heat
-    half_log_det = 0.5 * jnp.linalg.slogdet(path.cov)[1]
+    half_log_det = 0.5 * jax.vmap(lambda cov: _factor.log_det(_factor.root(cov)))(path.cov)
     gain = half_log_det - half_log_det[0]
     reduced = None
     if not baths:

@@ -8,7 +8,7 @@ import jax.numpy as jnp
 import jax.tree_util as jtu
 import numpy as np
 
-from .. import _checks
+from .. import _checks, _factor
 from .._system import AbstractSystem
 from .._types import Array, Control, Key, Scalar, State
 from ._affine import affine
@@ -126,7 +126,8 @@ class Boltzmann(AbstractDensity):
             )
         zero = self._origin()
         slope, curvature = jax.grad(self._reduced)(zero), jax.hessian(self._reduced)(zero)
-        cov = jnp.linalg.inv(curvature)
+        half = _factor.inverse(_factor.root(curvature))
+        cov = half.T @ half
         return Gaussian(-cov @ slope, cov)
 
     def _reduced(self, x: State) -> Scalar:

@@ -6,7 +6,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from .. import _checks
+from .. import _checks, _factor
 from .._types import Array, Key, Scalar, State
 from ._base import AbstractDensity
 
@@ -45,26 +45,18 @@ class Gaussian(AbstractDensity):
 
     def sample(self, key: Key) -> State:
         dtype = jnp.result_type(self.mean, self.cov)
-        return self.mean + self._root() @ jax.random.normal(key, self.mean.shape, dtype)
+        return self.mean + _factor.root(self.cov) @ jax.random.normal(key, self.mean.shape, dtype)
 
     def log_prob(self, x: State) -> Scalar:
         _checks.point("Gaussian.log_prob", x, self.mean.size)
-        root = self._root()
-        z = jax.scipy.linalg.solve_triangular(root, x - self.mean, lower=True)
-        return (
-            -0.5 * jnp.sum(z**2)
-            - jnp.sum(jnp.log(jnp.diagonal(root)))
-            - 0.5 * x.size * jnp.log(2 * jnp.pi)
-        )
+        root = _factor.root(self.cov)
+        z = jnp.matmul(_factor.inverse(root), x - self.mean, precision="highest")
+        return -0.5 * (jnp.sum(z**2) + _factor.log_det(root) + x.size * jnp.log(2 * jnp.pi))
 
     def gaussian(self) -> "Gaussian":
         return self
 
     def entropy(self) -> Scalar:
         r"""$-\int p \ln p = \tfrac12 \ln\det(2\pi e\,\Sigma)$, in nats."""
-        return jnp.sum(jnp.log(jnp.diagonal(self._root()))) + 0.5 * self.mean.size * (
-            1 + jnp.log(2 * jnp.pi)
-        )
-
-    def _root(self) -> Array:
-        return jnp.sqrt(self.cov) if self.mean.size == 1 else jnp.linalg.cholesky(self.cov)
+        per_coordinate = 1 + jnp.log(2 * jnp.pi)
+        return 0.5 * (_factor.log_det(_factor.root(self.cov)) + self.mean.size * per_coordinate)

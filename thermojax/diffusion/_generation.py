@@ -160,8 +160,7 @@ def walk(process: Process, ts: Times, key: Key, kernel: Kernel) -> Path:
     """One path of the chain of Gaussian kernels `(process, x, t0, t1) -> (mean, variance)`, from `process.initial`.
 
     With `jump` it is exact noising, with `reverse_kernel` the generation of an N-step chain, with `thermojax.euler` the
-    Euler–Maruyama chain. Vmap it over keys. A path that stops being finite has `ok=False`. Make `ts` outside of `jax.jit`:
-    it is then checked once, and not by a call from the compiled program.
+    Euler–Maruyama chain. Vmap it over keys. A path that stops being finite has `ok=False`.
     """
     a_process("process", process)
     ts, key = _checks.times("ts", ts), _checks.key("key", key)
