@@ -414,6 +414,20 @@ def test_reduced_work_is_the_turns_of_the_reduced_potential(name):
 
 
 @pytest.mark.smoke
+@pytest.mark.parametrize("steps", [100, 20_000])
+def test_reduced_work_of_a_reversed_run(steps):
+    """It is refused where it is priced with the forward process; rounding, in single precision, is not."""
+    trap = tjx.Overdamped(MovingTrap(np.float32(30.0)))
+    ends = (tjx.densities.Boltzmann(trap, np.float32(lam)) for lam in (0.0, 1.0))
+    forward = tjx.Process(trap, tjx.protocols.ramp(*np.float32([0.0, 1.0, 1.0])), *ends)
+    back, ts = tjx.reverse(forward), jnp.linspace(0, 1, steps + 1, dtype=np.float32)
+    ahead, astern = (tjx.ensemble(p, ts, jax.random.key(0), 50) for p in (forward, back))
+    for process, run, other in ((forward, ahead, astern), (back, astern, ahead)):
+        assert np.isfinite(tjx.reduced_work(process, run)).all()
+        with pytest.raises(ValueError, match="needs the process that the trajectory is a run of"):
+            tjx.reduced_work(process, other)
+
+
 def test_reduced_work_needs_one_bath():
     process, ts = CASES["two_baths"]()
     got = tjx.account(process, tjx.Path(ts, jnp.ones((len(ts), 2)).at[3].set(0.0)))

@@ -209,7 +209,8 @@ def reduced_work(process: Process, trajectory: Trajectory) -> Array:
     r"""$W_\mathrm{red} = \Delta\phi + \Delta S_m$ with the reduced potential $\phi = U/T$, in nats, per path.
 
     $\langle e^{-W_\mathrm{red}} \rangle = e^{-\Delta(\beta F)}$ from equilibrium; at constant T it is $W/T$. It does
-    not exist with a bath per coordinate (`ValueError`). Source: Jarzynski, PRE 56, 5018 (1997), generalised to T(t).
+    not exist with a bath per coordinate (`ValueError`), and a run of another process, a reversed one say, is refused where
+    its values are known. Source: Jarzynski, PRE 56, 5018 (1997), generalised to T(t).
     """
     path = _total("reduced_work", process, trajectory)
     if jax.eval_shape(process.system.temperature_at, process.protocol(_first(path.ts))).shape:
@@ -218,16 +219,32 @@ def reduced_work(process: Process, trajectory: Trajectory) -> Array:
             "Use entropy.total or dissipated_work, which do."
         )
 
-    return each_path(eqx.Partial(_reduced, process), path, trajectory.entropy.medium)
+    reduced, gap = each_path(
+        eqx.Partial(_reduced, process),
+        path,
+        trajectory.work,
+        trajectory.heat,
+        trajectory.entropy.medium,
+    )
+    gap = _checks.known(gap)
+    if gap is not None and np.mean(gap > 0.01) > 0.5:
+        raise ValueError(
+            "reduced_work needs the process that the trajectory is a run of: the energy at its ends does not change by "
+            "its work minus its heat. The works of reversed runs are reduced_work(reverse(process), run)."
+        )
+    return reduced
 
 
-def _reduced(process: Process, path: Path, medium: Array) -> Array:
+def _reduced(
+    process: Process, path: Path, work: Array, heat: Array, medium: Array
+) -> tuple[Array, Array]:
+    r"""The reduced work, and how far $\Delta U$ is from $W - Q$, relative to all four."""
     before, after = ends(process.protocol, path.ts)
-
-    def phi(x: State, lam: Control) -> Scalar:
-        return process.system.energy(x, lam) / process.system.temperature_at(lam)
-
-    return phi(path.xs[-1], after) - phi(path.xs[0], before) + medium
+    u0, u1 = process.system.energy(path.xs[0], before), process.system.energy(path.xs[-1], after)
+    size = abs(u0) + abs(u1) + abs(work) + abs(heat)
+    gap = abs(u1 - u0 - work + heat) / jnp.where(size > 0, size, 1)
+    t0, t1 = (process.system.temperature_at(lam) for lam in (before, after))
+    return u1 / t1 - u0 / t0 + medium, gap
 
 
 def dissipated_work(process: Process, trajectory: Trajectory) -> Array:
