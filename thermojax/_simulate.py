@@ -13,7 +13,7 @@ from ._ledger import Entropy, Path, Rule, Trajectory, check_rule, entropy
 from ._noise import Noise, fold
 from ._process import Process, a_process, check_run, ends, within
 from ._solvers import Chunks, Drive, Ledgered, Running, alive, guarded, usable
-from ._types import Array, Control, Key, Scalar, State, Times
+from ._types import Array, Key, Scalar, State, Times
 
 Save = Literal["ends", "all"] | int
 
@@ -156,7 +156,7 @@ def _run(
     def first(x: State) -> tuple[State, Scalar]:
         energy = system.energy(x, before)
         fine = jnp.all(jnp.isfinite(x)) & jnp.isfinite(energy)
-        energy = guarded((system, x, before), fine, lambda system, x, lam: system.energy(x, lam))
+        energy = guarded(fine, lambda: system.energy(x, before))
         return jnp.where(jnp.isfinite(x), x, 0), jnp.where(fine, energy, jnp.nan)
 
     start, energy = each(first)(x0)
@@ -184,13 +184,14 @@ def _run(
     (saved, _), (xs, end) = cast(Any, solution.ts), cast(Any, solution.ys)
     end = jtu.tree_map(lambda leaf: leaf[0], end)
 
-    def last(process: Process, x0: State, end: Running, after: Control) -> tuple[Scalar, Entropy]:
-        work = end.work + process.system.energy(end.x, after) - end.energy
-        return work, entropy(process, x0, end.x, end.medium)
-
     def close(x0: State, end: Running) -> tuple[Any, ...]:
         fine = alive(end) & jnp.isfinite(system.energy(end.x, after))
-        work, nats = guarded((process, x0, end, after), fine, last)
+
+        def totals() -> tuple[Scalar, Entropy]:
+            work = end.work + system.energy(end.x, after) - end.energy
+            return work, entropy(process, x0, end.x, end.medium)
+
+        work, nats = guarded(fine, totals)
         return fine, *jtu.tree_map(lambda v: jnp.where(fine, v, jnp.nan), (work, end.heat, nats))
 
     ok, work, heat, nats = each(close)(start, end)

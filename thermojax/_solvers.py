@@ -88,7 +88,6 @@ def levels(solver: dfx.AbstractSolver | None) -> int:
     return 1 + sum(issubclass(solver.minimal_levy_area, area) for area in areas)
 
 
-@eqx.filter_custom_jvp
 def advance(
     state: Running,
     normals: tuple[Array, ...],
@@ -99,7 +98,16 @@ def advance(
     rule: Rule,
 ) -> Running:
     """One step of one path. A path that leaves the finite numbers is frozen where it was, and marked."""
-    new = _step(state, normals, lam, dt, system, solver, rule)
+
+    def step(state: Running) -> Running:
+        return _step(state, normals, lam, dt, system, solver, rule)
+
+    return _advance(eqx.filter_closure_convert(step, state), state)
+
+
+@eqx.filter_custom_jvp
+def _advance(step: Callable[[Running], Running], state: Running) -> Running:
+    new = step(state)
     fine = jnp.isfinite(state.energy + new.energy + jnp.sum(new.x))
     return new._replace(
         x=jnp.where(fine, new.x, state.x), energy=jnp.where(fine, new.energy, jnp.nan)
@@ -111,48 +119,50 @@ def alive(state: Running) -> Array:
     return jnp.isfinite(state.energy + state.work + jnp.sum(state.heat) + state.medium)
 
 
-@advance.def_jvp
+@_advance.def_jvp
 def _advance_jvp(primals: Any, tangents: Any) -> Any:
     """The derivative of a step: that of the identity for a path that has failed.
 
     What enters the step is masked as well as what leaves it. The derivatives in between may be NaN, and so is zero times
     them; the second mask keeps it from the gradient of all the other paths through the parameters they share.
     """
-    state, normals, lam, dt, system, solver, rule = primals
-    out = advance(*primals)
+    state = primals[1]
+    out = _advance(*primals)
     fine = alive(out)
-    masked = only(fine, tangents[:5])
-    moving = jtu.tree_map(lambda t: t is not None, masked, is_leaf=lambda t: t is None)
-    inputs, rest = eqx.partition((state, normals, lam, dt, system), moving)
-
-    def step(inputs: Any) -> Running:
-        return _step(*eqx.combine(inputs, rest), solver=solver, rule=rule)
-
-    _, tangent = jax.jvp(step, (inputs,), (masked,))
-    frozen = jtu.tree_map(lambda v, t: jnp.zeros_like(v) if t is None else t, state, tangents[0])
+    tangent = _masked_jvp(lambda step, state: step(state), primals, tangents, fine)
+    frozen = jtu.tree_map(lambda v, t: jnp.zeros_like(v) if t is None else t, state, tangents[1])
     return out, jtu.tree_map(lambda new, old: jnp.where(fine, new, old), tangent, frozen)
+
+
+def guarded(fine: Array, fn: Callable[[], Any]) -> Any:
+    """`fn()`, whose derivative, in whatever it closes over, is zero, and not NaN, unless `fine`."""
+    return _guarded(eqx.filter_closure_convert(fn), fine)
+
+
+@eqx.filter_custom_jvp
+def _guarded(fn: Callable[[], Any], fine: Array) -> Any:
+    # jax 0.10.2 wants value and derivative batched alike, also where the value is the same number for all paths
+    return jtu.tree_map(lambda v: jnp.where(fine, v, v), fn())
+
+
+@_guarded.def_jvp
+def _guarded_jvp(primals: Any, tangents: Any) -> Any:
+    fine = primals[1]
+    tangent = _masked_jvp(lambda fn: fn(), primals[:1], tangents[:1], fine)
+    return _guarded(*primals), only(fine, tangent)
+
+
+def _masked_jvp(fn: Callable[..., Any], primals: Any, tangents: Any, fine: Array) -> Any:
+    """The tangent of `fn`, of tangents that are zero unless `fine`; None is the tangent of what is held fixed."""
+    masked = only(fine, tangents)
+    moving = jtu.tree_map(lambda t: t is not None, masked, is_leaf=lambda t: t is None)
+    inputs, rest = eqx.partition(primals, moving)
+    return jax.jvp(lambda inputs: fn(*eqx.combine(inputs, rest)), (inputs,), (masked,))[1]
 
 
 def only(fine: Array, tangents: Any) -> Any:
     """The tangents of a path that is fine, zeros for another."""
     return jtu.tree_map(lambda t: jnp.where(fine, t, jnp.zeros_like(t)), tangents)
-
-
-@eqx.filter_custom_jvp
-def guarded(args: tuple[Any, ...], fine: Array, fn: Callable[..., Any]) -> Any:
-    """`fn(*args)`, whose derivative is zero, and not NaN, unless `fine`."""
-    # jax 0.10.2 wants value and derivative batched alike, also where the value is the same number for all paths
-    return jtu.tree_map(lambda v: jnp.where(fine, v, v), fn(*args))
-
-
-@guarded.def_jvp
-def _guarded_jvp(primals: Any, tangents: Any) -> Any:
-    args, fine, fn = primals
-    masked = only(fine, tangents[0])
-    moving = jtu.tree_map(lambda t: t is not None, masked, is_leaf=lambda t: t is None)
-    inputs, rest = eqx.partition(args, moving)
-    _, tangent = jax.jvp(lambda inputs: fn(*eqx.combine(inputs, rest)), (inputs,), (masked,))
-    return guarded(*primals), only(fine, tangent)
 
 
 def _step(
