@@ -72,9 +72,15 @@ tuned = even.between(*search(of_ends, jnp.array([6.0, -4.0]), key, steps=200).pr
 optimised = search(cost, tuned, key, steps=500).protocol
 
 
-# The second way: levels and variances at once, by paths through the network.
+# The second way: levels and variances at once, by paths through the network; the variances as a ratio to the curve's.
+def levels_and_variances(plan):
+    schedule, log_ratio = plan
+    return schedule(), jnp.exp(log_ratio) * schedules.variances(schedule(), curve)
+
+
 def works(plan, data, key):
-    one = lambda x0, key: schedules.path_work(plan[0](), denoise, x0, key, tau=jnp.exp(plan[1])).w
+    lam, tau = levels_and_variances(plan)
+    one = lambda x0, key: schedules.path_work(lam, denoise, x0, key, tau=tau).w
     return jax.vmap(one)(data, jax.random.split(key, len(data)))
 
 
@@ -85,7 +91,7 @@ def mean_by_paths(plan, key):
 
 cosine = LogSNR.cosine(N, low=LOW, high=HIGH)
 plans = {"cosine": cosine, "tuned_logsnr": tuned, "optimised": optimised}
-plans = {name: (s, jnp.log(schedules.variances(s(), curve))) for name, s in plans.items()}
+plans = {name: (schedule, jnp.zeros(N)) for name, schedule in plans.items()}
 plans["optimised_by_paths"] = search(mean_by_paths, plans["tuned_logsnr"], key, steps=2000).protocol
 
 # Every plan on the same held-out paths, four noises per point.
@@ -94,14 +100,15 @@ w = {name: price(plan) for name, plan in plans.items()}
 report = {"seconds_training": trained}
 figure, (left, right) = plt.subplots(1, 2, figsize=(9, 3.8), layout="constrained")
 print(f"-ELBO in nats, {N} steps   by the curve   by held-out paths   minus optimised")
-for name, (schedule, log_tau) in plans.items():
+for name, plan in plans.items():
     by_paths, excess = (estimators.mean(v)[:2] for v in (w[name], w[name] - w["optimised"]))
     fields = name, f"{name}_stderr", f"{name}_excess", f"{name}_excess_stderr"
     report |= zip(fields, map(float, by_paths + excess), strict=True)
-    by_curve = float(schedules.mean_work(schedule(), curve, tau=jnp.exp(log_tau)).total)
+    lam, tau = levels_and_variances(plan)
+    by_curve = float(schedules.mean_work(lam, curve, tau=tau).total)
     print(f"{name:20s}{by_curve:18.4f}{spell(*by_paths):>20s}{spell(*excess):>20s}")
     line, label = "k.--" if "by" in name else ".-", f"{name.replace('_', ' ')}: {spell(*by_paths)}"
-    left.plot(range(1, N + 1), schedule(), line, lw=1, label=label)
+    left.plot(range(1, N + 1), lam, line, lw=1, label=label)
 left.set(xlabel="step $k$", ylabel=r"log signal-to-noise ratio $\lambda_k$", xticks=[1, 10, 20])
 left.legend(title=r"schedule, and its $-$ELBO in nats", fontsize=8, title_fontsize=8)
 

@@ -6,6 +6,7 @@ import equinox as eqx
 import jax
 import jax.numpy as jnp
 import numpy as np
+import optax
 import pytest
 import sigmas
 
@@ -516,3 +517,179 @@ def test_single_precision():
             level = lam.astype(jnp.float64)
             for fn in (kind.signal, kind.noise, kind.stiffness):
                 np.testing.assert_allclose(fn(lam), fn(level), rtol=2e-6)
+
+
+@pytest.mark.parametrize("schedule", [Linear(t0=0.0), Cosine(t0=0.0), Levels(LAM)])
+def test_the_marginal_of_clean_data(schedule):
+    process = diffusion.noising(DATA, schedule)
+    clean = diffusion.marginal(process, 0.0)
+    np.testing.assert_allclose(clean.mean, DATA.mean, rtol=1e-15)
+    np.testing.assert_allclose(clean.cov, DATA.cov, rtol=1e-15)
+    x = jnp.array([0.5, 0.1])
+    at_infinity = diffusion.score(process)(x, jnp.asarray(jnp.inf))
+    np.testing.assert_allclose(at_infinity, jax.grad(DATA.log_prob)(x), rtol=1e-12)
+
+
+class Duck:
+    """A density of the user's own: nothing but what a density must have."""
+
+    def sample(self, key):
+        return jax.random.normal(key, (2,))
+
+    def log_prob(self, x):
+        return -0.5 * jnp.sum(x**2) - jnp.log(2 * jnp.pi)
+
+
+def test_a_clean_start_stays_known_while_tracing():
+    def ratio(levels, data):
+        process = diffusion.noising(data, Levels(levels))
+        net = lambda x, lam: -x
+        kernel = diffusion.reverse_kernel(process, net, levels, jnp.ones(5))
+        path = diffusion.walk(process, jnp.arange(6.0), jax.random.key(0), diffusion.jump)
+        back = diffusion.generate(process, net)
+        return tjx.path_ratio(process, back, path, kernels=(diffusion.jump, kernel))
+
+    eager, slope = ratio(LAM, Duck()), jax.jit(lambda lam: jax.value_and_grad(ratio)(lam, Duck()))
+    np.testing.assert_allclose(slope(LAM)[0], eager, rtol=1e-12)
+    assert np.isfinite(slope(LAM)[1]).all()
+    with pytest.raises(ValueError, match="noise floor"):
+        jax.jit(lambda lam: ratio(lam, Point(jnp.zeros(2))))(LAM)
+
+
+def test_gradients_at_the_ends_of_a_schedule():
+    """Not halved there, as jnp.clip does, and the chain's times are no parameters."""
+    uniform = Uniform(6.0, -4.0)
+    for t in (0.0, 0.5, 1.0):
+        np.testing.assert_allclose(jax.grad(lambda t: uniform(t).lam)(t), -10.0)
+    for schedule in (uniform, Levels(LAM, clean=False)):
+        assert abs(schedule(schedule.t0).rate / schedule(schedule.t0 + 1e-6).rate - 1) < 1e-4
+    process = diffusion.noising(DATA, Levels(LogSNR.uniform(4)))
+    slopes = eqx.filter_grad(lambda p: diffusion.marginal(p, 1.5).log_prob(jnp.ones(2)))(process)
+    assert {leaf.shape for leaf in jax.tree.leaves(slopes.protocol)} == {(5,)}
+    assert all(np.isfinite(leaf).all() for leaf in jax.tree.leaves(slopes))
+
+    def later(t0):  # of Gaussian data, a later marginal does not know where the schedule began
+        process = diffusion.noising(DATA, Linear(t0=t0))
+        return diffusion.marginal(process, 0.5).log_prob(jnp.ones(2))
+
+    assert abs(jax.grad(later)(1e-3)) < 1e-12
+
+
+def test_an_optax_loop_over_every_leaf_of_a_schedule():
+    """No filter but 'inexact arrays', as in the issue's headline: nothing is poisoned, and the price falls."""
+    exact = diffusion.score(diffusion.noising(DATA, Linear(t0=0.0)))
+    keys, grid = jax.random.split(jax.random.key(3), 400), jnp.arange(6.0)
+
+    def price(parameters):
+        process = diffusion.noising(DATA, Levels(eqx.combine(parameters, rest)))
+        lam = process.protocol.array()
+        tau = schedules.chain(lam).noise
+        kernel = diffusion.reverse_kernel(process, exact, lam, tau)
+        path = jax.vmap(lambda key: diffusion.walk(process, grid, key, diffusion.jump))(keys)
+        back = diffusion.generate(process, exact)
+        return tjx.path_ratio(process, back, path, kernels=(diffusion.jump, kernel)).mean()
+
+    parameters, rest = eqx.partition(LogSNR.uniform(5, 9.0, -1.0), eqx.is_inexact_array)
+    adam = optax.adam(0.05)
+    state, first, step = (
+        adam.init(parameters),
+        price(parameters),
+        jax.jit(jax.value_and_grad(price)),
+    )
+    for _ in range(40):
+        value, slope = step(parameters)
+        with jax.numpy_dtype_promotion("standard"):  # optax is not strict
+            updates, state = adam.update(slope, state)
+        parameters = eqx.apply_updates(parameters, updates)
+    assert value < 0.8 * first
+
+
+def test_flows_keep_single_precision():
+    """Also where the schedule is of plain numbers and JAX's default is double; a mixture was refused there."""
+    f4 = jnp.float32
+    parts = [Gaussian(jnp.full(2, i, f4), jnp.asarray(0.1, f4)) for i in (-1, 1)]
+    mixture, x = Mixture(jnp.ones(2, f4), parts), jnp.full(2, 0.3, f4)
+    for schedule in (Linear(), Cosine(), EDM(), Uniform()):
+        process = diffusion.noising(mixture, schedule)
+        exact = diffusion.score(process)
+        assert diffusion.flow(process, exact, x).dtype == f4
+        assert diffusion.flow_log_prob(process, exact, x).dtype == f4
+    with pytest.raises(TypeError, match="One floating-point precision"):
+        diffusion.flow(process, exact, x.astype(jnp.float64))
+
+
+class Half(eqx.Module):
+    """A network that computes in half precision and returns what it was given."""
+
+    weight: jax.Array
+
+    def __call__(self, x, lam):
+        return (self.weight @ x.astype(self.weight.dtype)).astype(x.dtype)
+
+
+@pytest.mark.parametrize("dtype", [jnp.bfloat16, jnp.float16])
+def test_networks_of_half_precision(dtype):
+    process = diffusion.noising(Gaussian(jnp.zeros(2), 1.0), Uniform(5.0, -4.0))
+    run, exact = (
+        tjx.simulate(diffusion.generate(process, net), times(process, 9), jax.random.key(0))
+        for net in (Half(-jnp.eye(2, dtype=dtype)), lambda x, lam: -x)
+    )
+    assert run.path.xs.dtype == exact.path.xs.dtype
+    np.testing.assert_allclose(run.path.xs, exact.path.xs, atol=0.05)
+
+
+class Drawing:
+    def __init__(self, draw):
+        self.sample = draw
+
+    def log_prob(self, x):
+        return -jnp.sum(x**2)
+
+
+REFUSED = {
+    "whole numbers": (
+        lambda: diffusion.noising(
+            Drawing(lambda key: jax.random.randint(key, (2,), 0, 3)), Uniform()
+        ),
+        "floating-point numbers, got int",
+    ),
+    "no axis": (
+        lambda: diffusion.noising(Drawing(lambda key: jax.random.normal(key, ())), Uniform()),
+        r"one state \(d,\), also for d = 1",
+    ),
+    "after the end": (
+        lambda: diffusion.jump(NOISING, jnp.zeros(2), *jnp.array([0.5, 1.7])),
+        r"t1 must lie in",
+    ),
+    "backwards": (
+        lambda: diffusion.jump(NOISING, jnp.zeros(2), *jnp.array([0.5, 0.2])),
+        "to a later t1",
+    ),
+    "kernels swapped": (
+        lambda: diffusion.jump(diffusion.generate(NOISING, lambda x, lam: -x), *JUMP),
+        "the noising and its jump come first",
+    ),
+    "no level": (lambda: diffusion.generate(NOISING, lambda x: x), r"Wrap it: lambda x, lam: net"),
+    "a tuple": (
+        lambda: diffusion.flow(NOISING, lambda x, lam: (x, x), jnp.zeros(2)),
+        r"of the shape of the state, \(2,\); got tuple",
+    ),
+    "rising while differentiating": (
+        lambda: jax.grad(lambda top: run_of(Uniform(top, -3.0)).path.xs.sum())(-5.0),
+        r"mobility\(lam\(t\)\) must be finite and greater than zero",
+    ),
+}
+NOISING = diffusion.noising(DATA, Uniform(6.0, -4.0))
+JUMP = jnp.zeros(2), jnp.asarray(0.0), jnp.asarray(1.0)
+
+
+def run_of(schedule):
+    process = diffusion.noising(DATA, schedule)
+    return tjx.simulate(process, jnp.linspace(0.0, 1.0, 3), jax.random.key(0))
+
+
+@pytest.mark.parametrize("name", REFUSED)
+def test_refused(name):
+    call, message = REFUSED[name]
+    with pytest.raises((ValueError, TypeError), match=message):
+        call()

@@ -90,3 +90,39 @@ def test_second_derivatives(adjoint):
     ]
     second = quick(jax.grad(jax.grad(at)))(THETA[1])
     assert_allclose(second, central(first, THETA[1])[0], rtol=1e-6)
+
+
+def closing(role, k):
+    """A dragged trap of which one part is a plain function that closes over k: no leaf of the process."""
+    trap = lambda x, lam: 0.5 * jnp.sum((x - lam) ** 2)
+    parts = {
+        "potential": lambda x, lam: 0.5 * k * jnp.sum((x - lam) ** 2),
+        "force": lambda x, lam: k * jnp.sin(x),
+        "temperature": lambda lam: k + 0.1 * lam**2,
+        "mobility": lambda lam: k + 0.1 * lam**2,
+        "protocol": lambda t: k * t,
+    }
+    made = {name: part for name, part in parts.items() if name == role}
+    drive = made.pop("protocol", lambda t: 2 * t)
+    start = tjx.densities.Gaussian(0.0, k) if role == "start" else tjx.densities.Gaussian(0.0, 1.0)
+    system = tjx.Overdamped(made.pop("potential", trap), **made)
+    return tjx.Process(system, drive, start)
+
+
+PARTS = ["potential", "force", "temperature", "mobility", "protocol", "start"]
+ROLES = [(part, "default") for part in PARTS] + [("potential", "recursive"), ("force", "direct")]
+
+
+@pytest.mark.parametrize(("role", "adjoint"), ROLES)
+def test_functions_that_close_over_a_parameter(role, adjoint):
+    def loss(k):
+        got = tjx.ensemble(closing(role, k), GRID, KEY, 3, adjoint=ADJOINTS[adjoint])
+        return jnp.mean(got.work + 0.3 * got.heat + 0.1 * got.path.xs[:, -1, 0] ** 2)
+
+    k = jnp.asarray(0.8)
+    want = central(quick(loss), k)
+    assert (np.abs(want) > 1e-3).all()
+    modes = [jax.grad] if adjoint == "recursive" else [jax.grad, jax.jacfwd]
+    for mode in modes:
+        assert_allclose(flat(quick(mode(loss))(k)), want, rtol=1e-6)
+    assert_allclose(jax.value_and_grad(loss)(k)[1], want[0], rtol=1e-6)

@@ -5,6 +5,7 @@ from typing import Any
 import equinox as eqx
 import jax
 import jax.numpy as jnp
+import jaxtyping
 import numpy as np
 import optax
 import pytest
@@ -405,7 +406,7 @@ def test_bad_schedules():
         ),
         (
             lambda: schedules.denoising_curve(
-                lambda x, lam: x * jnp.nan, jnp.ones((5, 1)), jnp.zeros(2), jax.random.key(0)
+                lambda x, lam: x * jnp.nan, jnp.ones((5, 1)), jnp.arange(2.0), jax.random.key(0)
             ),
             ValueError,
             "finite and positive.*noise floor",
@@ -413,3 +414,222 @@ def test_bad_schedules():
     ):
         with pytest.raises(error, match=words):
             call()
+
+
+@pytest.fixture
+def unchecked(monkeypatch):
+    """As in a user's session: the annotations refuse nothing first."""
+    monkeypatch.setattr(jaxtyping.config, "jaxtyping_disable", True)
+
+
+KEY, FALLING, ONES = jax.random.key(0), jnp.array([1.0, 0.0]), jnp.ones(2)
+
+
+def exact_curve(dtype=float):
+    """On the levels from -4 to 5, as measured."""
+    levels = jnp.linspace(-4.0, 5.0, 10, dtype=dtype)
+    mse = jnp.asarray(Exact(0.5)(levels), dtype)
+    return schedules.Curve(lam=levels, mse=mse, second_moment=jnp.asarray(0.25, dtype), dim=1)
+
+
+USES = {
+    "path_work": lambda d: schedules.path_work(FALLING, d, ONES, KEY, tau=ONES),
+    "sample": lambda d: schedules.sample(FALLING, d, ONES, KEY, tau=ONES),
+    "curve": lambda d: schedules.denoising_curve(d, jnp.ones((5, 2)), FALLING, KEY),
+}
+MAKERS = {
+    "denoise": lambda fn: fn,
+    "score": schedules.from_score,
+    "predict": schedules.from_noise,
+}
+
+
+@pytest.mark.parametrize("use", USES)
+@pytest.mark.parametrize("name", MAKERS)
+@pytest.mark.usefixtures("unchecked")
+def test_what_a_predictor_returns(name, use):
+    """The shape and precision of the state, else an error that names it; nothing is broadcast."""
+    says = rf"{name}\(x, lam\) must return a state of shape \(2,\), got "
+    call = lambda fn: USES[use](MAKERS[name](fn))
+    for out, got in (
+        (lambda x: x[:1], r"\(1,\)"),
+        (jnp.sum, r"\(\)"),
+        (lambda x: (x, x), "tuple"),
+        (lambda x: None, "NoneType"),
+    ):
+        with pytest.raises(ValueError, match=says + got):
+            call(lambda x, lam, out=out: out(x))
+    with pytest.raises(TypeError, match=f"what {name}.* returns is float32.*astype"):
+        call(lambda x, lam: x.astype(jnp.float32))
+    with pytest.raises(
+        TypeError, match=rf"{name} must be a callable \(x, lam\), got one .*Wrap it"
+    ):
+        call(lambda x: x)
+    with pytest.raises(TypeError, match=rf"{name} must be a callable \(x, lam\), got float"):
+        call(0.5)
+
+
+ON_LEVELS = {
+    "work": lambda lam: schedules.mean_work(lam, Exact(0.5)),
+    "work, posterior": lambda lam: schedules.mean_work(lam, Exact(0.5), tau="posterior"),
+    "work, tau": lambda lam: schedules.mean_work(lam, Exact(0.5), tau=jnp.ones_like(lam)),
+    "dissipation": lambda lam: schedules.dissipation(lam, Exact(0.5)),
+    "variances": lambda lam: schedules.variances(lam, Exact(0.5)),
+    "forward": lambda lam: schedules.variances(lam, Exact(0.5), "forward"),
+    "chain": schedules.chain,
+    "euler": lambda lam: schedules.chain(lam, "euler"),
+    "path": lambda lam: schedules.path_work(
+        lam, denoiser(0.5), jnp.ones(1, lam.dtype), KEY, tau=jnp.ones_like(lam)
+    ),
+    "sample": lambda lam: schedules.sample(
+        lam, denoiser(0.5), jnp.ones(1, lam.dtype), KEY, tau=jnp.ones_like(lam)
+    ),
+    "length": lambda lam: schedules.length(Exact(0.5), lam[0], lam[1], tau="forward"),
+    "equal_length": lambda lam: schedules.equal_length(
+        Exact(0.5), 3, lam[0], lam[1], tau="forward"
+    ),
+}
+
+
+@pytest.mark.parametrize("at", ON_LEVELS)
+def test_levels_that_do_not_fall(at):
+    """Refused, and NaN while tracing, the gradient too; those that fall pass unchanged, in both precisions."""
+    run, ends = ON_LEVELS[at], at in ("length", "equal_length")
+    cases = [[1.0, 3.0, -1.0], [1.0, 1.0, -1.0]]
+    cases += [] if ends else [[3.0, 1.0, 1.5], [3.0, 1.0, jnp.nan]]
+    total = lambda lam: sum(jnp.sum(leaf) for leaf in jax.tree.leaves(run(lam)))
+    program = jax.jit(lambda lam: (run(lam), jax.grad(total)(lam)))
+    for case in cases:
+        lam = jnp.array(case)
+        with pytest.raises(ValueError, match="must fall strictly|must be finite"):
+            run(lam)
+        values, slope = program(lam)
+        for leaf in jax.tree.leaves(values):
+            assert np.isnan(leaf).all()
+        assert np.isnan(slope[:2]).all()
+    for dtype in (jnp.float32, jnp.float64):
+        lam = jnp.array([3.0, 1.0, -1.0], dtype)
+        values, slope = program(lam)
+        for ours, eager in zip(jax.tree.leaves(values), jax.tree.leaves(run(lam)), strict=True):
+            assert ours.dtype == dtype
+            np.testing.assert_allclose(ours, eager, rtol=1e-3, atol=1e-5)
+        assert np.isfinite(slope).all()
+    if not ends:
+        many = jax.vmap(run)(jnp.array([[3.0, 1.0, -1.0], [1.0, 3.0, -1.0]]))
+        for leaf in jax.tree.leaves(many):
+            assert np.isfinite(leaf[0]).all()
+            assert np.isnan(leaf[1]).all()
+
+
+@pytest.mark.usefixtures("unchecked")
+def test_levels_as_given_by_users():
+    """Whole numbers are levels; a schedule is to be called; one level is no list of levels."""
+    lam, whole = jnp.array([3.0, 1.0, -1.0]), jnp.array([3, 1, -1])
+    for run in (
+        schedules.chain,
+        lambda lam: schedules.dissipation(lam, Exact(0.5)),
+        lambda lam: schedules.friction(lam, Exact(0.5), tau="forward"),
+    ):
+        for given in (whole, [3.0, 1.0, -1.0]):
+            pairs = zip(jax.tree.leaves(run(given)), jax.tree.leaves(run(lam)), strict=True)
+            for ours, theirs in pairs:
+                np.testing.assert_array_equal(ours, theirs)
+        with pytest.raises(TypeError, match=r"lam must be .*levels .*Call it: schedule\(\)"):
+            run(LogSNR.uniform(3))
+        with pytest.raises(ValueError, match=r"lam must have shape \([Nn],\), .* got \(\)"):
+            run(1.0)
+    rising = schedules.friction(lam[::-1], Exact(0.5), tau="forward")
+    np.testing.assert_array_equal(rising[::-1], schedules.friction(lam, Exact(0.5), tau="forward"))
+
+
+def test_the_ends_of_a_schedule():
+    with pytest.raises(ValueError, match="low must lie below high.*low=3.0 and high=-3.0"):
+        LogSNR(jnp.zeros(4), 3.0, -3.0)
+    with pytest.raises(ValueError, match="low must lie below high, both finite"):
+        LogSNR(jnp.zeros(4), -jnp.inf, 3.0)
+    with pytest.raises(ValueError, match="between moves two ends, and this schedule has 1 level"):
+        LogSNR.uniform(1).between(2.0, -2.0)
+
+
+def test_the_grid_of_a_curve():
+    """Two different levels at least, in any order."""
+    data = 0.5 * jax.random.normal(jax.random.key(3), (50, 1))
+    measure = lambda lam: schedules.denoising_curve(denoiser(0.5), data, lam, KEY)
+    levels = jnp.array([2.0, -1.0, 0.5])
+    np.testing.assert_array_equal(measure(levels).lam, [-1.0, 0.5, 2.0])
+    np.testing.assert_array_equal(measure(levels).mse, measure(jnp.sort(levels)).mse)
+    twice = jnp.array([1.0, 0.0, 1.0])
+    with pytest.raises(ValueError, match="without repetitions, but 1 follows 1.*unique"):
+        measure(twice)
+    with pytest.raises(ValueError, match=r"at least two levels, \(n,\), got shape \(1,\)"):
+        measure(levels[:1])
+    with pytest.raises(ValueError, match=r"lam must have shape \(n,\)"):
+        measure(jnp.ones((2, 2)))
+    assert np.isnan(jax.jit(lambda lam: measure(lam).mse)(twice)).all()
+    assert np.isfinite(jax.jit(lambda lam: measure(lam).mse)(levels)).all()
+    with pytest.raises(ValueError, match="lam must rise strictly.*0 follows 1"):
+        schedules.Curve(lam=FALLING, mse=ONES, second_moment=jnp.asarray(1.0), dim=1)
+
+
+def test_noisy_levels_look_discrete_to_nobody():
+    """Far in the noise any denoiser errs by little of the noise, whatever the mean of the data."""
+    for mean, levels in ((0.0, jnp.linspace(-8.0, -5.0, 6)), (50.0, jnp.linspace(-8.0, -6.0, 3))):
+        data = mean + jax.random.normal(jax.random.key(3), (500, 1))
+
+        def denoise(x, lam, mean=mean):
+            a = jnp.sqrt(jax.nn.sigmoid(lam))
+            return mean + denoiser(1.0)(x - a * mean, lam)
+
+        schedules.denoising_curve(denoise, data, levels, KEY)
+
+
+def test_worse_than_no_denoiser():
+    """A noise predictor taken for a denoiser, and a network that reads the level as a time; poor ones pass."""
+    data = 0.1 * jax.random.normal(jax.random.key(3), (500, 2))
+    levels = jnp.linspace(-10.0, 8.0, 19)
+    price = lambda d: schedules.denoising_curve(d, data, levels, KEY)
+    variance = lambda lam: jax.nn.sigmoid(lam) * 0.01 + jax.nn.sigmoid(-lam)
+    noise = lambda x, lam: jnp.sqrt(jax.nn.sigmoid(-lam)) * x / variance(lam)
+    clock = tjx.diffusion.Uniform(8.0, -10.0)
+    reads_time = lambda x, t: noise(x, clock.log_snr(jnp.sin(t) ** 2))  # by sines, as they do
+    for wrong in (noise, schedules.from_noise(reads_time)):
+        with pytest.warns(UserWarning, match="worse than none.*time.*from_noise"):
+            price(wrong)
+    # nothing predicted, nothing done, and a small error of the noise that is large in the state
+    sloppy = lambda x, lam: noise(x, lam) + 0.1
+    for poor in (lambda x, lam: 0 * x, lambda x, lam: x, schedules.from_noise(sloppy)):
+        price(poor)
+
+
+def test_the_precision_of_the_curve():
+    """Ends that are Python's numbers take the curve's; two precisions are an error."""
+    single, double = exact_curve(jnp.float32), exact_curve()
+    for curve, dtype in ((single, jnp.float32), (double, jnp.float64)):
+        lam = schedules.equal_length(curve, 5, 4, -3.0, tau="forward")
+        assert lam.dtype == dtype
+        assert schedules.length(curve, 4.0, -3, tau="forward").dtype == dtype
+    lam = jnp.array([3.0, 1.0, -1.0])
+    for run in (
+        lambda: schedules.mean_work(lam, single),
+        lambda: schedules.mean_work(lam.astype(jnp.float32), single, tau=jnp.ones(3)),
+        lambda: schedules.variances(lam, single),
+        lambda: schedules.friction(lam, single),
+        lambda: schedules.length(single, lam[0], -1.0),
+        lambda: schedules.denoising_curve(denoiser(0.5), jnp.ones((5, 1), jnp.float32), lam, KEY),
+    ):
+        with pytest.raises(TypeError, match="One floating-point precision per run.*astype"):
+            run()
+
+
+@pytest.mark.usefixtures("unchecked")
+def test_one_typed_key_and_a_scalar_density():
+    for key, error, words in (
+        (jax.random.PRNGKey(0), TypeError, "key must be a typed random key"),
+        (0, TypeError, "key must be a typed random key"),
+        (jax.random.split(KEY), ValueError, "key must be one key"),
+    ):
+        for run in (schedules.path_work, schedules.sample):
+            with pytest.raises(error, match=words):
+                run(FALLING, denoiser(0.5), ONES, key, tau=ONES)
+    with pytest.raises(ValueError, match="log_p0 must return one real scalar.*log_prob"):
+        schedules.path_work(FALLING, denoiser(0.5), ONES, KEY, tau=ONES, log_p0=lambda x: -(x**2))

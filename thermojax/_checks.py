@@ -65,7 +65,8 @@ def must(name: str, x: PyTree, good: Any, allowed: str, got: Any = None) -> PyTr
     if value is None:
         return eqx.error_if(x, jnp.logical_not(jnp.all(good)), message + ".")
     if not value.all():
-        first = "" if got is None else f", got {np.asarray(got)[~value][0]}"
+        got = None if got is None else known(got)
+        first = "" if got is None else f", got {got[~value][0]}"
         raise ValueError(f"{message}{first}.")
     return x
 
@@ -93,7 +94,9 @@ def takes(name: str, fn: Any, *args: str, cure: str = "") -> None:
     try:
         signature.bind(*args)
     except TypeError as error:
-        raise TypeError(f"{wanted}, got one with the signature {signature}. {cure}") from error
+        raise TypeError(
+            f"{wanted}, got one with the signature {signature}. {cure}".rstrip()
+        ) from error
 
 
 def density(name: str, value: Any) -> None:
@@ -158,12 +161,16 @@ def falling(name: str, x: Any) -> Array:
 
 
 def one_float(**named: Any) -> jnp.dtype:
-    """The one strong floating dtype among the named trees; a mix of float32 and float64 is an error naming both."""
+    """The one strong floating dtype among the named trees; a mix of float32 and float64 is an error naming both.
+
+    Leaves of half precision belong to networks that convert what they take and return; their results are checked.
+    """
     seen: dict[Any, str] = {}
     for name, tree in named.items():
         for path, leaf in jtu.tree_leaves_with_path(tree):
             number = eqx.is_inexact_array(leaf) or _is_array(leaf)
-            if number and not getattr(leaf, "weak_type", False):
+            half = number and path and leaf.dtype.itemsize < 4
+            if number and not half and not getattr(leaf, "weak_type", False):
                 seen.setdefault(jnp.dtype(leaf.dtype), name + jtu.keystr(path))
     if len(seen) > 1:
         mix = " and ".join(f"{where} is {dtype}" for dtype, where in seen.items())

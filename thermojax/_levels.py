@@ -26,10 +26,30 @@ class Chain(NamedTuple):
     posterior: Array
 
 
+def falling(name: str, lam: Any) -> Array:
+    """The levels of a chain. Those that do not fall strictly are refused; while tracing, they become NaN."""
+    lam = _checks.falling(name, lam)
+    if _checks.known(lam) is not None:
+        return lam
+    # times one or NaN: so is the gradient
+    return lam * jnp.where((jnp.diff(lam) < 0).all(), 1.0, jnp.nan)
+
+
+def several(name: str, lam: Any) -> Array:
+    """Levels to be looked at one by one, in any order."""
+    if callable(lam):
+        raise TypeError(
+            f"{name} must be levels (n,), got {type(lam).__name__}. Call it: schedule()."
+        )
+    lam = _checks.floating(name, lam)
+    _checks.rank(name, lam, {1}, "(n,), log signal-to-noise ratios (one: jnp.array([lam]))")
+    return lam
+
+
 def plan(lam: Any, tau: Any) -> tuple[Array, Array]:
     """The levels of a chain and the variances of its generation, of one shape; their values are checked where known, so
     that nothing is called back from a training loop."""
-    lam = _checks.falling("lam", lam)
+    lam = falling("lam", lam)
     if isinstance(tau, str):
         raise TypeError(
             f"tau must be the variances (N,), got {tau!r}: thermojax.schedules.variances(lam, curve, {tau!r})."

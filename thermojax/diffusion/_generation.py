@@ -32,10 +32,10 @@ class Score(eqx.Module):
     def predicted(self, x: State, lam: Scalar) -> State:
         """What the predictor says, of the shape of the state."""
         out = self.predict(x, lam)
-        if jnp.shape(out) != x.shape:
+        shape = getattr(out, "shape", type(out).__name__)
+        if shape != x.shape:
             raise ValueError(
-                f"The {self.predicts} predictor must return an array of the shape of the state, {x.shape}; got "
-                f"{jnp.shape(out)}."
+                f"The {self.predicts} predictor must return an array of the shape of the state, {x.shape}; got {shape}."
             )
         return out
 
@@ -60,7 +60,7 @@ def _score(kind: AbstractNoising, predict: Any, predicts: Any) -> Score:
         raise ValueError(f'predicts must be "score", "noise" or "clean", got {predicts!r}.')
     if not callable(predict):
         raise TypeError(f"predict must be a callable (x, lam), got {predict!r}.")
-    _checks.takes("predict", predict, "x", "lam")
+    _checks.takes("predict", predict, "x", "lam", cure="Wrap it: lambda x, lam: net(x).")
     return Score(kind, predict, predicts)
 
 
@@ -245,7 +245,8 @@ def _flow(
             "The probability flow needs a finite first level, and this schedule starts from clean data. Start later "
             "(Linear(t0=1e-3), Levels(lam, clean=False))."
         )
-    return _score(kind, predict, predicts), (first, last)
+    _checks.one_float(**{"x": x, "the process": process})
+    return _score(kind, predict, predicts), (first.astype(x.dtype), last.astype(x.dtype))
 
 
 def _velocity(score: Score, x: State, lam: Scalar) -> State:

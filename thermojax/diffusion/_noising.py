@@ -5,7 +5,6 @@ from typing import Any
 import equinox as eqx
 import jax
 import jax.numpy as jnp
-import numpy as np
 
 from .. import _checks
 from .._process import Process, a_process
@@ -46,9 +45,15 @@ def noising(
         raise TypeError(f"kind must be VP(), VE() or SubVP(), got {kind!r}.")
     first, last = schedule(schedule.t0).lam, schedule(schedule.t1).lam
     x = _checks.shapes("data.sample(key)", data.sample, jax.random.key(0))
+    if not isinstance(x, jax.ShapeDtypeStruct) or len(x.shape) != 1:
+        raise ValueError(f"data.sample(key) must return one state (d,), also for d = 1; got {x}.")
+    if not jnp.issubdtype(x.dtype, jnp.floating):
+        raise TypeError(
+            f"data.sample(key) must return floating-point numbers, got {x.dtype}. Use .astype(float)."
+        )
     _checks.one_float(**{"the data": jnp.zeros((), x.dtype), "schedule": schedule})
     start = data
-    if not _clean(first):
+    if not schedule.clean:
         start = noised(data, kind.signal(first), kind.noise(first) ** 2)
     else:
         try:
@@ -68,22 +73,22 @@ def noising(
     return Process(kind, schedule, start, prior)
 
 
-def _clean(lam: Scalar) -> bool:
-    value = _checks.known(lam)
-    return value is not None and bool(np.isinf(value))
-
-
 def kind_of(name: str, process: Any) -> AbstractNoising:
     a_process(name, process)
     if not isinstance(process.system, AbstractNoising):
-        raise TypeError(f"{name} must be a noising, made by thermojax.diffusion.noising(...).")
+        raise TypeError(
+            f"{name} must be a noising, made by thermojax.diffusion.noising(...); got a process of "
+            f"{type(process.system).__name__}. In path_ratio, too, the noising and its jump come first."
+        )
     return process.system
 
 
 def leap(kind: AbstractNoising, before: Scalar, after: Scalar) -> tuple[Scalar, Scalar]:
     """Shrinkage and variance of the noise between two levels, without cancellation."""
     shrink = kind.signal(after) / kind.signal(before)
-    return shrink, -(kind.noise(after) ** 2) * jnp.expm1(after - before)
+    stays_clean = jnp.isinf(before) & jnp.isinf(after)
+    fall = jnp.where(stays_clean, 0, after - before)
+    return shrink, -(kind.noise(after) ** 2) * jnp.expm1(fall)
 
 
 def jump(process: Process, x: State, t0: Scalar, t1: Scalar) -> tuple[State, State]:
@@ -94,6 +99,10 @@ def jump(process: Process, x: State, t0: Scalar, t1: Scalar) -> tuple[State, Sta
     for `path_ratio(..., kernels=(jump, ...))` and `walk`.
     """
     kind = kind_of("process", process)
+    early, late = _checks.known(t0), _checks.known(t1)
+    if early is not None and late is not None and not early <= late:
+        raise ValueError(f"jump noises, from t0 to a later t1; got t0 = {early} and t1 = {late}.")
+    t0, t1 = _inside(process, "t0", t0), _inside(process, "t1", t1)
     shrink, variance = leap(kind, process.protocol(t0).lam, process.protocol(t1).lam)
     return shrink * x, jnp.broadcast_to(variance, x.shape)
 
@@ -101,11 +110,16 @@ def jump(process: Process, x: State, t0: Scalar, t1: Scalar) -> tuple[State, Sta
 def marginal(process: Process, t: Any) -> Any:
     """The density of a noising at time `t` of its span, exact where that of the data has a closed form (`noising`)."""
     kind_of("process", process)
+    return _at(process, process.protocol(_inside(process, "t", t)).lam)
+
+
+def _inside(process: Process, name: str, t: Any) -> Any:
+    """A time of the span of a noising."""
     t = jnp.asarray(t)
     value, t0, t1 = (_checks.known(v) for v in (t, process.protocol.t0, process.protocol.t1))
     if value is not None and t0 is not None and t1 is not None and not t0 <= value <= t1:
-        raise ValueError(f"t must lie in [{t0}, {t1}], the span of the schedule; got {value}.")
-    return _at(process, process.protocol(t).lam)
+        raise ValueError(f"{name} must lie in [{t0}, {t1}], the span of the schedule; got {value}.")
+    return t
 
 
 def score(process: Process) -> Any:

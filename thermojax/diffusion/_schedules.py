@@ -12,6 +12,7 @@ import numpy as np
 from .. import _checks
 from .._types import Array, Scalar, Time
 from ..protocols import AbstractProtocol
+from ..protocols._base import held
 from ._kinds import Level, excess
 
 
@@ -29,9 +30,15 @@ class AbstractSchedule(AbstractProtocol):
         t = jnp.asarray(t)
         if t.ndim:
             raise ValueError(f"A schedule is called with one time t, got shape {t.shape}. Vmap it.")
-        t = jnp.clip(t, self.t0, self.t1)
+        t = held(t, self.t0, self.t1)
         lam, slope = jax.jvp(self.log_snr, (t,), (jnp.ones_like(t),))
         return Level(lam, -slope)
+
+    @property
+    def clean(self) -> bool:
+        """Whether it starts from clean data, as far as that is known while tracing."""
+        lam = _checks.known(self(self.t0).lam)
+        return lam is not None and bool(np.isinf(lam))
 
     @property
     def before(self) -> Level:
@@ -76,6 +83,10 @@ class Linear(AbstractSchedule):
             raise ValueError(f"Linear's rate at t1 must be greater than zero, got {last:.6g}.")
         self.sub = sub
 
+    @property
+    def clean(self) -> bool:
+        return bool(_checks.known(self.t0) == 0)
+
     def log_snr(self, t: Scalar) -> Scalar:
         total = self.b0 * t + 0.5 * (self.b1 - self.b0) * t**2
         noisy = total > 0  # clean data at t = 0: infinite, whatever the parameters
@@ -111,6 +122,10 @@ class Cosine(AbstractSchedule):
     @property
     def _first(self) -> float:
         return 0.5 * np.pi * self.offset / (1 + self.offset)
+
+    @property
+    def clean(self) -> bool:
+        return bool(_checks.known(self.t0) == 0)
 
     def log_snr(self, t: Scalar) -> Scalar:
         turned = 0.5 * jnp.pi * t / (1 + self.offset)  # theta - theta_0
@@ -207,15 +222,26 @@ class Levels(AbstractSchedule):
     """
 
     levels: Any
-    t0: Array
-    t1: Array
+    starts_clean: bool = eqx.field(static=True)
 
     def __init__(self, levels: Any, *, clean: bool = True):
         self.levels = levels if callable(levels) else _checks.falling("levels", levels)
         lam = _checks.falling("levels", self.array())
         if lam.size < 2:
             raise ValueError(f"levels must hold at least two levels, got {lam.size}.")
-        self.t0, self.t1 = jnp.asarray(0.0 if clean else 1.0), jnp.asarray(float(lam.size))
+        self.starts_clean = bool(clean)
+
+    @property
+    def clean(self) -> bool:
+        return self.starts_clean
+
+    @property
+    def t0(self) -> Array:
+        return jnp.asarray(0.0 if self.starts_clean else 1.0)
+
+    @property
+    def t1(self) -> Array:
+        return jnp.asarray(float(jax.eval_shape(self.array).size))
 
     def array(self) -> Array:
         """The levels, `(N,)`."""
@@ -226,6 +252,6 @@ class Levels(AbstractSchedule):
         lam = self.array()
         knots = jnp.arange(1.0, lam.size + 1, dtype=lam.dtype)
         with jax.numpy_dtype_promotion("standard"), jax.numpy_rank_promotion("allow"):
-            inside = interpax.interp1d(jnp.maximum(t, 1.0), knots, lam, method="monotonic")
+            inside = interpax.interp1d(jnp.where(t < 1, 1, t), knots, lam, method="monotonic")
         first = lam[0] - 2 * jnp.log(jnp.where(t < 1, t, 1.0))
         return jnp.where(t < 1, first, inside)

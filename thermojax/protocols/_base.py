@@ -48,6 +48,11 @@ class AbstractWrapper(AbstractProtocol):
         return self.protocol.after
 
 
+def held(t: Array, low: Any, high: Any) -> Array:
+    """`t`, held at the ends outside of [low, high]. At the ends it has the slope of the inside, which jnp.clip halves."""
+    return jnp.where(t < low, low, jnp.where(t > high, high, t))
+
+
 def instant(t: Any) -> Array:
     """One time."""
     t = floating("t", t)

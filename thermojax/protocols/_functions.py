@@ -11,7 +11,7 @@ import jax.tree_util as jtu
 
 from .._checks import key as check_key, takes, whole
 from .._types import Array, Control, Scalar, Time
-from ._base import AbstractProtocol, control, ends, instant, same, span
+from ._base import AbstractProtocol, control, ends, held, instant, same, span
 from ._constrained import limits, squeeze, strictly
 
 
@@ -44,7 +44,7 @@ class Function(AbstractProtocol):
         self.before, self.after = ends("Function", values, before, after)
 
     def __call__(self, t: Time) -> Control:
-        return control("Function.fn(t)", self.fn(jnp.clip(instant(t), self.t0, self.t1)))
+        return control("Function.fn(t)", self.fn(held(instant(t), self.t0, self.t1)))
 
 
 class Network(AbstractProtocol):
@@ -90,7 +90,7 @@ class Network(AbstractProtocol):
         )
 
     def __call__(self, t: Time) -> Control:
-        s = jnp.clip((instant(t) - self.t0) / (self.t1 - self.t0), 0, 1)
+        s = held((instant(t) - self.t0) / (self.t1 - self.t0), 0, 1)
         onto, back = squeeze(self.lower, self.upper)
         start, unravel = jax.flatten_util.ravel_pytree(jtu.tree_map(back, self.before))
         stop, _ = jax.flatten_util.ravel_pytree(jtu.tree_map(back, self.after))

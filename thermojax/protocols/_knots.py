@@ -10,7 +10,7 @@ import jax.tree_util as jtu
 
 from .._checks import one_float, times, whole
 from .._types import Array, Control, Time
-from ._base import AbstractProtocol, control, ends, instant, same, span
+from ._base import AbstractProtocol, control, ends, held, instant, same, span
 
 
 class AbstractKnots(AbstractProtocol):
@@ -47,7 +47,7 @@ class Piecewise(AbstractKnots):
     def __call__(self, t: Time) -> Control:
         t = instant(t)
         i = _interval(self.ts, t)
-        s = jnp.clip((t - self.ts[i]) / (self.ts[i + 1] - self.ts[i]), 0, 1)
+        s = held((t - self.ts[i]) / (self.ts[i + 1] - self.ts[i]), 0, 1)
         return jtu.tree_map(lambda v: (1 - s) * v[i] + s * v[i + 1], self.values)
 
 
@@ -104,7 +104,7 @@ class Spline(AbstractKnots):
             ) from error
 
     def __call__(self, t: Time) -> Control:
-        t = jnp.clip(instant(t), self.ts[0], self.ts[-1])
+        t = held(instant(t), self.ts[0], self.ts[-1])
         with jax.numpy_dtype_promotion("standard"), jax.numpy_rank_promotion("allow"):
             return jtu.tree_map(
                 lambda v: interpax.interp1d(t, self.ts, v, method=self.method), self.values

@@ -17,14 +17,18 @@ import jax.numpy as jnp
 
 from .. import _checks
 from .._ledger import log_gauss
-from .._levels import Chain, Mean, between, noise, plan, signal
+from .._levels import Chain, Mean, between, falling, noise, plan, signal
 from .._types import Array, Key, Scalar, State
 
 Denoiser = Callable[[State, Scalar], State]  # (x, lam) -> the clean state
 
 
 def chain(lam: Array, mean: Mean = "ddpm") -> Chain:
-    r"""The kernels' coefficients, each `(N,)`; the first step starts from clean data, so its $\tilde\beta$ is 0."""
+    r"""The kernels' coefficients, each `(N,)`; the first step starts from clean data, so its $\tilde\beta$ is 0.
+
+    Levels that do not fall strictly raise `ValueError`; while tracing, where nothing can be raised, all are NaN.
+    """
+    lam = falling("lam", lam)
     clean = jnp.full_like(lam[:1], jnp.inf)
     return between(jnp.concatenate([clean, lam[:-1]]), lam, mean)
 
@@ -55,11 +59,14 @@ def path_work(
 
     `lam` `(N,)`, falling; `denoise(x, lam)` the clean state; `x0` one data point `(d,)`; `tau` `(N,)` the variances of the
     generation (`variances`), which must not be fitted to this very path; `mean="euler"` takes the Euler–Maruyama step of
-    the reverse equation for its mean. Vmap it over data and keys.
+    the reverse equation for its mean. Vmap it over data and keys. Levels that do not fall strictly raise `ValueError`; while
+    tracing, the work is NaN.
 
     Source: Sohl-Dickstein et al., ICML 2015, sec. 2.4; Crooks, PRE 60, 2721 (1999).
     """
-    lam, tau, x0 = _given(lam, tau, "x0", x0)
+    lam, tau, x0, key = _given(lam, tau, "x0", x0, key, denoise)
+    if log_p0 is not None:
+        _checks.scalar("log_p0", log_p0, x0, cure="Pass the log_prob of a density.")
     kernels = chain(lam, mean)
     normals = jax.random.normal(key, (lam.shape[0], *x0.shape), x0.dtype)
 
@@ -81,8 +88,9 @@ def sample(
     r"""Generate one state by the N kernels, from `start` `(d,)`, a draw of the noise $N(0, 1)$. Vmap it over both.
 
     The last kernel, the decoder, adds its variance $\tau_1$ like the others: the samples are those that `path_work` prices.
+    Levels that do not fall strictly raise `ValueError`; while tracing, the state is NaN.
     """
-    lam, tau, start = _given(lam, tau, "start", start)
+    lam, tau, start, key = _given(lam, tau, "start", start, key, denoise)
     normals = jax.random.normal(key, (lam.shape[0], *start.shape), start.dtype)
 
     def step(x: State, k: Any) -> tuple[State, None]:
@@ -92,36 +100,52 @@ def sample(
     return jax.lax.scan(step, start, (chain(lam, mean), lam, tau, normals), reverse=True)[0]
 
 
-def _given(lam: Any, tau: Any, name: str, x: Any) -> tuple[Array, Array, State]:
+def _given(
+    lam: Any, tau: Any, name: str, x: Any, key: Any, denoise: Any
+) -> tuple[Array, Array, State, Key]:
     lam, tau = plan(lam, tau)
+    a_predictor("denoise", denoise)
     x = _checks.floating(name, x)
     _checks.rank(name, x, {1}, "(d,), one state; vmap over many")
     _checks.one_float(**{"lam": lam, "tau": tau, name: x})
-    return lam, tau, x
+    return lam, tau, x, _checks.key("key", key)
 
 
 def _back(kernel: Chain, denoise: Denoiser, x: State, lam: Scalar) -> State:
-    clean = denoise(x, lam)
-    if jnp.shape(clean) != x.shape:
-        raise ValueError(
-            f"denoise(x, lam) must return a state of shape {x.shape}, got {jnp.shape(clean)}."
-        )
-    return kernel.keep * x + kernel.add * clean
+    return kernel.keep * x + kernel.add * ask("denoise", denoise, x, lam)
+
+
+def a_predictor(name: str, fn: Any) -> None:
+    if not callable(fn):
+        raise TypeError(f"{name} must be a callable (x, lam), got {type(fn).__name__}.")
+    _checks.takes(name, fn, "x", "lam", cure="Wrap it: lambda x, lam: net(x).")
+
+
+def ask(name: str, fn: Any, x: State, lam: Scalar) -> State:
+    """`fn(x, lam)`, which has the shape and the precision of the state."""
+    out = fn(x, lam)
+    shape = getattr(out, "shape", type(out).__name__)
+    if shape != x.shape:
+        raise ValueError(f"{name}(x, lam) must return a state of shape {x.shape}, got {shape}.")
+    _checks.one_float(**{"x": x, f"what {name}(x, lam) returns": out})
+    return out
 
 
 def from_score(score: Callable[[State, Scalar], State]) -> Denoiser:
     r"""The denoiser of a score: $\hat x_0 = (x + s^2 \nabla \ln p)/a$."""
+    a_predictor("score", score)
     return eqx.Partial(_from_score, score)
 
 
 def _from_score(score: Any, x: State, lam: Scalar) -> State:
-    return (x + jax.nn.sigmoid(-lam) * score(x, lam)) / signal(lam)
+    return (x + jax.nn.sigmoid(-lam) * ask("score", score, x, lam)) / signal(lam)
 
 
 def from_noise(predict: Callable[[State, Scalar], State]) -> Denoiser:
     r"""The denoiser of a noise predictor: $\hat x_0 = (x - s\,\hat\epsilon)/a$."""
+    a_predictor("predict", predict)
     return eqx.Partial(_from_noise, predict)
 
 
 def _from_noise(predict: Any, x: State, lam: Scalar) -> State:
-    return (x - noise(lam) * predict(x, lam)) / signal(lam)
+    return (x - noise(lam) * ask("predict", predict, x, lam)) / signal(lam)

@@ -8,12 +8,13 @@ import equinox as eqx
 import interpax
 import jax
 import jax.numpy as jnp
+import jax.tree_util as jtu
 import numpy as np
 
 from .. import _checks
-from .._levels import noise, plan, signal
+from .._levels import falling, noise, plan, several, signal
 from .._types import Array, Key, Scalar
-from ._chain import Denoiser, chain
+from ._chain import Denoiser, a_predictor, ask, chain
 
 Tau = Literal["optimal", "posterior", "forward"]
 
@@ -47,6 +48,11 @@ class Curve(AbstractCurve):
     second_moment: Scalar
     dim: int = eqx.field(static=True)
 
+    def __check_init__(self):
+        lam = _checks.known(self.lam)
+        if lam is not None:
+            _rising(lam)
+
     def __call__(self, lam: Array) -> Array:
         level, range_ = _checks.known(lam), _checks.known(self.lam)
         if level is not None and range_ is not None:
@@ -61,19 +67,39 @@ class Curve(AbstractCurve):
         return jnp.exp(log)
 
 
+def _rising(lam: np.ndarray) -> None:
+    """Where two knots meet, a spline bends anyhow."""
+    if lam.ndim != 1 or lam.size < 2:
+        raise ValueError(f"lam must hold at least two levels, (n,), got shape {lam.shape}.")
+    late = np.flatnonzero(~(np.diff(lam) > 0))
+    if late.size:
+        i = int(late[0])
+        raise ValueError(
+            f"lam must rise strictly, without repetitions, but {lam[i + 1]:.6g} follows {lam[i]:.6g}: "
+            "jnp.unique(lam)."
+        )
+
+
 def denoising_curve(
     denoise: Denoiser, data: Array, lam: Array, key: Key, *, draws: int = 8
 ) -> Curve:
     """The curve of a denoiser on `data` `(n, d)` at the levels `lam`, with `draws` noises per point, the same at each level.
 
+    `lam`: two levels or more in any order, all different (`ValueError`; while tracing, the curve is NaN).
     Fit schedules on one part of the data and price them on another. The noise of the curve adds up over the levels: it moves
     the price of all schedules together, much more than their differences. Raises `ValueError` if the error is not finite and
-    positive at some level; warns where the noise left on the data has become invisible (signal-to-noise ratio times error
-    below 0.01 at the highest level): then the data are discrete, their entropy is minus infinity, and the first level of an
-    optimised schedule runs away.
+    positive at some level. Warns if at some level the denoiser is worse than none, by a fifth: than x / a and than zero.
+    Warns where the noise left on the data has become invisible (at the highest level, error below 0.01 of what it is for
+    Gaussian data of the same variances): then the data are discrete, their entropy is minus infinity, and the first level
+    of an optimised schedule runs away.
     """
-    data, lam = _checks.floating("data", data), jnp.sort(_checks.floating("lam", lam))
+    a_predictor("denoise", denoise)
+    data, lam = _checks.floating("data", data), several("lam", lam)
     _checks.rank("data", data, {2}, "(n, d), one row per data point")
+    _checks.one_float(data=data, lam=lam)
+    if (levels := _checks.known(lam)) is not None:
+        _rising(np.sort(levels))
+    lam = -falling("lam", -jnp.sort(lam))
     key = _checks.key("key", key)
     draws = _checks.whole("draws", draws, "a whole number of noises per point")
     mse = _errors(denoise, data, lam, key, draws)
@@ -84,15 +110,25 @@ def denoising_curve(
             f"denoise: its mean squared error is {value[i]} at lam = {float(lam[i]):.4g}. It must be finite and positive at "
             "every level: check the denoiser there, or give data a noise floor."
         )
-    top = _checks.known(jnp.exp(lam[-1]) * mse[-1])
-    if top is not None and top < 0.01:
+    second = jnp.mean(data**2)
+    u, each = jnp.exp(lam), jnp.var(data, axis=0)
+    worse = _checks.known(jnp.minimum(u * mse, mse / second))
+    if worse is not None and worse.max() > 1.2:
+        i = int(worse.argmax())
         warnings.warn(
-            f"At lam = {float(lam[-1]):.4g} the denoiser errs by {float(top):.1e} of the noise that is left: the data look "
-            "discrete, without a noise floor, and their entropy is minus infinity. Add the noise that they were measured or "
-            "rounded with (dequantise), or keep the first level below.",
+            f"At lam = {float(lam[i]):.4g} the denoiser is worse than none, by a factor {worse[i]:.3g}: does the network "
+            "take a time (pass it schedule.time(lam)), or predict the noise (from_noise)?",
             stacklevel=2,
         )
-    return Curve(lam=lam, mse=mse, second_moment=jnp.mean(data**2), dim=data.shape[1])
+    left = _checks.known(mse[-1] / jnp.mean(each / (1 + u[-1] * each)))
+    if left is not None and left < 0.01:
+        warnings.warn(
+            f"At lam = {float(lam[-1]):.4g} the denoiser errs by {float(left):.1e} of what it would for Gaussian data: the "
+            "data look discrete, without a noise floor, and their entropy is minus infinity. Add the noise that they were "
+            "measured or rounded with (dequantise), or keep the first level below.",
+            stacklevel=2,
+        )
+    return Curve(lam=lam, mse=mse, second_moment=second, dim=data.shape[1])
 
 
 @eqx.filter_jit
@@ -103,17 +139,18 @@ def _errors(denoise: Any, data: Array, levels: Array, key: Key, draws: int) -> A
         a, s = signal(lam), noise(lam)
 
         def one(x0: Array, z: Array) -> Scalar:
-            clean = denoise(a * x0 + s * z, lam)
-            if jnp.shape(clean) != x0.shape:
-                raise ValueError(
-                    f"denoise(x, lam) must return a state of shape {x0.shape}, got {jnp.shape(clean)}."
-                )
-            return jnp.mean((clean - x0) ** 2)
+            return jnp.mean((ask("denoise", denoise, a * x0 + s * z, lam) - x0) ** 2)
 
         each = jax.vmap(jax.vmap(one), in_axes=(None, 0))
         return jnp.mean(each(data, normals))
 
     return jax.lax.map(at, levels)
+
+
+def _one_float(curve: AbstractCurve, **named: Any) -> jnp.dtype:
+    """The precision of the curve, and of what is asked of it."""
+    arrays = jtu.tree_map(jnp.asarray, eqx.filter(curve, eqx.is_inexact_array))
+    return _checks.one_float(curve=arrays, **named)
 
 
 class Cost(NamedTuple):
@@ -129,7 +166,8 @@ def variances(lam: Array, curve: AbstractCurve, tau: Tau = "optimal") -> Array:
     `"posterior"`: $\tilde\beta_k$; `"forward"`: $\beta_k$; `"optimal"`: $\tilde\beta_k + B_k^2\,\mathrm{mse}_k$, which
     costs least (Bao et al., ICLR 2022). For the decoder (k = 1) "posterior" means optimal: its $\tilde\beta$ is zero.
     """
-    lam = _checks.falling("lam", lam)
+    lam = falling("lam", lam)
+    _one_float(curve, lam=lam)
     kernels, mse = chain(lam), curve(lam)
     best = kernels.posterior + kernels.add**2 * mse
     if tau == "optimal":
@@ -149,13 +187,13 @@ def mean_work(lam: Array, curve: AbstractCurve, *, tau: Tau | Array = "optimal")
       + \tfrac d2 \big[a_N^2 m_2 + s_N^2 - 1 - \ln s_N^2\big],$$
 
     $r_k = \tau_k/\tilde\beta_k$, $u = e^\lambda$, $m_2 = \langle|x_0|^2\rangle/d$. Differentiable in the schedule.
+    Levels that do not fall strictly raise `ValueError`; while tracing, the cost is NaN.
     With the optimal variance a step costs $\tfrac d2 \ln[1 + (u_{k-1} - u_k)\,\mathrm{mse}_k]$.
 
     Source: Kingma et al., NeurIPS 2021, eqs. 11 to 15 (posterior variance); Bao et al., ICLR 2022 (optimal).
     """
-    lam = _checks.falling("lam", lam)
-    if not isinstance(tau, str):
-        lam, tau = plan(lam, tau)
+    lam, tau = (falling("lam", lam), tau) if isinstance(tau, str) else plan(lam, tau)
+    _one_float(curve, lam=lam, tau=tau)
     half, mse, kernels = 0.5 * curve.dim, curve(lam), chain(lam)
     fixed = tau if not isinstance(tau, str) else variances(lam, curve, tau)
     gain = -jnp.exp(lam[:-1]) * jnp.expm1(jnp.diff(lam)) * mse[1:]
@@ -181,7 +219,8 @@ def friction(lam: Array, curve: AbstractCurve, *, tau: Tau = "optimal") -> Array
     Source: Salamon & Berry, PRL 51, 1127 (1983); Crooks, PRL 99, 100602 (2007); for each kernel by expansion of
     `mean_work`.
     """
-    lam = jnp.asarray(lam)
+    lam = several("lam", lam)
+    _one_float(curve, lam=lam)
     u, mse = jnp.exp(lam), curve(lam)
     spread = -u * curve.slope(lam)  # u^2 T
     excess = spread - (u * mse) ** 2
@@ -203,7 +242,11 @@ def length(curve: AbstractCurve, top: Any, bottom: Any, *, tau: Tau = "optimal")
 
 def _lengths(curve: AbstractCurve, top: Any, bottom: Any, tau: Tau) -> tuple[Array, Array]:
     """A fine grid of levels, rising, and the length up to each."""
-    ends = _checks.falling("(top, bottom)", jnp.stack([jnp.asarray(top), jnp.asarray(bottom)]))
+    given = {"top": _checks.floating("top", top), "bottom": _checks.floating("bottom", bottom)}
+    dtype = _one_float(curve, **given)
+    for name, end in given.items():
+        _checks.rank(name, end, {0}, "(), one level")
+    ends = falling("(top, bottom)", jnp.stack([end.astype(dtype) for end in given.values()]))
     curve(ends)  # says so here if it ends sooner
     return _integrated(curve, ends, tau)
 
@@ -242,8 +285,9 @@ def dissipation(lam: Array, curve: AbstractCurve, *, tau: Tau | Array = "optimal
     for the exact denoiser (I-MMSE: Guo, Shamai & Verdú, IEEE Trans. Inf. Theory 51, 1261 (2005)); all equal at the
     optimum of many steps. The first area, from $u_1$ to infinity, belongs to the decoder and is not known.
     """
+    lam = falling("lam", lam)
     costs = mean_work(lam, curve, tau=tau).parts[1:-1]
-    return costs - 0.5 * curve.dim * _areas(jnp.asarray(lam), curve)
+    return costs - 0.5 * curve.dim * _areas(lam, curve)
 
 
 @eqx.filter_jit

@@ -1,5 +1,6 @@
 r"""Noise schedules: the log signal-to-noise ratios of a chain, decreasing by construction."""
 
+import math
 from typing import Any
 
 import equinox as eqx
@@ -25,13 +26,23 @@ class LogSNR(eqx.Module):
     low: float = eqx.field(static=True)
     high: float = eqx.field(static=True)
 
+    def __check_init__(self):
+        if not -math.inf < self.low < self.high < math.inf:
+            raise ValueError(
+                f"low must lie below high, both finite, got low={self.low} and high={self.high}. "
+                "LogSNR(logits, low, high): low is the noisy end."
+            )
+
     def __call__(self) -> Array:
         gaps = jax.nn.softmax(self.logits) * (self.high - self.low)
         return self.high - jnp.cumsum(gaps)[:-1]
 
     @classmethod
     def from_array(cls, lam: Any, *, low: float = LOWEST, high: float = HIGHEST) -> "LogSNR":
-        """The schedule with these values, which must fall strictly and lie inside (`low`, `high`)."""
+        """The schedule with these values, which must fall strictly and lie inside (`low`, `high`).
+
+        While tracing, those that do not make it NaN.
+        """
         lam = _checks.falling("lam", lam)
         value = _checks.known(lam)
         if value is not None:
@@ -47,6 +58,10 @@ class LogSNR(eqx.Module):
     def between(self, top: Any, bottom: Any) -> "LogSNR":
         r"""The same shape with other ends: $\lambda$ mapped linearly so that $\lambda_1$ = `top`, $\lambda_N$ = `bottom`."""
         lam = self()
+        if lam.size < 2:
+            raise ValueError(
+                f"between moves two ends, and this schedule has {lam.size} level. LogSNR.from_array gives it a value."
+            )
         share = (lam - lam[-1]) / (lam[0] - lam[-1])
         return self.from_array(bottom + (top - bottom) * share, low=self.low, high=self.high)
 
