@@ -670,6 +670,7 @@ for name, call, error, *words in (
     ("outside", lambda: tjx.account(ended(), tjx.Path(2 * ts(), jnp.zeros((5, 1)))), "ValueError", "span", "Extend|shorten"),
     ("reduced work of baths", lambda: tjx.reduced_work(baths(), tjx.simulate(baths(), ts(), key())), "ValueError", "reduced_work needs one bath", r"entropy\.total or dissipated_work"),
     ("reduced work of running totals", lambda: tjx.reduced_work(ended(), tjx.account(ended(), still(), cumulative=True)), "ValueError", "takes totals", "cumulative=False"),
+    ("a loss without a key", lambda: tjx.optimal.search(lambda protocol: 1.0, ramp(0.0, 1.0, 1.0), key(), steps=2), "TypeError", r"loss must be a callable \(protocol, key\)", "takes a key and ignores it"),
     ("reduced work of a run of the reversed process", lambda: tjx.reduced_work(ended(), tjx.ensemble(tjx.reverse(ended()), ts(), key(), 50)), "ValueError", "the process that the trajectory is a run of", r"reduced_work\(reverse\(process\), run\)"),
     ("reduced work of a path", lambda: tjx.reduced_work(ended(), still()), "TypeError", "takes a Trajectory, got Path", "account"),
     ("dissipated work without final", lambda: tjx.dissipated_work(process(), run()), "ValueError", r"dissipated_work needs process\.final", "Give final=, e.g. .*Boltzmann"),

@@ -44,9 +44,10 @@ def integral_fluctuation(r: Float[Array, " paths"], *, failed: str = "raise") ->
     r"""The average $\langle e^{-R} \rangle$, which is 1 for every log-ratio of a path and its reverse.
 
     `r` is the total entropy production, the dissipated work or any other R, in nats. `stderr` is that of the average.
-    `reliable`, `ess` and `failed` are those of `jarzynski`.
+    `reliable`, `ess` and `failed` are those of `jarzynski`: they tell of the paths drawn. Where reversed paths end in places
+    from which no run starts, the average is less than 1 by the probability of those paths, and reliably so.
 
-    Source: Seifert, PRL 95, 040602 (2005), eq. 15.
+    Source: Seifert, PRL 95, 040602 (2005), eq. 15; Murashita, Funo & Ueda, PRE 90, 042110 (2014), for the last point.
     """
     r, count = works("r", r, failed)
     log_mean, ess, reliable = weigh(-r, count)

@@ -106,6 +106,8 @@ def search(
         raise ValueError(f'noise must be "fresh" or "common", got {noise!r}.')
     if not callable(loss):
         raise TypeError(f"loss must be a callable loss(protocol, key), got {loss!r}.")
+    cure = "A loss without noise takes a key and ignores it: lambda protocol, key: ..."
+    _checks.takes("loss", loss, "protocol", "key", cure=cure)
     descended = _descended(loss, gradient)
     optimizer = _extended(_adam(steps) if optimizer is None else optimizer)
     if check is None and isinstance(loss, AbstractLoss):
