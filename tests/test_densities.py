@@ -441,6 +441,7 @@ def test_factor(dim):
     cov = jnp.asarray(half @ half.T + 0.1 * np.eye(dim))
     root = _factor.root(cov)
     np.testing.assert_allclose(root, np.linalg.cholesky(cov), rtol=1e-11, atol=1e-12)
+    assert not np.triu(root, 1).any()
     np.testing.assert_allclose(_factor.inverse(root) @ root, np.eye(dim), atol=1e-11)
     np.testing.assert_allclose(_factor.log_det(root), np.linalg.slogdet(cov)[1], rtol=1e-11)
     weights = jnp.asarray(np.random.default_rng(dim + 1).normal(size=(dim, dim)))
@@ -477,4 +478,23 @@ def test_a_batch_of_gaussians_calls_no_lapack():
     if jax.default_backend() == "cpu":
         assert 'custom_call_target="lapack' in compiled(
             jax.vmap(jnp.linalg.cholesky), jnp.ones((5, 2, 2))
+        )
+
+
+@pytest.mark.parametrize("power", [0, 2])
+def test_gradients_next_to_a_wall(power):
+    """The first node has infinite energy: no weight, and no derivative, which would be zero times infinity."""
+
+    def made(k):
+        wall = lambda x: k / x**2 if power else -k * jnp.log(x)
+        system = tjx.Overdamped(lambda x, lam: jnp.sum(0.5 * x**2 + wall(x)))
+        return Boltzmann(system, 1.0, bounds=(0.0, 10.0))
+
+    for fn in (
+        lambda k: made(k).log_prob(jnp.array([0.7])),
+        draw := lambda k: made(k).sample(jax.random.key(5))[0],
+    ):
+        want = (fn(1.3 + 1e-5) - fn(1.3 - 1e-5)) / 2e-5
+        np.testing.assert_allclose(
+            jax.jit(jax.grad(fn))(1.3), want, rtol=1e-3 if fn is draw else 1e-7
         )

@@ -131,3 +131,31 @@ def test_a_failed_path_does_not_poison_the_gradient(kind, solver, verb):
     assert np.isfinite(flat(gradient)).all()
     assert np.abs(got.path.xs[got.path.ok]).max() < 10
     assert_allclose(flat(gradient), central(value, theta, 1e-6), rtol=1e-5, atol=1e-7)
+
+
+@pytest.mark.parametrize("verb", ["account", "running totals", "path_ratio"])
+@pytest.mark.parametrize("gap", ["a missing state", "a state behind a wall"])
+def test_a_failed_recording_does_not_poison_the_gradient(gap, verb):
+    """The energy is infinite at x = 0, by which a missing state is replaced, too."""
+    ts = even(1.0, 5)
+    xs = 2.0 + jax.random.uniform(KEY, (3, 6, 1))
+    path = tjx.Path(ts, xs.at[1, 3].set(np.nan if gap == "a missing state" else -1.0))
+
+    def loss(scale, path):
+        wall = tjx.Overdamped(Wall(scale))
+        drive = tjx.protocols.ramp(0.0, 0.5, 1.0)
+        process = tjx.Process(wall, drive, Gaussian(2.0, 1.0), Gaussian(2.5, 1.0))
+        if verb == "path_ratio":
+            price = tjx.path_ratio(process, tjx.reverse(process), path)
+            return jnp.sum(jnp.where(jnp.isfinite(price), price, 0.0))
+        got = tjx.account(process, path, cumulative=verb == "running totals")
+        return jnp.sum(jnp.where(jnp.isfinite(got.work + got.heat), got.work - 0.3 * got.heat, 0.0))
+
+    scale = jnp.asarray(1.3)
+    fine = path._replace(xs=path.xs[jnp.array([0, 2])])
+    for derivative in (jax.grad, jax.jacfwd):
+        got, want = (quick(derivative(loss))(scale, p) for p in (path, fine))
+        assert abs(want) > 1e-2
+        if (gap, verb) != ("a state behind a wall", "path_ratio"):  # a force has no wall
+            assert_allclose(got, want, rtol=1e-12)
+        assert np.isfinite(got)

@@ -241,3 +241,17 @@ def test_state_to_state():
         return float(tjx.evolve.moments(process, TS).mean[-1, 0])
 
     assert abs(2 - end(40.0)) < min(0.15, 0.5 * abs(2 - end(4.0)))
+
+
+def test_the_score_holds_the_start_fixed():
+    """And says so to who differentiates it: the derivative would silently be zero."""
+
+    def price(mean, kind):
+        trap = tjx.Overdamped(lambda x, lam: 0.5 * jnp.sum((x - lam) ** 2))
+        process = tjx.Process(trap, RAMP, tjx.densities.Gaussian(mean, 1.0))
+        loss = optimal.mean_work(process, jnp.linspace(0.0, 1.0, 5), 10, rule="kernel")
+        return (loss.score if kind == "score" else loss)(RAMP, jax.random.key(0))
+
+    with pytest.raises(ValueError, match=r"Process\.initial is being differentiated"):
+        jax.grad(price)(1.3, "score")
+    assert abs(jax.grad(price)(1.3, "paths")) > 0.1

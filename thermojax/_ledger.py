@@ -13,6 +13,7 @@ import jax.tree_util as jtu
 import numpy as np
 
 from . import _checks
+from ._guard import guarded
 from ._process import Process, a_process, check_run, ends, span, within
 from ._system import AbstractSystem
 from ._types import Array, Bool, Control, Float, Scalar, State
@@ -170,34 +171,40 @@ def _account(process: Process, path: Path, rule: Rule, cumulative: bool) -> Traj
 
 
 def _account_one(process: Process, path: Path, rule: Rule, cumulative: bool) -> Trajectory:
+    ok = path.ok & jnp.all(jnp.isfinite(path.xs))
+    safe = path._replace(xs=jnp.where(jnp.isfinite(path.xs), path.xs, 0))
+
+    def ledger() -> tuple[Array, Array, Entropy]:
+        return _ledger(process, safe, rule, cumulative)
+
+    work, heat, nats = jax.lax.stop_gradient(ledger())
+    ok = ok & jnp.isfinite(jnp.sum(work) + jnp.sum(heat) + jnp.sum(nats.medium))
+    work, heat, nats = jtu.tree_map(lambda v: jnp.where(ok, v, jnp.nan), guarded(ok, ledger))
+    return Trajectory(Path(path.ts, path.xs, ok), work, heat, nats)
+
+
+def _ledger(
+    process: Process, path: Path, rule: Rule, cumulative: bool
+) -> tuple[Array, Array, Entropy]:
     system, ts, xs = process.system, path.ts, path.xs
-    ok = path.ok & jnp.all(jnp.isfinite(xs))
-    safe = jnp.where(jnp.isfinite(xs), xs, 0)
     before, after = ends(process.protocol, ts)
     lams = jax.vmap(process.protocol)(0.5 * (ts[1:] + ts[:-1]))
     lasts = jtu.tree_map(
         lambda b, v: jnp.concatenate([jnp.asarray(b, v.dtype)[None], v[:-1]]), before, lams
     )
     energy = jax.vmap(system.energy)
-    x0, x1 = safe[:-1], safe[1:]
+    x0, x1 = xs[:-1], xs[1:]
     u0, u1 = energy(x0, lams), energy(x1, lams)
     turn = u0 - energy(x0, lasts)
     step = jax.vmap(lambda *a: exchange(system, *a, rule=rule))(x0, x1, u0, u1, lams, jnp.diff(ts))
-    jump = system.energy(safe[-1], after) - u1[-1]
+    jump = system.energy(xs[-1], after) - u1[-1]
     if cumulative:
         work, heat, medium = (running(v) for v in (turn + step.work, step.heat, step.medium))
-        work = work.at[-1].add(jump)
-        nats = jax.vmap(lambda x, m: entropy(process, safe[0], x, m))(safe, medium)
-    else:
-        work, heat, medium = (
-            jnp.sum(turn + step.work) + jump,
-            jnp.sum(step.heat, 0),
-            jnp.sum(step.medium),
-        )
-        nats = entropy(process, safe[0], safe[-1], medium)
-    ok = ok & jnp.isfinite(jnp.sum(work) + jnp.sum(heat) + jnp.sum(medium))
-    work, heat, nats = jtu.tree_map(lambda v: jnp.where(ok, v, jnp.nan), (work, heat, nats))
-    return Trajectory(Path(ts, xs, ok), work, heat, nats)
+        nats = jax.vmap(lambda x, m: entropy(process, xs[0], x, m))(xs, medium)
+        return work.at[-1].add(jump), heat, nats
+    medium = jnp.sum(step.medium)
+    nats = entropy(process, xs[0], xs[-1], medium)
+    return jnp.sum(turn + step.work) + jump, jnp.sum(step.heat, 0), nats
 
 
 def running(increments: Array) -> Array:
@@ -316,14 +323,19 @@ def _ratio(
     forward: Process, backward: Process, k_f: Kernel, k_b: Kernel, t0: Array, t1: Array, path: Path
 ) -> Array:
     ts, xs = path.ts, path.xs
-    there = jax.vmap(lambda x, a, b, y: log_gauss(y, *k_f(forward, x, a, b)))(
-        xs[:-1], ts[:-1], ts[1:], xs[1:]
-    )
-    back = jax.vmap(lambda x, a, b, y: log_gauss(y, *k_b(backward, x, a, b)))(
-        xs[1:], t0 + t1 - ts[1:], t0 + t1 - ts[:-1], xs[:-1]
-    )
-    start = forward.initial.log_prob(xs[0]) - backward.initial.log_prob(xs[-1])
-    return jnp.where(path.ok, start + jnp.sum(there - back), jnp.nan)
+
+    def total() -> Scalar:
+        there = jax.vmap(lambda x, a, b, y: log_gauss(y, *k_f(forward, x, a, b)))(
+            xs[:-1], ts[:-1], ts[1:], xs[1:]
+        )
+        back = jax.vmap(lambda x, a, b, y: log_gauss(y, *k_b(backward, x, a, b)))(
+            xs[1:], t0 + t1 - ts[1:], t0 + t1 - ts[:-1], xs[:-1]
+        )
+        start = forward.initial.log_prob(xs[0]) - backward.initial.log_prob(xs[-1])
+        return start + jnp.sum(there - back)
+
+    ok = path.ok & jnp.all(jnp.isfinite(xs))
+    return jnp.where(ok, guarded(ok, total), jnp.nan)
 
 
 def _mirror(forward: Process, backward: Process) -> tuple[Array, Array]:

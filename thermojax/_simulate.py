@@ -9,10 +9,11 @@ import jax.numpy as jnp
 import jax.tree_util as jtu
 
 from . import _checks
+from ._guard import guarded
 from ._ledger import Entropy, Path, Rule, Trajectory, check_rule, entropy
 from ._noise import Noise, fold
 from ._process import Process, a_process, check_run, ends, within
-from ._solvers import Chunks, Drive, Ledgered, Running, alive, guarded, usable
+from ._solvers import Chunks, Drive, Ledgered, Running, alive, usable
 from ._types import Array, Key, Scalar, State, Times
 
 Save = Literal["ends", "all"] | int

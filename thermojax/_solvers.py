@@ -17,6 +17,7 @@ import jax
 import jax.numpy as jnp
 import jax.tree_util as jtu
 
+from ._guard import masked_jvp
 from ._ledger import Rule, exchange
 from ._noise import Noise
 from ._process import Process
@@ -129,40 +130,9 @@ def _advance_jvp(primals: Any, tangents: Any) -> Any:
     state = primals[1]
     out = _advance(*primals)
     fine = alive(out)
-    tangent = _masked_jvp(lambda step, state: step(state), primals, tangents, fine)
+    tangent = masked_jvp(lambda step, state: step(state), primals, tangents, fine)
     frozen = jtu.tree_map(lambda v, t: jnp.zeros_like(v) if t is None else t, state, tangents[1])
     return out, jtu.tree_map(lambda new, old: jnp.where(fine, new, old), tangent, frozen)
-
-
-def guarded(fine: Array, fn: Callable[[], Any]) -> Any:
-    """`fn()`, whose derivative, in whatever it closes over, is zero, and not NaN, unless `fine`."""
-    return _guarded(eqx.filter_closure_convert(fn), fine)
-
-
-@eqx.filter_custom_jvp
-def _guarded(fn: Callable[[], Any], fine: Array) -> Any:
-    # jax 0.10.2 wants value and derivative batched alike, also where the value is the same number for all paths
-    return jtu.tree_map(lambda v: jnp.where(fine, v, v), fn())
-
-
-@_guarded.def_jvp
-def _guarded_jvp(primals: Any, tangents: Any) -> Any:
-    fine = primals[1]
-    tangent = _masked_jvp(lambda fn: fn(), primals[:1], tangents[:1], fine)
-    return _guarded(*primals), only(fine, tangent)
-
-
-def _masked_jvp(fn: Callable[..., Any], primals: Any, tangents: Any, fine: Array) -> Any:
-    """The tangent of `fn`, of tangents that are zero unless `fine`; None is the tangent of what is held fixed."""
-    masked = only(fine, tangents)
-    moving = jtu.tree_map(lambda t: t is not None, masked, is_leaf=lambda t: t is None)
-    inputs, rest = eqx.partition(primals, moving)
-    return jax.jvp(lambda inputs: fn(*eqx.combine(inputs, rest)), (inputs,), (masked,))[1]
-
-
-def only(fine: Array, tangents: Any) -> Any:
-    """The tangents of a path that is fine, zeros for another."""
-    return jtu.tree_map(lambda t: jnp.where(fine, t, jnp.zeros_like(t)), tangents)
 
 
 def _step(

@@ -81,6 +81,7 @@ def moments(process: Process, ts: Times, *, rtol: float | None = None) -> Evolut
 
     The initial density must be Gaussian (`Gaussian`, `Point`, `Boltzmann` of a quadratic potential); from a `Point` the
     entropies are infinite. Raises `ValueError` if the force is not linear in x.
+    Differentiable in reverse mode.
 
     Source: Risken, *The Fokker–Planck Equation* (1989), sec. 6.5; for the heat, Seifert (2012), eq. 25.
     """

@@ -143,8 +143,7 @@ class Boltzmann(AbstractDensity):
 _NOT_FOLLOWED = (
     "Boltzmann.system or Boltzmann.lam is being differentiated through Boltzmann.sample, and the draws of a sampler= do not "
     "follow them: the gradient would silently lack the change of the starting density. Hold them fixed "
-    "(jax.lax.stop_gradient), or give a density of your own with a reparametrised sample(key), or use the score-function "
-    'gradient (optimal.search(..., gradient="score")).'
+    "(jax.lax.stop_gradient), or give a density of your own with a reparametrised sample(key)."
 )
 
 

@@ -86,6 +86,5 @@ class Mixture(AbstractDensity):
 _JUMPS = (
     "Mixture.weights are being differentiated through Mixture.sample, and a draw does not follow them: the gradient would "
     "silently lack the change of which component is chosen. Hold them fixed (jax.lax.stop_gradient(weights)), or weight "
-    'the averages of the components by them, or use the score-function gradient (optimal.search(..., gradient="score")). '
-    "log_prob does differentiate with respect to the weights."
+    "the averages of the components by them. log_prob does differentiate with respect to the weights."
 )

@@ -23,15 +23,21 @@ class Table(eqx.Module):
         The step makes the derivative $\partial_\theta x = -\partial_\theta F / p$ as accurate as the quadrature: without
         it, it would be that of the table's straight pieces.
         """
-        density = lambda x: jnp.exp(-reduced(x[None]) - self.log_mass)
         u = jax.random.uniform(key, (), self.grid.dtype)
         x = jnp.interp(u, self.cdf, self.grid)
         i = jnp.clip(jnp.searchsorted(self.grid, x, side="right") - 1, 0, self.grid.size - 2)
+        density = lambda at: jnp.exp(-_walled(reduced, at, x) - self.log_mass)
         left, p = self.grid[i], density(x)
         excess = self.cdf[i] + 0.5 * (x - left) * (density(left) + p) - u
         most = 0.01 * (self.grid[-1] - self.grid[0])  # more where p is lost in rounding: stay then
         near = jnp.abs(excess) < p * most
         return (x - jnp.where(near, excess / jnp.where(near, p, 1), 0))[None]
+
+
+def _walled(reduced: Any, x: Scalar, best: Scalar) -> Scalar:
+    """The potential at x, infinite at a wall, and without a derivative there: zero times it would be NaN."""
+    wall = jax.lax.stop_gradient(reduced(x[None])) == jnp.inf
+    return jnp.where(wall, jnp.inf, reduced(jnp.where(wall, best, x)[None]))
 
 
 def tabulate(reduced: Any, bounds: tuple[float, float] | None, nodes: int, dtype: Any) -> Table:
@@ -53,7 +59,9 @@ def tabulate(reduced: Any, bounds: tuple[float, float] | None, nodes: int, dtype
     else:
         lower, upper = (jnp.asarray(b, dtype) for b in bounds)
     grid = lower + (upper - lower) * jnp.linspace(0, 1, nodes, dtype=dtype)
-    phi = phi_of(grid)
+    known = jax.lax.stop_gradient(phi_of(grid))
+    best = grid[jnp.argmin(jnp.where(jnp.isnan(known), jnp.inf, known))]
+    phi = jax.vmap(lambda x: _walled(reduced, x, best))(grid)
     # It cancels, and the derivative of a minimum may look for it in vain: phi may be computed again, rounded otherwise.
     low = jax.lax.stop_gradient(jnp.min(phi))
     weight = jnp.exp(low - phi) * (upper - lower) / (nodes - 1)

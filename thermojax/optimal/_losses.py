@@ -16,8 +16,15 @@ from .._process import Process
 from .._simulate import ensemble
 from .._solvers import euler_steps
 from .._types import Array, Key, Scalar, State, Times
+from ..densities._base import untracked
 
 Loss = Callable[[Any, Any], Any]  # loss(protocol, key) -> scalar
+
+_START = (
+    "Process.initial is being differentiated through the score-function gradient, which holds the start of the paths fixed: "
+    "the gradient would silently lack its change. Hold it fixed (jax.lax.stop_gradient), or differentiate along the paths "
+    "(the loss itself)."
+)
 
 
 class AbstractLoss(eqx.Module):
@@ -114,6 +121,8 @@ class Average(AbstractPathLoss):
         )
         path = jax.lax.stop_gradient(self.run(frozen, key, "all").path)
         process = self.driven(protocol)
+        start = eqx.filter(process.initial, eqx.is_inexact_array)
+        path = path._replace(xs=untracked(path.xs, start, message=_START))
         trajectory = account(process, Path(*path), rule=self.rule)
         costs = self._each(trajectory)
         others = (jnp.sum(costs) - costs) / (self.size - 1)

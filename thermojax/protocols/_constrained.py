@@ -72,7 +72,10 @@ def positive(protocol: AbstractKnots) -> Constrained:
 
 
 def monotone(protocol: AbstractKnots) -> Constrained:
-    """Keep the knots strictly rising (or strictly falling, if the given ones fall), leaf by leaf the same way."""
+    """Keep the knots strictly rising (or strictly falling, if the given ones fall), leaf by leaf the same way.
+
+    Values that are being traced are taken to rise, and are NaN if they do not: constrain falling ones outside of the trace.
+    """
     leaves = [known(leaf) for leaf in jtu.tree_leaves(_knotted("monotone", protocol).values)]
     rising = all(leaf is None or bool((leaf[1:] > leaf[:-1]).all()) for leaf in leaves)
     falling = all(leaf is None or bool((leaf[1:] < leaf[:-1]).all()) for leaf in leaves)

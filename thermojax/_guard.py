@@ -1,0 +1,46 @@
+"""Derivatives of what may fail: zero, and not NaN, where it did.
+
+A number that is masked after it was computed still has the derivative of what was computed: zero times NaN. It would reach
+every other path through the parameters that they share.
+"""
+
+from collections.abc import Callable
+from typing import Any
+
+import equinox as eqx
+import jax
+import jax.numpy as jnp
+import jax.tree_util as jtu
+
+from ._types import Array
+
+
+def guarded(fine: Array, fn: Callable[[], Any]) -> Any:
+    """`fn()`, whose derivative, in whatever it closes over, is zero, and not NaN, unless `fine`."""
+    return _guarded(eqx.filter_closure_convert(fn), fine)
+
+
+@eqx.filter_custom_jvp
+def _guarded(fn: Callable[[], Any], fine: Array) -> Any:
+    # jax 0.10.2 wants value and derivative batched alike, also where the value is the same number for all paths
+    return jtu.tree_map(lambda v: jnp.where(fine, v, v), fn())
+
+
+@_guarded.def_jvp
+def _guarded_jvp(primals: Any, tangents: Any) -> Any:
+    fine = primals[1]
+    tangent = masked_jvp(lambda fn: fn(), primals[:1], tangents[:1], fine)
+    return _guarded(*primals), only(fine, tangent)
+
+
+def masked_jvp(fn: Callable[..., Any], primals: Any, tangents: Any, fine: Array) -> Any:
+    """The tangent of `fn`, of tangents that are zero unless `fine`; None is the tangent of what is held fixed."""
+    masked = only(fine, tangents)
+    moving = jtu.tree_map(lambda t: t is not None, masked, is_leaf=lambda t: t is None)
+    inputs, rest = eqx.partition(primals, moving)
+    return jax.jvp(lambda inputs: fn(*eqx.combine(inputs, rest)), (inputs,), (masked,))[1]
+
+
+def only(fine: Array, tangents: Any) -> Any:
+    """The tangents of a path that is fine, zeros for another."""
+    return jtu.tree_map(lambda t: jnp.where(fine, t, jnp.zeros_like(t)), tangents)
