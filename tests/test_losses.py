@@ -243,12 +243,21 @@ def test_state_to_state():
     assert abs(2 - end(40.0)) < min(0.15, 0.5 * abs(2 - end(4.0)))
 
 
-def test_the_score_holds_the_start_fixed():
+class Duck:
+    """A density of the user's own, which is no pytree."""
+
+    def __init__(self, mean):
+        self.sample = lambda key: mean + jax.random.normal(key, (1,))
+        self.log_prob = lambda x: -0.5 * jnp.sum((x - mean) ** 2)
+
+
+@pytest.mark.parametrize("start", [lambda mean: Gaussian(mean, 1.0), Duck])
+def test_the_score_holds_the_start_fixed(start):
     """And says so to who differentiates it: the derivative would silently be zero."""
 
     def price(mean, kind):
         trap = tjx.Overdamped(lambda x, lam: 0.5 * jnp.sum((x - lam) ** 2))
-        process = tjx.Process(trap, RAMP, tjx.densities.Gaussian(mean, 1.0))
+        process = tjx.Process(trap, RAMP, start(mean))
         loss = optimal.mean_work(process, jnp.linspace(0.0, 1.0, 5), 10, rule="kernel")
         return (loss.score if kind == "score" else loss)(RAMP, jax.random.key(0))
 

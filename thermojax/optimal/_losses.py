@@ -121,7 +121,8 @@ class Average(AbstractPathLoss):
         )
         path = jax.lax.stop_gradient(self.run(frozen, key, "all").path)
         process = self.driven(protocol)
-        start = eqx.filter(process.initial, eqx.is_inexact_array)
+        draw = eqx.filter_closure_convert(process.initial.sample, key)  # with what it closes over
+        start = eqx.filter(draw, eqx.is_inexact_array)
         path = path._replace(xs=untracked(path.xs, start, message=_START))
         trajectory = account(process, Path(*path), rule=self.rule)
         costs = self._each(trajectory)
