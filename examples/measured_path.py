@@ -97,7 +97,7 @@ data = tjx.measured.read_csv(
 ends = data.path.xs[:, -1]
 start = tjx.densities.Boltzmann(system, data.controls[:, 0].mean())  # the run starts in equilibrium
 end = tjx.densities.Gaussian(ends.mean(0), jnp.atleast_2d(jnp.cov(ends.T)))  # and ends, as measured
-run = tjx.measured.account(system, data, start, end)
+run = tjx.account(data.process(system, start, end), data.path)
 free = tjx.estimators.jarzynski(run.work)
 answers = {
     "work W": mean(run.work),
@@ -126,7 +126,7 @@ def thin(ts, xs, trap, few):
     """The work along `few` samples of each path, as a file of them would give it."""
     trap = np.broadcast_to(trap[few], xs[:, few, 0].shape)
     less = tjx.measured.Measured(tjx.Path(ts[few], xs[:, few]), trap)
-    return np.asarray(tjx.measured.account(system, less, initial).work)
+    return np.asarray(tjx.account(less.process(system, initial), less.path).work)
 
 
 def study(name, process, ts, spacings, parts):

@@ -16,8 +16,6 @@ import jax.numpy as jnp
 import numpy as np
 
 import thermojax as tjx
-from thermojax._process import ends
-from thermojax._solvers import euler, heun
 
 
 class Means(NamedTuple):
@@ -33,7 +31,7 @@ class Means(NamedTuple):
 def _coefficients(process, ts, x):
     """Along the drive (before, the middles of the steps, after): F = G x + g, f = K x + h, U, mobility, temperature."""
     system = process.system
-    before, after = ends(process.protocol, ts)
+    before, after = process.protocol.before, process.protocol.after  # the grid spans it
     middles = jax.vmap(process.protocol)(0.5 * (ts[1:] + ts[:-1]))
     lams = jax.tree.map(
         lambda b, v, a: jnp.concatenate([b[None], v, a[None]]), before, middles, after
@@ -48,7 +46,7 @@ def _coefficients(process, ts, x):
             (jax.jacfwd(total)(x), total(x)),
             (jax.jacfwd(push)(x), push(x)),
             (jax.hessian(energy)(x), jax.grad(energy)(x), energy(x)),
-            (wide(system.mobility_at(lam)), wide(system.temperature_at(lam))),
+            (wide(system.mobility(lam)), wide(system.temperature(lam))),
         )
 
     return jax.vmap(one)(lams)
@@ -103,7 +101,7 @@ def order(errors, ns):
     return -np.polyfit(np.log(ns), np.log(np.abs(errors)), 1)[0]
 
 
-STEPPERS = {"euler": euler, "heun": heun}
+STEPPERS = {"euler": tjx.Euler(), "heun": tjx.Heun()}
 
 
 def chain(process, ts, stepper):
@@ -116,9 +114,7 @@ def chain(process, ts, stepper):
 
         def step(x, now):
             lam, dt, z = now
-            mobility = system.mobility_at(lam)
-            kick = jnp.sqrt(2 * mobility * system.temperature_at(lam) * dt) * z
-            x = stepper(lambda x: mobility * system.total_force(x, lam), x, dt, kick)
+            x = stepper(system, x, lam, dt, (z,))
             return x, x
 
         _, xs = jax.lax.scan(step, x0, (lams, jnp.diff(ts), normals[1:]))

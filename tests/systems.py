@@ -203,7 +203,7 @@ WELL = tjx.Process(
     Gaussian(0.2, 0.5),
     Gaussian(0.0, 1.0),
 )
-LEAVES = lambda p: (p.protocol.values, p.system.temperature, p.system.potential.stiffness)
+LEAVES = lambda p: (p.protocol.values, p.system.temperature.value, p.system.potential.stiffness)
 THETA = strong(LEAVES(WELL))
 
 

@@ -79,7 +79,7 @@ def failing(kind, solver, verb):
     drive = Piecewise(ts[jnp.array([0, -1])], jnp.array(values), before, after)
     system, start = tjx.Overdamped(potential, temperature=temperature), Gaussian(*start)
     process = tjx.Process(system, drive, start, start)
-    where = lambda p: (p.protocol.values, p.system.temperature, p.system.potential.scale)
+    where = lambda p: (p.protocol.values, p.system.temperature.value, p.system.potential.scale)
 
     def loss(theta):
         p = eqx.tree_at(where, process, theta)

@@ -119,7 +119,7 @@ def test_integral_sees_a_wrong_kernel():
 
     def shifted(process, x, t0, t1):
         lam = process.protocol(t0)
-        mobility, T = process.system.mobility_at(lam), process.system.temperature_at(lam)
+        mobility, T = process.system.mobility(lam), process.system.temperature(lam)
         variance = jnp.broadcast_to(2 * mobility * T * (t1 - t0), x.shape)
         return x + mobility * process.system.total_force(x, lam) * (t1 - t0), 0.98 * variance
 

@@ -11,7 +11,7 @@ from compare import close
 
 import thermojax as tjx
 from thermojax.densities import Boltzmann, Gaussian
-from thermojax.measured import Measured, account, read_csv, read_each
+from thermojax.measured import Measured, read_csv, read_each
 
 pytestmark = pytest.mark.usefixtures("unoptimised")
 
@@ -19,6 +19,10 @@ NAMES = {"time": "t", "positions": "x", "controls": "trap"}
 ROWS = ["0.0,1.0,2.0", "0.1,1.1,2.5", "0.2,1.2,3.0"]
 TRAP = tjx.Overdamped(tjx.potentials.MovingTrap(1.0))
 START = Gaussian(0.0, 1.0)
+
+
+def account(system, data, initial, final=None, **how):
+    return tjx.account(data.process(system, initial, final), data.path, **how)
 
 
 @pytest.fixture
@@ -254,12 +258,19 @@ def test_every_path_has_its_own_control():
     run = account(TRAP, data, START, cumulative=True)
     np.testing.assert_allclose(run.work[:, -1], [0.5, 2.0])
     np.testing.assert_allclose(run.work[:, 0], 0)
-    reduced = jax.vmap(
-        lambda protocol, path: tjx.reduced_work(
-            process := tjx.Process(TRAP, protocol, START), tjx.account(process, path)
+    process = data.process(TRAP, START, Gaussian(0.5, 1.0))
+    run = tjx.account(process, data.path)
+    np.testing.assert_allclose(tjx.reduced_work(process, run), [0.5, 2.0])
+    alone = jax.vmap(
+        lambda protocol, x: tjx.path_ratio(
+            own := process.replace(protocol=protocol), tjx.reverse(own), tjx.Path(ts, x)
         )
-    )(data.protocols, tjx.Path(jnp.stack([ts, ts]), xs, jnp.ones(2, bool)))
-    np.testing.assert_allclose(reduced, [0.5, 2.0])
+    )(data.protocols, xs)
+    ratio = tjx.path_ratio(process, tjx.reverse(process), data.path)
+    np.testing.assert_allclose(ratio, alone, rtol=1e-12)
+    kernel = tjx.account(process, data.path, rule="kernel")
+    np.testing.assert_allclose(kernel.entropy.total, alone, rtol=1e-12)
+    np.testing.assert_allclose(tjx.dissipated_work(process, kernel), alone, rtol=1e-12)
 
 
 @pytest.mark.parametrize("knots", [64, 65, 300])
@@ -296,8 +307,14 @@ def test_arrays_that_do_not_fit():
     ]:
         with pytest.raises(ValueError, match=words):
             account(TRAP, Measured(path, controls), START)
+    with pytest.warns(DeprecationWarning, match=r"data\.process"):
+        old = tjx.measured.account
     with pytest.raises(TypeError, match="Measured"):
-        account(TRAP, tjx.Path(ts, xs), START)
+        old(TRAP, tjx.Path(ts, xs), START)
+    data = Measured(tjx.Path(ts, xs), trap)
+    close(old(TRAP, data, START), account(TRAP, data, START))
+    with pytest.raises(ValueError, match=r"protocol for each of 2 paths, so path\.xs must have"):
+        tjx.account(data.process(TRAP, START), tjx.Path(ts, xs[0]))
 
 
 # ---- thinned paths: by how much docs/measured.md says that they are off

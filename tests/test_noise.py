@@ -1,5 +1,6 @@
 """The noise: normal, independent, never drawn twice; and the Lévy areas that some solvers ask for."""
 
+import diffrax as dfx
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -9,14 +10,21 @@ from scipy import stats
 
 import thermojax as tjx
 from thermojax._noise import BLOCK, Noise
-from thermojax._solvers import _Kick
+from thermojax._diffrax import Kick
 from thermojax.densities import Gaussian
 
 
-def normals(dtype, paths=4 * BLOCK, steps=500, levels=1, dim=1, seed=51):
+def normals(dtype, paths=4 * BLOCK, steps=500, solver=dfx.Euler(), dim=1, seed=51):
     noise = Noise(jax.random.key(seed), dim, paths, np.dtype(dtype))
-    found = jax.jit(jax.vmap(lambda i: noise(i, levels)))(jnp.arange(steps))
+    draw = tjx.Diffrax(solver).draw
+    found = jax.jit(jax.vmap(lambda i: noise(i, draw)))(jnp.arange(steps))
     return [np.asarray(z, np.float64) for z in found]  # each (steps, paths, dim)
+
+
+class Areas(dfx.ShARK):
+    """A solver that asks for all the areas there are."""
+
+    minimal_levy_area = dfx.AbstractSpaceTimeTimeLevyArea
 
 
 PRECISIONS = [np.float32, np.float64]
@@ -85,10 +93,10 @@ def test_keys_give_other_increments():
 @pytest.mark.parametrize("dtype", PRECISIONS)
 def test_levy_areas(dtype):
     """H and K are normal, independent of W and of each other, of variances dt/12 and dt/720; W is the same without."""
-    drawn = normals(dtype, steps=250, levels=3, seed=57)
-    assert np.array_equal(drawn[0], normals(dtype, steps=250, levels=1, seed=57)[0])
+    drawn = normals(dtype, steps=250, solver=Areas(), seed=57)
+    assert np.array_equal(drawn[0], normals(dtype, steps=250, seed=57)[0])
     dt = 0.3
-    kick = _Kick(jnp.ones(1), tuple(map(jnp.asarray, drawn)))
+    kick = Kick(jnp.ones(1), tuple(map(jnp.asarray, drawn)))
     area = kick.contr(jnp.asarray(0.1), jnp.asarray(0.1 + dt), use_levy=True)
     parts = [np.asarray(v).ravel() for v in (area.W, area.H, area.K)]
     for part, c in zip(parts, (1, 12, 720), strict=True):

@@ -12,20 +12,30 @@ from . import (
     potentials as potentials,
     protocols as protocols,
     schedules as schedules,
+    systems as systems,
 )
 from ._backend import check_backend as check_backend
+from ._diffrax import Diffrax as Diffrax
 from ._ledger import (
-    Entropy as Entropy,
-    Path as Path,
-    Trajectory as Trajectory,
     account as account,
     dissipated_work as dissipated_work,
-    euler as euler,
-    path_ratio as path_ratio,
     reduced_work as reduced_work,
 )
+from ._paths import Entropy as Entropy, Path as Path, Trajectory as Trajectory
 from ._process import Process as Process, reverse as reverse, reverse_grid as reverse_grid
+from ._ratio import euler as euler, path_ratio as path_ratio
 from ._simulate import ensemble as ensemble, simulate as simulate
-from ._system import AbstractSystem as AbstractSystem, Overdamped as Overdamped
+from .systems import (
+    AbstractDiffusion as AbstractDiffusion,
+    AbstractKernelStep as AbstractKernelStep,
+    AbstractOverdamped as AbstractOverdamped,
+    AbstractStep as AbstractStep,
+    AbstractSystem as AbstractSystem,
+    Euler as Euler,
+    Exchange as Exchange,
+    Heun as Heun,
+    Normal as Normal,
+    Overdamped as Overdamped,
+)
 
 __version__ = _version("thermojax")

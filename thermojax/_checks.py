@@ -16,7 +16,7 @@ import jax.numpy as jnp
 import jax.tree_util as jtu
 import numpy as np
 
-from ._types import Array, PyTree
+from ._types import Array, Density, PyTree
 
 
 def known(x: Any) -> np.ndarray | None:
@@ -108,6 +108,20 @@ def density(name: str, value: Any) -> None:
         )
 
 
+def draw(name: str, value: Density) -> jax.ShapeDtypeStruct:
+    """One state as the density draws it, by shape and dtype: `(d,)`, floating."""
+    x = shapes(f"{name}.sample(key)", value.sample, jax.random.key(0))
+    if not isinstance(x, jax.ShapeDtypeStruct) or len(x.shape) != 1 or not x.shape[0]:
+        raise ValueError(
+            f"{name}.sample(key) must return one state of shape (d,), also for d = 1; got {x}."
+        )
+    if not jnp.issubdtype(x.dtype, jnp.floating):
+        raise TypeError(
+            f"{name}.sample(key) must return floating-point numbers, got {x.dtype}. Use .astype(float)."
+        )
+    return x
+
+
 def key(name: str, value: Any) -> Array:
     """One typed key of `jax.random.key`."""
     typed = isinstance(value, jax.Array) and jnp.issubdtype(value.dtype, jax.dtypes.prng_key)
@@ -125,23 +139,36 @@ def key(name: str, value: Any) -> Array:
 
 def times(name: str, ts: Any) -> Array:
     """A step grid: one-dimensional, at least two entries, finite, strictly increasing."""
-    given, ts = ts, floating(name, ts)
-    value = known(given)
-    if ts.ndim != 1 or ts.shape[0] < 2:
+    if jnp.ndim(ts) != 1 or jnp.shape(ts)[0] < 2:
+        floating(name, ts)  # what is no number is said first
         raise ValueError(
-            f"{name} must be a one-dimensional grid of at least two times, got shape {ts.shape}. "
+            f"{name} must be a one-dimensional grid of at least two times, got shape {jnp.shape(ts)}. "
             f"Example: jnp.linspace(0.0, 1.0, 101) for 100 steps."
         )
-    if value is not None:
-        late = np.flatnonzero(np.diff(value) <= 0)
-        if len(late):
-            i = int(late[0])
-            raise ValueError(
-                f"{name} must be strictly increasing, but {name}[{i + 1}] = {value[i + 1]} follows {name}[{i}] = {value[i]}."
-            )
-        return ts
-    rising = jnp.isfinite(ts).all() & (jnp.diff(ts) > 0).all()
-    return eqx.error_if(ts, ~rising, f"{name} must be finite and strictly increasing.")
+    return grids(name, ts)
+
+
+def grids(name: str, ts: Any) -> Array:
+    """A step grid `(n,)`, or one for each path, `(paths, n)`."""
+    given, ts = ts, floating(name, ts)
+    value = known(given)
+    if ts.ndim not in (1, 2) or ts.shape[-1] < 2:
+        raise ValueError(
+            f"{name} must be a grid of at least two times, or one for each path, got shape {ts.shape}. "
+            f"Example: jnp.linspace(0.0, 1.0, 101) for 100 steps."
+        )
+    if value is None:
+        rising = jnp.isfinite(ts).all() & (jnp.diff(ts) > 0).all()
+        return eqx.error_if(ts, ~rising, f"{name} must be finite and strictly increasing.")
+    late = np.argwhere(np.diff(value) <= 0)
+    if len(late):
+        *row, i = map(int, late[0])
+        at, of = ", ".join(map(str, [*row, i + 1])), ", ".join(map(str, [*row, i]))
+        raise ValueError(
+            f"{name} must be strictly increasing, but {name}[{at}] = {value[(*row, i + 1)]} follows "
+            f"{name}[{of}] = {value[(*row, i)]}."
+        )
+    return ts
 
 
 def falling(name: str, x: Any) -> Array:

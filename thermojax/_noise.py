@@ -1,21 +1,30 @@
-"""Brownian increments on a step grid, counter-based: nothing is stored, and any step can be drawn again.
+"""Random numbers on a step grid, counter-based: nothing is stored, and any step can be drawn again.
 
-Increment k of path i depends on the key, on the block of paths that i belongs to and on k, and on nothing else: not on
-the size of the ensemble, its layout on devices, the solver, or what is saved.
+What step k of path i draws depends on the key, on the block of paths that i belongs to and on k, and on nothing else: not on
+the size of the ensemble, its layout on devices, or what is saved. Steps that draw normals share their increments.
 """
+
+from collections.abc import Callable
+from typing import TypeAlias
 
 import equinox as eqx
 import jax
 import jax.numpy as jnp
 import numpy as np
+from jax.typing import DTypeLike
 
 from ._types import Array, Key
+
+Draw: TypeAlias = Callable[[Key, tuple[int, ...], np.dtype], tuple[Array, ...]]
 
 BLOCK = 500  # paths that share a key; drawing block by block costs 2 % over drawing all at once
 
 
 class Noise(eqx.Module):
-    """Standard normals for step k: `(d,)` for one realisation (`size` None), `(size, d)` for an ensemble."""
+    """The random numbers of step k: those of one realisation (`size` None), or of an ensemble, paths first.
+
+    What they are, normals or others, is the step's: its `draw` is called with a key of the step and of the block.
+    """
 
     data: Array  # key data: typed keys do not pass through every adjoint
     impl: str = eqx.field(static=True)
@@ -23,32 +32,24 @@ class Noise(eqx.Module):
     size: int | None = eqx.field(static=True)
     dtype: np.dtype = eqx.field(static=True)
 
-    def __init__(self, key: Key, dim: int, size: int | None, dtype: np.dtype):
+    def __init__(self, key: Key, dim: int, size: int | None, dtype: DTypeLike):
         self.dim, self.size, self.dtype = dim, size, np.dtype(dtype)
         self.impl = str(jax.random.key_impl(key))
         keys = key if size is None else fold(key, -(-size // BLOCK))
         self.data = jax.random.key_data(keys)
 
-    def __call__(self, step: Array, levels: int) -> tuple[Array, ...]:
-        """The first normals (increment, and with `levels` 2 or 3 those of the space-time Lévy areas) of step `step`."""
+    def __call__(self, step: Array, draw: Draw) -> tuple[Array, ...]:
+        """What `draw(key, shape, dtype)` gives for step `step`."""
         keys = jax.random.wrap_key_data(self.data, impl=self.impl)
 
-        def draw(key: Key, shape: tuple[int, ...]) -> tuple[Array, ...]:
-            key = jax.random.fold_in(key, step)
-            first = jax.random.normal(key, shape, self.dtype)
-            more = (
-                jax.random.normal(jax.random.fold_in(key, i), shape, self.dtype)
-                for i in range(1, levels)
-            )
-            return (first, *more)
+        def block(key: Key, shape: tuple[int, ...]) -> tuple[Array, ...]:
+            return draw(jax.random.fold_in(key, step), shape, self.dtype)
 
         if self.size is None:
-            return draw(keys, (self.dim,))
-        blocks = jax.vmap(lambda key: draw(key, (BLOCK, self.dim)))(keys)
-        normals = tuple(z.reshape(-1, self.dim)[: self.size] for z in blocks)
-        return jax.lax.platform_dependent(
-            normals, cpu=lambda z: _once(z, step), default=lambda z: z
-        )
+            return block(keys, (self.dim,))
+        blocks = jax.vmap(lambda key: block(key, (BLOCK, self.dim)))(keys)
+        drawn = tuple(z.reshape(-1, *z.shape[2:])[: self.size] for z in blocks)
+        return jax.lax.platform_dependent(drawn, cpu=lambda z: _once(z, step), default=lambda z: z)
 
 
 def _once(z: tuple[Array, ...], step: Array) -> tuple[Array, ...]:

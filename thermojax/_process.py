@@ -1,15 +1,20 @@
 r"""A `Process`: a system, a protocol, and the two densities between which irreversibility is measured."""
 
+import dataclasses
+from collections.abc import Callable
 from typing import Any
 
 import equinox as eqx
+import jax
 import jax.numpy as jnp
 import jax.tree_util as jtu
+import numpy as np
 
-from . import _checks, _system
-from ._system import AbstractSystem
-from ._types import Array, Control, Density, Times
+from . import _checks
+from ._paths import Path, per_path
+from ._types import Array, Control, Density, Drive, Key, PyTree, Scalar, State, Times
 from .protocols import AbstractProtocol, Reversed
+from .systems import AbstractSystem
 
 
 class Process(eqx.Module):
@@ -24,15 +29,16 @@ class Process(eqx.Module):
 
     **Arguments:**
 
-    - `system`: what obeys the Langevin equation, e.g. `Overdamped`.
-    - `protocol`: $\lambda(t)$, a protocol of `thermojax.protocols` or any callable of time.
+    - `system`: what obeys an equation of motion, e.g. `Overdamped`.
+    - `protocol`: $\lambda(t)$, a protocol of `thermojax.protocols` or any callable of time. All arrays of a protocol may
+      have a leading axis of paths, as `jax.vmap` makes it: then each path has its own.
     - `initial`, `final`: anything with `.sample(key)` (one draw of shape `(d,)`) and `.log_prob(x)` (of one point).
 
     Source: Seifert, Rep. Prog. Phys. 75, 126001 (2012), sec. 4.
     """
 
     system: AbstractSystem
-    protocol: Any
+    protocol: Drive
     initial: Density
     final: Density | None = None
 
@@ -46,26 +52,102 @@ class Process(eqx.Module):
                 f"Process.protocol must be a protocol or a callable of time, got {self.protocol!r}."
             )
         _checks.takes("Process.protocol", self.protocol, "t")
-        for name in ("initial", "final"):
-            density = getattr(self, name)
-            if density is None and name == "final":
-                continue
-            _checks.density(f"Process.{name}", density)
+        _checks.density("Process.initial", self.initial)
+        if self.final is not None:
+            _checks.density("Process.final", self.final)
+
+    def replace(self, **parts: Any) -> "Process":
+        """The same process with other parts: `process.replace(protocol=best, final=None)`."""
+        return dataclasses.replace(self, **parts)
 
 
-def a_process(name: str, process: Any) -> None:
+class Flipped(eqx.Module):
+    r"""A density of states whose odd coordinates have changed sign, $p(\varepsilon x)$."""
+
+    density: Density
+    system: AbstractSystem
+
+    def sample(self, key: Key) -> State:
+        return self.system.flip(self.density.sample(key))
+
+    def log_prob(self, x: State) -> Scalar:
+        return self.density.log_prob(self.system.flip(x))
+
+
+def a_process(name: str, process: Process) -> None:
     if not isinstance(process, Process):
         raise TypeError(
             f"{name} must be a thermojax.Process(system, protocol, initial), got {type(process).__name__}."
         )
 
 
-def check_run(process: Process, x: Any, ts: Times) -> Times:
-    """Shapes and dtypes of all that a run evaluates at a state `x`, by tracing alone; the values that a drive gives to
-    temperature and mobility."""
-    lam = _checks.shapes("protocol(t)", process.protocol, ts[0])
+def paths(process: Process) -> int | None:
+    """How many paths have a protocol of their own; None if all share one."""
+    protocol = process.protocol
+    if not isinstance(protocol, AbstractProtocol) or not jnp.ndim(protocol.t0):
+        return None
+    leaves = jtu.tree_leaves(eqx.filter(protocol, eqx.is_array))
+    sizes = {leaf.shape[0] if leaf.ndim else 0 for leaf in leaves}
+    if len(sizes) != 1:
+        raise ValueError(
+            "A protocol for each path has the paths as leading axis of all of its arrays, got leading axes "
+            f"{sorted(sizes)}. Make it by jax.vmap: jax.vmap(lambda v: Piecewise(ts, v))(values)."
+        )
+    return sizes.pop()
+
+
+def each_protocol(process: Process, fn: Callable[[Drive], PyTree]) -> PyTree:
+    """`fn(protocol)` of the one protocol, or of each with the paths as leading axis."""
+    return fn(process.protocol) if paths(process) is None else eqx.filter_vmap(fn)(process.protocol)
+
+
+def each_path(
+    fn: Callable[..., PyTree], processes: tuple[Process, ...], path: Path, *rest: PyTree
+) -> PyTree:
+    """`fn(*processes, path, *rest)` of one realisation or of each, along its own protocol where there is one."""
+    for process in processes:
+        count, shape = paths(process), jnp.shape(path.xs)
+        if count is not None and (len(shape) < 3 or shape[0] != count):
+            raise ValueError(
+                f"The process has a protocol for each of {count} paths, so path.xs must have shape ({count}, times, d); "
+                f"got {shape}."
+            )
+    own = [None if paths(process) is None else process.protocol for process in processes]
+
+    def one(path: Path, own: list[Drive | None], *rest: PyTree) -> PyTree:
+        theirs = (
+            process if mine is None else process.replace(protocol=mine)
+            for process, mine in zip(processes, own, strict=True)
+        )
+        return fn(*theirs, path, *rest)
+
+    return per_path(one, path, own, *rest)
+
+
+def check_run(process: Process, ts: Array, x: jax.ShapeDtypeStruct | None = None) -> Array:
+    """Refuse what a run, from a state `x` or from the initial density, can not be made of.
+
+    Shapes and dtypes are looked at once, while tracing; what the drive must keep above zero, at every step, each time.
+    Returns the times.
+    """
+    for name, values in _looked(process, ts, x).items():
+        good = jnp.isfinite(values) & (values > 0)
+        allowed = "finite and greater than zero at every step"
+        ts = _checks.must(f"{name}(lam(t))", ts, good, allowed, got=values)
+    return ts
+
+
+@eqx.filter_jit
+def _looked(process: Process, ts: Array, x: jax.ShapeDtypeStruct | None) -> dict[str, Array]:
+    if x is None:
+        x = _checks.draw("initial", process.initial)
+        _checks.one_float(**{"the initial state": x, "ts": ts, "process": process})
+    else:
+        _checks.one_float(**{"path.ts": ts, "path.xs": x, "process": process})
+    ts = ts.astype(x.dtype)
+    lam = _checks.shapes("protocol(t)", _first(process), ts[..., 0].reshape(-1)[0])
     _checks.one_float(**{"the state": x, "protocol(t)": lam})
-    _system.check(process.system, x, lam)
+    process.system.check(x, lam)
     if process.final is not None:
         for name, density in (("initial", process.initial), ("final", process.final)):
             _checks.scalar(
@@ -74,10 +156,32 @@ def check_run(process: Process, x: Any, ts: Times) -> Times:
                 x,
                 cure="With numpyro's: .to_event(1). It must be a density of as many coordinates as the state.",
             )
-    return _system.check_along(process.system, process.protocol, ts)
+
+    def along(protocol: Drive, ts: Array) -> dict[str, Array]:
+        middles = 0.5 * (ts[1:] + ts[:-1])
+        return jax.vmap(lambda t: process.system.positive(protocol(t)))(middles)
+
+    own, each = paths(process) is not None, ts.ndim == 2
+    if not (own or each):
+        return along(process.protocol, ts)
+    axes = (eqx.if_array(0) if own else None, 0 if each else None)
+    return eqx.filter_vmap(along, in_axes=axes)(process.protocol, ts)
 
 
-def span(protocol: Any, why: str) -> tuple[Array, Array]:
+def _first(process: Process) -> Drive:
+    """The protocol, or that of the first path."""
+    if paths(process) is None:
+        return process.protocol
+    return jtu.tree_map(lambda v: v[0] if eqx.is_array(v) else v, process.protocol)
+
+
+def baths(process: Process, ts: Array) -> tuple[int, ...]:
+    """The shape of the heat: one bath, or several."""
+    lam = eqx.filter_eval_shape(_first(process), ts[0])
+    return jax.eval_shape(process.system.temperature, lam).shape
+
+
+def span(protocol: Drive, why: str) -> tuple[Array, Array]:
     """The protocol's own (t0, t1); a plain callable has none."""
     if not isinstance(protocol, AbstractProtocol):
         raise TypeError(
@@ -87,7 +191,7 @@ def span(protocol: Any, why: str) -> tuple[Array, Array]:
     return protocol.t0, protocol.t1
 
 
-def ends(protocol: Any, ts: Times) -> tuple[Control, Control]:
+def ends(protocol: Drive, ts: Times) -> tuple[Control, Control]:
     r"""The controls before the first and after the last step.
 
     `before` and `after` count only where the grid reaches the protocol's own ends; elsewhere, and for a plain callable,
@@ -101,35 +205,45 @@ def ends(protocol: Any, ts: Times) -> tuple[Control, Control]:
     slack = eps * jnp.maximum(jnp.abs(t0), jnp.abs(t1))
     starts, stops = jnp.abs(ts[0] - t0) <= slack, jnp.abs(ts[-1] - t1) <= slack
 
-    def choose(at_end: Array, outside: Any, inside: Any) -> Any:
-        return jnp.where(at_end, outside, inside)
+    def choose(at_end: Array, outside: Control, inside: Control) -> Control:
+        return jtu.tree_map(lambda o, i: jnp.where(at_end, o, i), outside, inside)
 
-    return (
-        jtu.tree_map(lambda o, i: choose(starts, o, i), protocol.before, first),
-        jtu.tree_map(lambda o, i: choose(stops, o, i), protocol.after, last),
-    )
+    return choose(starts, protocol.before, first), choose(stops, protocol.after, last)
 
 
-def within(protocol: Any, ts: Times) -> None:
-    """Refuse a grid that leaves the protocol's span, where both are known."""
+def within(process: Process, ts: Array) -> None:
+    """Refuse a grid, or one of a batch of grids, that leaves its protocol's span, where both are known."""
+    protocol = process.protocol
     if not isinstance(protocol, AbstractProtocol):
         return
-    grid, t0, t1 = (_checks.known(v) for v in (ts, protocol.t0, protocol.t1))
+    grid, (t0, t1) = _checks.known(ts), each_protocol(process, _span)
+    t0, t1 = _checks.known(t0), _checks.known(t1)
     if grid is None or t0 is None or t1 is None:
         return
-    slack = 8 * jnp.finfo(ts.dtype).eps * max(abs(t0), abs(t1))
-    if grid[0] < t0 - slack or grid[-1] > t1 + slack:
+    slack = 8 * np.finfo(ts.dtype).eps * np.maximum(abs(t0), abs(t1))
+    out = np.atleast_1d((grid[..., 0] < t0 - slack) | (grid[..., -1] > t1 + slack))
+    if out.any():
+        i = int(np.argmax(out))
+        t0, t1, first, last = (
+            v if np.ndim(v) == 0 else v[i] for v in (t0, t1, grid[..., 0], grid[..., -1])
+        )
+        whose = f" (path {i})" if len(out) > 1 else ""
         raise ValueError(
-            f"ts must lie within the protocol's span [{t0}, {t1}], got a grid from {grid[0]} to {grid[-1]}. "
+            f"ts must lie within the protocol's span [{t0}, {t1}], got a grid from {first} to {last}{whose}. "
             "Extend the protocol, or shorten the grid."
         )
+
+
+def _span(protocol: AbstractProtocol) -> tuple[Array, Array]:
+    return protocol.t0, protocol.t1
 
 
 def reverse(process: Process) -> Process:
     r"""The reversed process: $\lambda_R(t) = \lambda(t_0 + t_1 - t)$, started from `final`, ended at `initial`.
 
     Everything that depends on time depends on it through $\lambda$, so temperature, mobility and force are reversed
-    with it. Simulate it on `reverse_grid(process, ts)`. Source: Crooks, PRE 60, 2721 (1999).
+    with it. What is odd under time reversal changes sign: momenta in the densities, magnetic fields in the system.
+    Simulate it on `reverse_grid(process, ts)`. Source: Crooks, PRE 60, 2721 (1999).
     """
     a_process("process", process)
     if process.final is None:
@@ -140,13 +254,23 @@ def reverse(process: Process) -> Process:
     span(process.protocol, "reverse")
     back = process.protocol
     back = back.protocol if isinstance(back, Reversed) else Reversed(back)
-    return Process(process.system, back, process.final, process.initial)
+    initial, final = (_flipped(p, process.system) for p in (process.final, process.initial))
+    return Process(process.system.reversed(), back, initial, final)
+
+
+def _flipped(density: Density, system: AbstractSystem) -> Density:
+    """The density of the flipped states; the same one, if no coordinate is odd."""
+    if isinstance(density, Flipped):
+        return density.density
+    x = _checks.draw("density", density)
+    flip = jax.make_jaxpr(system.flip)(x).jaxpr
+    return density if flip.outvars == flip.invars else Flipped(density, system)
 
 
 def reverse_grid(process: Process, ts: Times) -> Times:
     r"""The mirrored step grid $t_0 + t_1 - t$, last first: Crooks at finite steps compares a path with one on it."""
     a_process("process", process)
     ts = _checks.times("ts", ts)
-    within(process.protocol, ts)
+    within(process, ts)
     t0, t1 = span(process.protocol, "reverse_grid")
     return (t0 + t1 - ts)[::-1]

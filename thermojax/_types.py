@@ -12,6 +12,7 @@ Control: TypeAlias = PyTree  # the value lambda of everything that is driven
 Times: TypeAlias = Float[Array, " times"]
 Time: TypeAlias = Shaped[ArrayLike, ""]
 
+Drive: TypeAlias = Callable[[Any], Control]  # lam(t): a protocol, or any callable of time
 Potential: TypeAlias = Callable[[Any, Any], Any]  # U(x, lam) -> scalar
 Force: TypeAlias = Callable[[Any, Any], Any]  # f(x, lam) -> like x
 PerCoordinate: TypeAlias = Shaped[ArrayLike, ""] | Shaped[Array, " d"] | Callable[[Any], Any]
@@ -36,6 +37,7 @@ __all__ = [
     "Bool",
     "Control",
     "Density",
+    "Drive",
     "Float",
     "Force",
     "Key",

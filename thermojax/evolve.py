@@ -1,6 +1,6 @@
 r"""Densities without sampling: the exact evolution of a driven linear system, with its mean work, heat and entropy."""
 
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import diffrax as dfx
 import equinox as eqx
@@ -9,10 +9,11 @@ import jax.numpy as jnp
 import jax.tree_util as jtu
 
 from . import _checks, _factor
-from ._ledger import Entropy
-from ._process import Process, a_process, check_run, ends, within
-from ._types import Array, Control, Scalar, State, Times
+from ._paths import Entropy
+from ._process import Process, a_process, baths, check_run, ends, paths, within
+from ._types import Array, Control, Density, Drive, Scalar, State, Time, Times
 from .densities import Gaussian, affine
+from .systems import AbstractDiffusion, AbstractSystem
 
 
 class Evolution(eqx.Module):
@@ -37,7 +38,7 @@ class Evolution(eqx.Module):
         """The density at the last time."""
         return Gaussian(self.mean[-1], self.cov[-1])
 
-    def at(self, t: Any) -> Gaussian:
+    def at(self, t: Time) -> Gaussian:
         """The density at time `t`: exact at `ts`, between them by linear interpolation of mean and covariance."""
         t = jnp.asarray(t, self.ts.dtype)
         value = _checks.known(t)
@@ -50,11 +51,11 @@ class Evolution(eqx.Module):
         s = (t - self.ts[i]) / (self.ts[i + 1] - self.ts[i])
         return Gaussian(*((1 - s) * v[i] + s * v[i + 1] for v in (self.mean, self.cov)))
 
-    def log_prob(self, x: State, t: Any) -> Scalar:
+    def log_prob(self, x: State, t: Time) -> Scalar:
         r"""$\ln p(x, t)$ at one point."""
         return self.at(t).log_prob(x)
 
-    def score(self, x: State, t: Any) -> State:
+    def score(self, x: State, t: Time) -> State:
         r"""$\nabla \ln p(x, t)$ at one point."""
         return jax.grad(self.at(t).log_prob)(x)
 
@@ -69,12 +70,13 @@ class _Moments(NamedTuple):
 def moments(process: Process, ts: Times, *, rtol: float | None = None) -> Evolution:
     r"""Mean and covariance of a linear system in time, and the exact mean work, heat, reduced work and entropies.
 
-    With $F(x, \lambda) = G x + g$, mobility $\mu$ and $D = \mu T$ per coordinate,
+    With the drift $b = B x + c$ and $D$ per coordinate,
 
-    $$\dot m = \mu (G m + g), \qquad \dot\Sigma = \mu G \Sigma + \Sigma G^T \mu + 2 D, \qquad
-      \dot Q_i = \mu_i \langle F_i^2 \rangle + D_i G_{ii},$$
+    $$\dot m = B m + c, \qquad \dot\Sigma = B \Sigma + \Sigma B^T + 2 D, \qquad
+      \dot Q = \langle \dot q(x) \rangle = \dot q(m) + \tfrac12 \mathrm{tr}\,\dot q''\,\Sigma,$$
 
-    $\langle W \rangle = \Delta\langle U \rangle + \langle Q \rangle$ with the energies at the true controls, end jumps
+    $\dot q(x)$ the mean rate at which a bath is heated in the state x (overdamped: $\mu_i F_i^2 + D_i\,\partial_i F_i$),
+    quadratic in x. $\langle W \rangle = \Delta\langle U \rangle + \langle Q \rangle$ with the energies at the true controls, end jumps
     included, so that no $\dot\lambda$ is taken; $\dot S_m = \sum_i \dot Q_i / T_i$ and $\Delta S_\mathrm{sys} = \tfrac12
     \ln\det\Sigma(t)/\Sigma(0)$. The ordinary differential equations are solved to a relative tolerance `rtol` (1e-10 in
     float64, 1e-6 in float32) between the times `ts`, which should hold the protocol's kinks and jumps.
@@ -87,49 +89,35 @@ def moments(process: Process, ts: Times, *, rtol: float | None = None) -> Evolut
     """
     a_process("process", process)
     ts = _checks.times("ts", ts)
-    within(process.protocol, ts)
-    gaussian = getattr(process.initial, "gaussian", None)
-    if gaussian is None:
+    if paths(process) is not None:
         raise ValueError(
-            f"moments needs a Gaussian start, got {type(process.initial).__name__}. "
-            "Use thermojax.densities.Gaussian, Point, or Boltzmann of a quadratic potential."
+            "moments takes one protocol, and this process has one for each path. Vmap it over them."
         )
-    start = gaussian()
-    ts = check_run(process, start.mean, ts.astype(start.mean.dtype))
-    return _moments(process, ts, start, rtol)
+    within(process, ts)
+    return _moments(process, check_run(process, ts), rtol)
 
 
 @eqx.filter_jit
-def _moments(process: Process, ts: Array, start: Gaussian, rtol: float | None) -> Evolution:
-    system, protocol = process.system, process.protocol
+def _moments(process: Process, ts: Array, rtol: float | None) -> Evolution:
+    protocol, start = process.protocol, _gaussian(process.initial)
+    system = _linear(process.system, start.mean, protocol, ts)
     dim, dtype = start.mean.shape[0], jnp.result_type(start.mean)
     ts = ts.astype(dtype)
-    origin = jnp.zeros(dim, dtype)
+    origin = jnp.zeros(dtype=dtype, shape=dim)
     before, after = ends(protocol, ts)
-    _linear(system, origin, before)
 
-    def rates(lam: Control) -> tuple[Array, Array, Array, Array, Array]:
-        matrix = jax.jacfwd(lambda x: system.total_force(x, lam))(origin)
-        mobility = jnp.broadcast_to(system.mobility_at(lam), (dim,))
-        return matrix, system.total_force(origin, lam), mobility, system.temperature_at(lam), origin
+    def flow(t: Time, y: _Moments, args: None) -> _Moments:
+        lam = protocol(t)
+        spread = jax.jacfwd(system.drift)(origin, lam) @ y.cov
+        noise = jnp.broadcast_to(2 * system.diffusion(origin, lam), (dim,))
+        bend = jax.hessian(system.heating)(origin, lam)
+        heat = system.heating(y.mean, lam) + 0.5 * jnp.sum(bend * y.cov, (-2, -1))
+        cov = spread + spread.T + jnp.where(jnp.eye(dim, dtype=bool), noise[:, None], 0)
+        medium = jnp.sum(heat / system.temperature(lam))
+        return _Moments(system.drift(y.mean, lam), cov, heat, medium)
 
-    def flow(t: Any, y: _Moments, args: Any) -> _Moments:
-        matrix, offset, mobility, temperature, _ = rates(protocol(t))
-        diffusion = mobility * temperature
-        force = matrix @ y.mean + offset
-        drift = mobility[:, None] * matrix
-        spread = drift @ y.cov
-        noise = jnp.where(jnp.eye(dim, dtype=bool), 2 * diffusion[:, None], 0)
-        square = force**2 + jnp.einsum("ij,jk,ik->i", matrix, y.cov, matrix)
-        each = mobility * square + diffusion * jnp.diagonal(matrix)
-        heat = each if temperature.ndim else jnp.sum(each)
-        return _Moments(
-            mobility * force, spread + spread.T + noise, heat, jnp.sum(each / temperature)
-        )
-
-    baths = jax.eval_shape(system.temperature_at, before).shape
-    zero = jnp.zeros((), dtype)
-    y0 = _Moments(start.mean, start.cov, jnp.zeros(baths, dtype), zero)
+    several = baths(process, ts)
+    y0 = _Moments(start.mean, start.cov, jnp.zeros(several, dtype), jnp.zeros((), dtype))
     if rtol is None:
         rtol = 1e-10 if dtype == jnp.float64 else 1e-6
     solver, controller = dfx.Dopri8(), dfx.PIDController(rtol=rtol, atol=rtol)
@@ -162,12 +150,12 @@ def _moments(process: Process, ts: Array, start: Gaussian, rtol: float | None) -
     lams = jax.vmap(protocol)(ts)
     lams = jtu.tree_map(lambda v, b, a: v.at[0].set(b).at[-1].set(a), lams, before, after)
     energies = jax.vmap(energy)(path.mean, path.cov, lams)
-    heat = path.heat.sum(-1) if baths else path.heat
+    heat = path.heat.sum(-1) if several else path.heat
     half_log_det = 0.5 * jax.vmap(lambda cov: _factor.log_det(_factor.root(cov)))(path.cov)
     gain = half_log_det - half_log_det[0]
     reduced = None
-    if not baths:
-        phi = energies / jax.vmap(system.temperature_at)(lams)
+    if not several:
+        phi = energies / jax.vmap(system.temperature)(lams)
         reduced = phi - phi[0] + path.medium
     work = energies - energies[0] + heat
     return Evolution(
@@ -181,10 +169,28 @@ def _moments(process: Process, ts: Array, start: Gaussian, rtol: float | None) -
     )
 
 
-def _linear(system: Any, x: Array, lam: Control) -> None:
-    if not affine(lambda y: system.total_force(y, lam), x):
+def _gaussian(density: Density) -> Gaussian:
+    gaussian = getattr(density, "gaussian", None)
+    if gaussian is None:
+        raise ValueError(
+            f"moments needs a Gaussian start, got {type(density).__name__}. "
+            "Use thermojax.densities.Gaussian, Point, or Boltzmann of a quadratic potential."
+        )
+    return gaussian()
+
+
+def _linear(system: AbstractSystem, x: State, protocol: Drive, ts: Times) -> AbstractDiffusion:
+    """The system, if its drift is linear in x and its potential quadratic."""
+    if not isinstance(system, AbstractDiffusion):
+        raise TypeError(
+            f"moments is for linear diffusions (AbstractDiffusion), and {type(system).__name__} is none. Simulate it "
+            "with thermojax.ensemble."
+        )
+    lam = protocol(ts[0])
+    if not affine(lambda y: system.drift(y, lam), x):
         raise ValueError(
             "moments is for linear systems, and this force is not linear in x. Simulate it with thermojax.ensemble."
         )
     if not affine(jax.grad(lambda y: system.energy(y, lam)), x):
         raise ValueError("moments needs a potential that is quadratic in x, and this one is not.")
+    return system

@@ -9,8 +9,8 @@ import jax.tree_util as jtu
 import numpy as np
 
 from .. import _checks, _factor
-from .._system import AbstractSystem
 from .._types import Array, Control, Key, Scalar, State
+from ..systems import AbstractSystem
 from ._affine import affine
 from ._base import AbstractDensity, untracked
 from ._gaussian import Gaussian
@@ -69,7 +69,7 @@ class Boltzmann(AbstractDensity):
         if sampler is not None and not callable(sampler):
             raise TypeError(f"Boltzmann.sampler must be a callable of a key, got {sampler!r}.")
         self.sampler = sampler
-        if _checks.shapes("temperature", system.temperature_at, self.lam).shape != ():
+        if _checks.shapes("temperature", system.temperature, self.lam).shape != ():
             raise ValueError(
                 "Boltzmann needs one temperature: with a bath per coordinate there is no equilibrium. Give another density, "
                 "e.g. thermojax.densities.Gaussian."
@@ -131,7 +131,7 @@ class Boltzmann(AbstractDensity):
         return Gaussian(-cov @ slope, cov)
 
     def _reduced(self, x: State) -> Scalar:
-        return self.system.energy(x, self.lam) / self.system.temperature_at(self.lam)
+        return self.system.energy(x, self.lam) / self.system.temperature(self.lam)
 
     def _origin(self) -> State:
         return jnp.zeros(self.dim, _float_of((self.system, self.lam)))

@@ -8,8 +8,8 @@ import jax.numpy as jnp
 import numpy as np
 
 from .. import _checks
-from .._system import AbstractSystem
 from .._types import Array, Control, Key, Scalar, State
+from ..systems import AbstractSystem
 from ._boltzmann import Boltzmann
 
 R_HAT = 1.01  # Vehtari et al. (2021)

@@ -10,11 +10,12 @@ import jax.numpy as jnp
 import numpy as np
 
 from .. import _checks, _levels
-from .._ledger import Kernel, Path
+from .._paths import Path
 from .._process import Process, a_process, within
-from .._system import Overdamped
+from .._ratio import Kernel
 from .._types import Array, Control, Key, Scalar, State, Times
 from ..protocols import Reversed
+from ..systems import Overdamped
 from ._kinds import AbstractNoising
 from ._noising import kind_of
 
@@ -101,7 +102,7 @@ def generate(
     kind = kind_of("process", process)
     assert process.final is not None
     drift = Drift(_score(kind, predict, predicts), potential)
-    system = Overdamped(potential, force=drift, mobility=kind.mobility_at, temperature=1.0)
+    system = Overdamped(potential, force=drift, mobility=kind.mobility, temperature=1.0)
     return Process(system, Reversed(process.protocol), process.final, process.initial)
 
 
@@ -164,7 +165,7 @@ def walk(process: Process, ts: Times, key: Key, kernel: Kernel) -> Path:
     """
     a_process("process", process)
     ts, key = _checks.times("ts", ts), _checks.key("key", key)
-    within(process.protocol, ts)
+    within(process, ts)
     if not callable(kernel):
         raise TypeError(f"kernel must be a callable (process, x, t0, t1), got {kernel!r}.")
     start, noise = jax.random.split(key)

@@ -1,13 +1,12 @@
 r"""The three noisings in use, as systems at a level of noise: they differ in scale, not in what is seen of the data."""
 
 import abc
-from collections.abc import Callable
 from typing import NamedTuple
 
 import jax.numpy as jnp
 
 from .. import _levels
-from .._system import AbstractSystem
+from ..systems import AbstractOverdamped
 from .._types import Array, Control, Scalar, State
 
 
@@ -18,7 +17,7 @@ class Level(NamedTuple):
     rate: Scalar
 
 
-class AbstractNoising(AbstractSystem):
+class AbstractNoising(AbstractOverdamped):
     r"""$x = a(\lambda)\, x_0 + s(\lambda)\, \epsilon$ with $\lambda = \ln a^2/s^2$, reached by
 
     $$dx = -D \kappa\, x\, dt + \sqrt{2D}\, dW, \qquad D = -\tfrac12 s^2 \dot\lambda, \qquad
@@ -48,20 +47,17 @@ class AbstractNoising(AbstractSystem):
     def energy(self, x: State, lam: Control) -> Scalar:
         return 0.5 * self.stiffness(lam.lam) * jnp.sum(x**2)
 
-    def pushed(self, x0: State, x1: State, lam: Control) -> Scalar:
-        return jnp.zeros((), x0.dtype)
+    def push(self, x: State, lam: Control) -> State:
+        return jnp.zeros_like(x)
 
-    def total_force(self, x: State, lam: Control) -> State:
-        return -self.stiffness(lam.lam) * x
-
-    def mobility_at(self, lam: Control) -> Array:
+    def mobility(self, lam: Control) -> Array:
         return 0.5 * self.noise(lam.lam) ** 2 * lam.rate
 
-    def temperature_at(self, lam: Control) -> Array:
+    def temperature(self, lam: Control) -> Array:
         return jnp.ones_like(lam.lam)
 
-    def driven(self) -> dict[str, Callable[[Control], Array]]:
-        return {"mobility": self.mobility_at}
+    def positive(self, lam: Control) -> dict[str, Array]:
+        return {"mobility": self.mobility(lam)}
 
 
 class VP(AbstractNoising):

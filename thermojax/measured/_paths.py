@@ -1,4 +1,4 @@
-r"""Measured paths: trajectories read from CSV files, and the ledger of each along the control recorded with it."""
+r"""Measured paths: trajectories read from CSV files, and the process that each belongs to by its recorded control."""
 
 import warnings
 from collections.abc import Mapping, Sequence
@@ -6,18 +6,17 @@ from os import PathLike
 from pathlib import Path as File
 from typing import Any, NamedTuple, TypeAlias
 
-import equinox as eqx
 import jax
 import jax.numpy as jnp
 import jax.tree_util as jtu
 import numpy as np
 
-from .. import _checks, _ledger
-from .._ledger import Path, Rule, Trajectory
+from .. import _checks
+from .._paths import Path
 from .._process import Process
-from .._system import AbstractSystem
 from .._types import Control, Density
 from ..protocols import Piecewise
+from ..systems import AbstractSystem
 from ._csv import Table, read
 
 Files: TypeAlias = str | PathLike[str] | Sequence[str | PathLike[str]]
@@ -39,52 +38,20 @@ class Measured(NamedTuple):
 
     @property
     def protocols(self) -> Piecewise:
-        """The protocol of each path, in straight lines from sample to sample: its leaves have the paths as leading axis.
-
-        `jax.vmap(fn)(data.protocols, data.path)` applies `fn(protocol, path)` to every path that `read_csv` read.
-        """
+        """The protocol of each path, in straight lines from sample to sample: its leaves have the paths as leading axis."""
         path, controls = _batch(self)
         return jax.vmap(Piecewise)(path.ts, controls)
 
+    def process(
+        self, system: AbstractSystem, initial: Density, final: Density | None = None
+    ) -> Process:
+        """The Process of which these are the paths, each along its own control.
 
-def account(
-    system: AbstractSystem,
-    data: Measured,
-    initial: Density,
-    final: Density | None = None,
-    *,
-    rule: Rule = "alternating",
-    cumulative: bool = False,
-) -> Trajectory:
-    r"""Work, heat and entropy of every measured path, each along its own control: `thermojax.account`, path by path.
-
-    Energies are in the units of `system`'s potential at the positions and controls as they stand in the file. Between
-    two samples the control is taken to move in a straight line. `initial`, `final`, `rule` and `cumulative` are those of
-    `thermojax.Process` and `thermojax.account`. The numbers of the result have the paths as leading axis.
-
-    Raises `ValueError` for arrays that do not fit together, or times that do not rise.
-    """
-    if not isinstance(data, Measured):
-        raise TypeError(
-            f"data must be thermojax.measured.Measured(path, controls), got {type(data).__name__}. read_csv makes one."
-        )
-    return _account(system, _batch(data), initial, final, rule, cumulative)
-
-
-@eqx.filter_jit
-def _account(
-    system: AbstractSystem,
-    data: Measured,
-    initial: Density,
-    final: Density | None,
-    rule: Rule,
-    cumulative: bool,
-) -> Trajectory:
-    def one(protocol: Piecewise, path: Path) -> Trajectory:
-        process = Process(system, protocol, initial, final)
-        return _ledger.account(process, path, rule=rule, cumulative=cumulative)
-
-    return jax.vmap(one)(data.protocols, data.path)
+        `thermojax.account(process, data.path)` prices them: work, heat and entropy in the units of the system's potential at
+        the positions and controls as they stand in the file. `reduced_work`, `dissipated_work`, `path_ratio` and `reverse`
+        take it too. Raises `ValueError` for arrays that do not fit together, or times that do not rise.
+        """
+        return Process(system, self.protocols, initial, final)
 
 
 def _batch(data: Measured) -> Measured:

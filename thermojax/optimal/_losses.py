@@ -11,12 +11,14 @@ import jax.tree_util as jtu
 import numpy as np
 
 from .. import _checks
-from .._ledger import Path, Rule, Trajectory, account, euler, log_gauss, reduced_work
+from .._diffrax import with_kernel
+from .._ledger import account, reduced_work
+from .._paths import Path, Trajectory
 from .._process import Process
 from .._simulate import ensemble
-from .._solvers import euler_steps
 from .._types import Array, Key, Scalar, State, Times
 from ..densities._base import untracked
+from ..systems import AbstractKernelStep, Rule
 
 Loss = Callable[[Any, Any], Any]  # loss(protocol, key) -> scalar
 
@@ -107,11 +109,13 @@ class Average(AbstractPathLoss):
 
         P the product of the Euler–Maruyama kernels and b the average over the other paths, which leaves the mean as it is.
         """
-        if not euler_steps(self.solver, self.rule):
-            raise ValueError(
-                'gradient="score" needs the kernels of the steps, and those of our Heun are not Gaussian. Build the loss '
-                'with solver=diffrax.Euler() or rule="kernel".'
-            )
+        step = with_kernel(
+            self.solver,
+            self.process.system,
+            self.rule,
+            'gradient="score" needs the kernels of the steps, and those of our Heun are not Gaussian. Build the loss '
+            'with solver=diffrax.Euler() or rule="kernel".',
+        )
         if self.size < 2:
             raise ValueError(
                 'gradient="score" compares paths with each other: take size of at least 2.'
@@ -127,7 +131,7 @@ class Average(AbstractPathLoss):
         trajectory = account(process, Path(*path), rule=self.rule)
         costs = self._each(trajectory)
         others = (jnp.sum(costs) - costs) / (self.size - 1)
-        log_p = jax.vmap(lambda xs: _log_chain(process, self.ts, xs))(path.xs)
+        log_p = jax.vmap(lambda xs: _log_chain(process, step, self.ts, xs))(path.xs)
         advantage = jax.lax.stop_gradient(costs - others)
         return jnp.mean(costs) + jnp.mean(advantage * (log_p - jax.lax.stop_gradient(log_p)))
 
@@ -140,11 +144,12 @@ class Average(AbstractPathLoss):
         return jnp.where(trajectory.path.ok, costs, jnp.nan)
 
 
-def _log_chain(process: Process, ts: Array, xs: Array) -> Scalar:
-    """The logarithm of the Euler–Maruyama chain's density of one path, given its start."""
+def _log_chain(process: Process, taken: AbstractKernelStep, ts: Array, xs: Array) -> Scalar:
+    """The logarithm of the chain's density of one path, given its start."""
 
     def step(x: State, t0: Scalar, t1: Scalar, y: State) -> Scalar:
-        return log_gauss(y, *euler(process, x, t0, t1))
+        lam = process.protocol(0.5 * (t0 + t1))
+        return taken.kernel(process.system, x, lam, t1 - t0).log_prob(y)
 
     return jnp.sum(jax.vmap(step)(xs[:-1], ts[:-1], ts[1:], xs[1:]))
 

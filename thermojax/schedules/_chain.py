@@ -16,8 +16,8 @@ import jax
 import jax.numpy as jnp
 
 from .. import _checks
-from .._ledger import log_gauss
 from .._levels import Chain, Mean, between, falling, noise, plan, signal
+from .._normal import Normal
 from .._types import Array, Key, Scalar, State
 
 Denoiser = Callable[[State, Scalar], State]  # (x, lam) -> the clean state
@@ -74,11 +74,11 @@ def path_work(
         kernel, level, variance, z = k
         later = kernel.shrink * x + jnp.sqrt(kernel.noise) * z
         back = _back(kernel, denoise, later, level)
-        ratio = log_gauss(later, kernel.shrink * x, kernel.noise) - log_gauss(x, back, variance)
+        ratio = Normal(kernel.shrink * x, kernel.noise).log_prob(later) - Normal(back, variance).log_prob(x)
         return later, ratio
 
     end, steps = jax.lax.scan(step, x0, (kernels, lam, tau, normals))
-    w = jnp.sum(steps) - log_gauss(end, jnp.zeros_like(end), jnp.ones_like(end))
+    w = jnp.sum(steps) - Normal(jnp.zeros_like(end), jnp.ones_like(end)).log_prob(end)
     return PathWork(w if log_p0 is None else w + log_p0(x0), steps)
 
 

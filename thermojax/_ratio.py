@@ -1,0 +1,120 @@
+r"""Log-ratios of path probabilities: two chains of kernels, one walked forwards and one backwards."""
+
+from collections.abc import Callable
+from typing import TypeAlias
+
+import equinox as eqx
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from . import _checks
+from ._guard import guarded
+from ._ledger import check_path
+from ._normal import Normal
+from ._paths import Path
+from ._process import Process, a_process, each_path, span
+from ._types import Array, Density, Scalar, State, Times
+from .protocols import AbstractProtocol
+from .systems import AbstractKernelStep, Euler
+
+# (process, x, t0, t1) -> the density of the state at t1, or the pair (mean, variance) of a Normal
+Kernel: TypeAlias = Callable[[Process, State, Scalar, Scalar], Density | tuple[Array, Array]]
+
+
+def euler(process: Process, x: State, t0: Scalar, t1: Scalar) -> Normal:
+    r"""The Euler–Maruyama kernel of one step, with the control of the middle of the step."""
+    return Euler().kernel(process.system, x, process.protocol(0.5 * (t0 + t1)), t1 - t0)
+
+
+def own(process: Process, x: State, t0: Scalar, t1: Scalar) -> Density:
+    """The kernel of the system's own step for the kernel rule, with the control of the middle of the step."""
+    step = process.system.step("kernel")
+    if not isinstance(step, AbstractKernelStep):
+        raise ValueError(
+            f"{type(step).__name__} has a log-ratio and no kernel. Give kernels=, or compare a run with its own reverse: "
+            'entropy.total of rule="kernel".'
+        )
+    return step.kernel(process.system, x, process.protocol(0.5 * (t0 + t1)), t1 - t0)
+
+
+def path_ratio(
+    forward: Process,
+    backward: Process,
+    path: Path,
+    *,
+    kernels: Kernel | tuple[Kernel, Kernel] = own,
+) -> Array:
+    r"""$\ln P_F[x] / P_B[x_R]$ over two chains of kernels, in nats, per path:
+
+    $$\ln\frac{p_F(x_0)}{p_B(\varepsilon x_n)} + \sum_k \ln \frac{k_F(x_{k+1} | x_k)}{k_B(\varepsilon x_k | \varepsilon
+      x_{k+1})} .$$
+
+    The backward chain walks the mirrored grid ($\varepsilon$ flips what is odd under time reversal). `kernels` maps
+    `(process, x, t0, t1)` to the density of the next state, or to the `(mean, variance)` of a normal one; one for both
+    chains or a pair `(forward, backward)`. Normalisers are kept, so variances may differ. By default each chain takes its
+    system's own, which are Euler–Maruyama's (`thermojax.euler`) for overdamped dynamics: with `backward =
+    reverse(forward)` the result is R of `rule="kernel"`. $\langle e^{-R} \rangle = 1$ at every step size if the path was
+    drawn from the forward chain. Source: Crooks, PRE 60, 2721 (1999), eq. 8; Sivak, Chodera & Crooks, PRX 3, 011007
+    (2013).
+    """
+    a_process("forward", forward)
+    a_process("backward", backward)
+    path = check_path(forward, path)
+    pair = kernels if isinstance(kernels, tuple) else (kernels, kernels)
+    if len(pair) != 2 or not all(map(callable, pair)):
+        raise TypeError(
+            f"kernels must be a callable (process, x, t0, t1) -> (mean, variance), or a pair of them; got {kernels!r}."
+        )
+    _one_span(forward, backward)
+    return _ratio(forward, backward, pair, path)
+
+
+@eqx.filter_jit
+def _ratio(
+    forward: Process, backward: Process, kernels: tuple[Kernel, Kernel], path: Path
+) -> Array:
+    def one(forward: Process, backward: Process, path: Path) -> Array:
+        xs, flip = path.xs, jax.vmap(forward.system.flip)
+        t0, t1 = span(backward.protocol, "path_ratio")
+
+        def total() -> Scalar:
+            there = log_path(forward, kernels[0], path)
+            mirrored = Path((t0 + t1 - path.ts)[::-1], flip(xs)[::-1])
+            back = log_path(backward, kernels[1], mirrored)
+            start = forward.initial.log_prob(xs[0])
+            return start - backward.initial.log_prob(mirrored.xs[0]) + jnp.sum(there - back[::-1])
+
+        ok = path.ok & jnp.all(jnp.isfinite(xs))
+        return jnp.where(ok, guarded(ok, total), jnp.nan)
+
+    return each_path(one, (forward, backward), path)
+
+
+def log_path(process: Process, kernel: Kernel, path: Path) -> Array:
+    """The log-density of each step of one path, given the state before, `(steps,)`."""
+
+    def step(x: State, t0: Scalar, t1: Scalar, y: State) -> Scalar:
+        return a_density(kernel(process, x, t0, t1)).log_prob(y)
+
+    ts, xs = path.ts, path.xs
+    return jax.vmap(step)(xs[:-1], ts[:-1], ts[1:], xs[1:])
+
+
+def a_density(given: Density | tuple[Array, Array]) -> Density:
+    """What a kernel returned, as a density."""
+    return Normal(*given) if isinstance(given, tuple) else given
+
+
+def _one_span(forward: Process, backward: Process) -> None:
+    """A path is mirrored about the middle of the backward protocol's span: that of the forward one, where both are known."""
+    span(backward.protocol, "path_ratio")
+    if isinstance(forward.protocol, AbstractProtocol):
+        mine, other = (
+            _checks.known((p.protocol.t0, p.protocol.t1)) for p in (forward, backward)
+        )
+        if mine is not None and other is not None and not np.allclose(mine, other, rtol=1e-5):
+            raise ValueError(
+                f"path_ratio: forward and backward must share one span (t0, t1), got {mine} and {other}: the "
+                "backward chain walks the mirrored grid. thermojax.reverse(process) has the right one."
+            )

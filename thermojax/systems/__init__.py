@@ -1,0 +1,28 @@
+r"""What obeys an equation of motion, and the steps that move it.
+
+A **system** is its physics at fixed control: energy, temperature, what a step exchanges with the baths, time reversal. A
+**step** is how the baths act for a time dt. A dynamics of one's own is one of each.
+"""
+
+from .._normal import Normal as Normal
+from ._base import (
+    AbstractKernelStep as AbstractKernelStep,
+    AbstractStep as AbstractStep,
+    AbstractSystem as AbstractSystem,
+    Exchange as Exchange,
+    Rule as Rule,
+)
+from ._diffusion import AbstractDiffusion as AbstractDiffusion
+from ._overdamped import (
+    AbstractOverdamped as AbstractOverdamped,
+    Constant as Constant,
+    Driven as Driven,
+    Overdamped as Overdamped,
+)
+from ._steps import (
+    Euler as Euler,
+    Heun as Heun,
+    diffusive as diffusive,
+    no_ratio as no_ratio,
+    spread as spread,
+)

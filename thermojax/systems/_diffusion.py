@@ -1,0 +1,26 @@
+r"""Systems that move by a drift and by noise."""
+
+import abc
+
+from .._types import Array, Control, State
+from ._base import AbstractSystem
+
+
+class AbstractDiffusion(AbstractSystem):
+    r"""$dx = b(x, \lambda)\,dt + \sqrt{2D(\lambda)}\,dW$: what the steps `Heun`, `Euler` and diffrax's solvers ask for."""
+
+    @abc.abstractmethod
+    def drift(self, x: State, lam: Control) -> State:
+        r"""$b(x, \lambda)$, the Itô drift."""
+
+    @abc.abstractmethod
+    def diffusion(self, x: State, lam: Control) -> Array:
+        r"""$D_i(\lambda)$, a scalar or `(d,)`; it does not depend on x."""
+
+    @abc.abstractmethod
+    def irreversible(self, x: State, lam: Control) -> State:
+        r"""The part of the drift that dissipates: all of it, overdamped; $(0, -\gamma v)$, underdamped."""
+
+    @abc.abstractmethod
+    def heating(self, x: State, lam: Control) -> Array:
+        r"""The mean rate $\dot Q_i$ at which each bath is given heat in the state x, of the shape of `temperature(lam)`."""
