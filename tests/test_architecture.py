@@ -1,37 +1,38 @@
 """The house keeps its floors: a file imports only files of floors below its own."""
 
 import ast
+import importlib
+import inspect
+import statistics
 from pathlib import Path
 
+import equinox as eqx
 import pytest
 
 PACKAGE = Path(__file__).parent.parent / "thermojax"
 
-# From the ground up. Files on one floor never import each other; the last floor is the wings.
+# From the ground up. Files on one floor never import each other; the last floors are the wings, one of two storeys.
 FLOORS = [
     {"_types"},
-    {"_checks", "_backend", "_factor", "_guard"},
-    {"_levels"},
-    {"estimators"},  # numbers in, numbers out: knows no noun of the library
-    {"potentials", "protocols"},
-    {"_system"},
-    {"densities"},
-    {"_process"},
-    {"_ledger"},
-    {"_noise"},
-    {"_solvers"},
+    {"_checks", "_backend", "_factor", "_guard", "_affine", "_noise", "_normal", "_renamed"},
+    # estimators: numbers in, numbers out, knows no noun of the library
+    {"_checkpoint", "_paths", "estimators", "potentials", "protocols", "systems"},
+    {"_diffrax", "_process", "_search", "densities"},
+    {"_ledger", "evolve", "measured"},
+    {"_ratio", "_solvers"},
     {"_simulate"},
-    {"evolve"},
     {"rates"},
     {"verify"},
-    {"bounds", "diffusion", "measured", "optimal", "plots", "schedules"},
+    {"bounds", "diffusion", "optimal", "plots"},
+    {"schedules"},
 ]
 RANK = {name: rank for rank, floor in enumerate(FLOORS) for name in floor}
 
 # Who may open which library.
 DOORS = {
-    "diffrax": {"_solvers", "_noise", "_simulate", "evolve", "diffusion"},
-    "optax": {"optimal"},
+    "diffrax": {"_diffrax", "_solvers", "_simulate", "evolve", "diffusion"},
+    "optax": {"_search"},
+    "tqdm": {"_search"},
     "interpax": {"protocols", "schedules", "diffusion"},
     "blackjax": {"densities"},
     "optimistix": {"estimators"},
@@ -72,6 +73,8 @@ def misplaced(source: str, path: Path) -> list[str]:
         top, *rest = name.split(".")
         if top in DOORS and here not in DOORS[top]:
             wrong.append(f"{here} must not import {top}: only {sorted(DOORS[top])} may")
+        if top == "thermojax" and len(rest) > 1 and rest[0] != here and rest[1].startswith("_"):
+            wrong.append(f"{here} must not import {name}: it is private to {rest[0]}")
         # Names that are no room, such as thermojax.Process, come from the roof: nobody inside may.
         if top == "thermojax" and rest[:1] != [here] and not RANK.get(rest[0], 99) < RANK[here]:
             wrong.append(f"{here} must not import {name}: it is not on a floor below")
@@ -100,7 +103,9 @@ def test_habits(path):
 @pytest.mark.parametrize(
     ("file", "source"),
     [
-        ("_system.py", "from ._process import Process"),
+        ("systems/_base.py", "from .._process import Process"),
+        ("diffusion/_noising.py", "from ..schedules import LogSNR"),
+        ("optimal/_losses.py", "from ..densities._base import untracked"),
         ("_process.py", "from . import _simulate"),
         ("potentials.py", "from . import protocols"),
         ("optimal.py", "import thermojax.diffusion"),
@@ -123,9 +128,96 @@ def test_a_misplaced_import_is_seen(file, source):
             "_simulate.py",
             "import diffrax as dfx\nfrom ._process import Process\nfrom . import _noise",
         ),
-        ("optimal.py", "import optax\nfrom .estimators import Estimate"),
+        ("_search.py", "import optax\nfrom .estimators import Estimate"),
+        ("schedules/_logsnr.py", "from ..diffusion import Cosine"),
         ("evolve/grid.py", "from . import moments\nfrom .._types import Array"),
     ],
 )
 def test_an_import_from_below_is_not(file, source):
     assert not misplaced(source, PACKAGE / file)
+
+
+# ---- the habits of the whole house
+
+
+def classes():
+    """Every class that is made in the package."""
+    found = {}
+    for path in FILES:
+        name = ".".join(["thermojax", *path.relative_to(PACKAGE).with_suffix("").parts])
+        module = importlib.import_module(name)
+        mine = inspect.getmembers(module, inspect.isclass)
+        found |= {cls: name for _, cls in mine if cls.__module__ == name}
+    return list(found)
+
+
+def overrides(cls):
+    """Concrete methods and properties of a base that `cls` has replaced."""
+    found = []
+    for base in cls.__mro__[1:]:
+        if not issubclass(base, eqx.Module) or base is eqx.Module:
+            continue
+        for name, old in vars(base).items():
+            concrete = (inspect.isroutine(old) or isinstance(old, property)) and not getattr(
+                old, "__isabstractmethod__", False
+            )
+            if name in vars(cls) and concrete and not name.startswith("__"):
+                found.append(f"{cls.__name__}.{name} replaces that of {base.__name__}")
+    return found
+
+
+def test_abstract_or_final():
+    """A class that can be made has no sub-class, and no method that works is replaced."""
+    nouns = [cls for cls in classes() if issubclass(cls, eqx.Module)]
+    assert len(nouns) > 40
+    for cls in nouns:
+        above = [base for base in cls.__mro__[1:] if base in nouns]
+        assert all(inspect.isabstract(base) or _abstract(base) for base in above), cls
+        assert not overrides(cls)
+
+
+def _abstract(cls):
+    return cls.__name__.startswith("Abstract")
+
+
+def test_a_replaced_method_is_seen():
+    class AbstractBase(eqx.Module):
+        def works(self):
+            return 1
+
+    class Final(AbstractBase):
+        def works(self):
+            return 2
+
+    assert overrides(Final) == ["Final.works replaces that of AbstractBase"]
+
+
+def annotations(source):
+    """The annotations of a file, as text."""
+    for node in ast.walk(ast.parse(source)):
+        if isinstance(node, ast.arg | ast.AnnAssign) and node.annotation is not None:
+            yield ast.unparse(node.annotation)
+        elif isinstance(node, ast.FunctionDef) and node.returns is not None:
+            yield ast.unparse(node.returns)
+
+
+def test_types_say_something():
+    """Bare Any is at most one annotation in twenty."""
+    all_of_them = [a for path in FILES for a in annotations(path.read_text())]
+    assert len(all_of_them) > 1000
+    assert all_of_them.count("Any") <= 0.05 * len(all_of_them)
+
+
+def test_files_are_short():
+    lengths = [path.read_text().count("\n") for path in FILES]
+    assert statistics.median(lengths) < 150
+
+
+def test_one_room_knows_overdamped_dynamics():
+    """Outside of systems and diffusion nothing asks for a mobility, or the force; closed forms take one as an argument."""
+    for path in FILES:
+        if room(path) in ("systems", "diffusion") or path.name == "_closed.py":
+            continue
+        code = ast.dump(ast.parse(path.read_text()))
+        assert "attr='mobility'" not in code, path
+        assert "total_force" not in code, path

@@ -410,7 +410,7 @@ def test_reduced_work_is_the_turns_of_the_reduced_potential(name):
     process, (seen, scale) = CASES[name]().process, audit(name)
     system = process.system
     same(seen.reduced, seen.turns, 10 * scale)
-    if not system.positive(process.protocol.before):  # nothing is driven
+    if not system.positive(process.protocol(0.0)):  # nothing is driven
         same(seen.reduced, seen.totals.work / system.temperature(None), 10 * scale)
 
 

@@ -9,12 +9,14 @@ import sigmas
 from scipy import stats
 
 import thermojax as tjx
-from thermojax._noise import BLOCK, Noise
 from thermojax._diffrax import Kick
+from thermojax._noise import BLOCK, Noise
 from thermojax.densities import Gaussian
 
+EULER = dfx.Euler()
 
-def normals(dtype, paths=4 * BLOCK, steps=500, solver=dfx.Euler(), dim=1, seed=51):
+
+def normals(dtype, paths=4 * BLOCK, steps=500, solver=EULER, dim=1, seed=51):
     noise = Noise(jax.random.key(seed), dim, paths, np.dtype(dtype))
     draw = tjx.Diffrax(solver).draw
     found = jax.jit(jax.vmap(lambda i: noise(i, draw)))(jnp.arange(steps))

@@ -86,7 +86,7 @@ class Obabo(tjx.AbstractKernelStep):
         return tuple(jax.random.normal(k, half, dtype) for k in jax.random.split(key))
 
     def __call__(self, system, x, lam, dt, draw):
-        kernel, (q, p) = self.kernel(system, x, lam, dt), jnp.split(x, 2)
+        kernel = self.kernel(system, x, lam, dt)
         return kernel.landed(kernel.first.at(draw[0]), draw[1])
 
     def kernel(self, system, x, lam, dt):

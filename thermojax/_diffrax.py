@@ -9,8 +9,16 @@ import jax.numpy as jnp
 import numpy as np
 
 from ._types import Array, Control, Key, PyTree, Scalar, State, Time
-from .systems import AbstractKernelStep, AbstractStep, AbstractSystem, Euler, Rule
-from .systems import diffusive, no_ratio, spread  # what a step of diffusions asks and says
+from .systems import (  # what a step of diffusions asks and says
+    AbstractKernelStep,
+    AbstractStep,
+    AbstractSystem,
+    Euler,
+    Rule,
+    diffusive,
+    no_ratio,
+    spread,
+)
 
 Solver: TypeAlias = dfx.AbstractSolver | AbstractStep | None
 
@@ -40,7 +48,10 @@ class Diffrax(AbstractStep):
             )
         if not isinstance(solver, dfx.AbstractItoSolver | dfx.AbstractStratonovichSolver):
             raise ValueError(f"{name} is not marked by diffrax as a solver of SDEs. {WORKS}")
-        if isinstance(solver, dfx.AbstractRungeKutta | dfx.AbstractSRK) and solver.scan_kind is None:
+        if (
+            isinstance(solver, dfx.AbstractRungeKutta | dfx.AbstractSRK)
+            and solver.scan_kind is None
+        ):
             # diffrax's own inner loop over stages has no forward mode; a handful of stages needs no checkpoints
             kind = "lax" if isinstance(solver, dfx.AbstractSRK) else "bounded"
             solver = eqx.tree_at(lambda s: s.scan_kind, solver, kind, is_leaf=lambda n: n is None)

@@ -72,8 +72,9 @@ def account(
     the turns from `before` to $\lambda_0$ and from $\lambda_{n-1}$ to `after` included, so $\Delta U = W - Q$ to rounding.
     The ledger of a thinned path is the thinned path's own. `path` is `Path(ts, xs)` with `xs` of shape `(m, d)`, or
     `(paths, m, d)`; a process with a protocol for each path prices each along its own. `solver` is the step whose kernels
-    `rule="kernel"` compares, None the system's own. With `cumulative=True` work, heat and medium are running totals of length m (the last with the
-    end jump), and so are `entropy.total` and `.system`, which compare the start with the state so far.
+    `rule="kernel"` compares, None the system's own. With `cumulative=True` work, heat and medium are running totals of
+    length m (the last with the end jump), and so are `entropy.total` and `.system`, which compare the start with the state
+    so far.
 
     Raises `ValueError` for wrong shapes, a grid that does not rise or leaves the protocol's span, or an unknown rule. A
     path with a state or an energy that is not finite gets `ok=False` and NaN totals.

@@ -1,7 +1,7 @@
 """What a run or a measurement gives: paths, and the work, heat and entropy of each."""
 
 from collections.abc import Callable
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import equinox as eqx
 import jax.numpy as jnp
@@ -56,5 +56,6 @@ def per_path(fn: Callable[..., PyTree], path: Path, *rest: PyTree) -> PyTree:
     if jnp.ndim(path.xs) == 2:
         return fn(path, *rest)
     ts, ok = (0 if jnp.ndim(v) == full else None for v, full in ((path.ts, 2), (path.ok, 1)))
-    one: Any = eqx.filter_vmap(fn, in_axes=(Path(ts, 0, ok), *(eqx.if_array(0) for _ in rest)))
-    return one(path, *rest)
+    axes = ((ts, 0, ok), *(eqx.if_array(0) for _ in rest))
+    one = eqx.filter_vmap(lambda parts, *rest: fn(Path(*parts), *rest), in_axes=axes)
+    return one(tuple(path), *rest)

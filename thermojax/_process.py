@@ -2,7 +2,6 @@ r"""A `Process`: a system, a protocol, and the two densities between which irrev
 
 import dataclasses
 from collections.abc import Callable
-from typing import Any
 
 import equinox as eqx
 import jax
@@ -56,7 +55,7 @@ class Process(eqx.Module):
         if self.final is not None:
             _checks.density("Process.final", self.final)
 
-    def replace(self, **parts: Any) -> "Process":
+    def replace(self, **parts: PyTree) -> "Process":
         """The same process with other parts: `process.replace(protocol=best, final=None)`."""
         return dataclasses.replace(self, **parts)
 
@@ -184,11 +183,15 @@ def baths(process: Process, ts: Array) -> tuple[int, ...]:
 def span(protocol: Drive, why: str) -> tuple[Array, Array]:
     """The protocol's own (t0, t1); a plain callable has none."""
     if not isinstance(protocol, AbstractProtocol):
-        raise TypeError(
-            f"{why} needs the span of the protocol, and a plain callable has none: "
-            "wrap it as thermojax.protocols.Function(fn, t1)."
-        )
+        raise _spanless(why)
     return protocol.t0, protocol.t1
+
+
+def _spanless(why: str) -> TypeError:
+    return TypeError(
+        f"{why} needs the span of the protocol, and a plain callable has none: "
+        "wrap it as thermojax.protocols.Function(fn, t1)."
+    )
 
 
 def ends(protocol: Drive, ts: Times) -> tuple[Control, Control]:
@@ -234,8 +237,8 @@ def within(process: Process, ts: Array) -> None:
         )
 
 
-def _span(protocol: AbstractProtocol) -> tuple[Array, Array]:
-    return protocol.t0, protocol.t1
+def _span(protocol: Drive) -> tuple[Array, Array]:
+    return span(protocol, "a run")
 
 
 def reverse(process: Process) -> Process:
@@ -251,9 +254,10 @@ def reverse(process: Process) -> Process:
             "reverse needs to know where the reversed run starts, and this process has final=None. Give final=, e.g. "
             "thermojax.densities.Boltzmann(system, lam) at the last control value."
         )
-    span(process.protocol, "reverse")
-    back = process.protocol
-    back = back.protocol if isinstance(back, Reversed) else Reversed(back)
+    drive = process.protocol
+    if not isinstance(drive, AbstractProtocol):
+        raise _spanless("reverse")
+    back = drive.protocol if isinstance(drive, Reversed) else Reversed(drive)
     initial, final = (_flipped(p, process.system) for p in (process.final, process.initial))
     return Process(process.system.reversed(), back, initial, final)
 

@@ -14,7 +14,7 @@ from ._ledger import check_path
 from ._normal import Normal
 from ._paths import Path
 from ._process import Process, a_process, each_path, span
-from ._types import Array, Density, Scalar, State, Times
+from ._types import Array, Density, Scalar, State
 from .protocols import AbstractProtocol
 from .systems import AbstractKernelStep, Euler
 
@@ -110,9 +110,7 @@ def _one_span(forward: Process, backward: Process) -> None:
     """A path is mirrored about the middle of the backward protocol's span: that of the forward one, where both are known."""
     span(backward.protocol, "path_ratio")
     if isinstance(forward.protocol, AbstractProtocol):
-        mine, other = (
-            _checks.known((p.protocol.t0, p.protocol.t1)) for p in (forward, backward)
-        )
+        mine, other = (_checks.known(span(p.protocol, "")) for p in (forward, backward))
         if mine is not None and other is not None and not np.allclose(mine, other, rtol=1e-5):
             raise ValueError(
                 f"path_ratio: forward and backward must share one span (t0, t1), got {mine} and {other}: the "

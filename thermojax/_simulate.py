@@ -70,8 +70,8 @@ def simulate(
     - `solver`: None (the system's own step: our Heun, or Euler for the kernel rule), any step of `thermojax.systems` or of
       your own, or a diffrax solver for additive noise.
     - `rule`: `"alternating"`, or `"kernel"`: the medium entropy is then the exact log-ratio of the step's forward and
-      backward kernels, Euler–Maruyama's by default, so that $\langle e^{-R}\rangle = 1$ and $\langle R \rangle \ge 0$ hold at every
-      step size. Work and heat stay as they are.
+      backward kernels, Euler–Maruyama's by default, so that $\langle e^{-R}\rangle = 1$ and $\langle R \rangle \ge 0$
+      hold at every step size. Work and heat stay as they are.
     - `save`: `"all"`, `"ends"`, or k: every k-th state, and both ends always. The totals are those of every step.
     - `adjoint`: how to differentiate; None recomputes $\sqrt n$ chunks of $\sqrt n$ steps (reverse and forward mode), or
       a diffrax adjoint: `RecursiveCheckpointAdjoint()` (no forward mode), `DirectAdjoint()` (both), `ForwardMode()`
@@ -100,9 +100,10 @@ def ensemble(
 ) -> Trajectory:
     """Many realisations at once, batched inside one solve: what `vmap(simulate)` returns, several times faster.
 
-    `size` is the number of paths (if the process has a protocol for each path, their number); every array of the result has it as leading axis. Path i depends on the key and on i,
-    not on `size` or on the layout. `sharding` (of the leading axis, e.g. `NamedSharding(mesh, P("paths"))`) spreads
-    the paths over devices. The other arguments are those of `simulate`; `save` is `"ends"` by default.
+    `size` is the number of paths (if the process has a protocol for each path, their number); every array of the result has
+    it as leading axis. Path i depends on the key and on i, not on `size` or on the layout. `sharding` (of the leading axis,
+    e.g. `NamedSharding(mesh, P("paths"))`) spreads the paths over devices. The other arguments are those of `simulate`;
+    `save` is `"ends"` by default.
     """
     size = _checks.whole("size", size, "a whole number of paths")
     return _front(process, ts, key, size, Solve(solver, rule, save, adjoint, sharding))
@@ -185,7 +186,8 @@ def _run(
         max_steps=steps,
         throw=False,
     )
-    assert solution.ts is not None and solution.ys is not None
+    assert solution.ts is not None
+    assert solution.ys is not None
     (saved, _), (xs, end) = solution.ts, solution.ys
     end = jtu.tree_map(lambda leaf: leaf[0], end)
 

@@ -7,7 +7,7 @@ and every adjoint of diffrax works. Inside a step the control is frozen; what th
 import functools as ft
 import math
 from collections.abc import Callable
-from typing import Any, ClassVar, NamedTuple
+from typing import ClassVar, NamedTuple
 
 import diffrax as dfx
 import equinox as eqx
@@ -20,7 +20,7 @@ from ._guard import masked_jvp
 from ._ledger import exchange
 from ._noise import Noise
 from ._process import Process, each_protocol, paths
-from ._types import Array, Control, PyTree, Scalar, State, Time
+from ._types import Array, Control, PyTree, Scalar, State
 from .systems import AbstractStep, Rule
 
 
@@ -56,21 +56,21 @@ class Ledgered(dfx.AbstractSolver):
     def init(
         self,
         terms: dfx.AbstractTerm,
-        t0: Time,
-        t1: Time,
+        t0: PyTree,
+        t1: PyTree,
         y0: Running,
         args: Driven,
     ) -> Array:
         return jnp.zeros((), jnp.int32)
 
-    def func(self, terms: dfx.AbstractTerm, t0: Time, y0: Running, args: Driven) -> PyTree:
+    def func(self, terms: dfx.AbstractTerm, t0: PyTree, y0: Running, args: Driven) -> PyTree:
         return terms.vf(t0, y0, args)
 
     def step(
         self,
         terms: dfx.AbstractTerm,
-        t0: Time,
-        t1: Time,
+        t0: PyTree,
+        t1: PyTree,
         y0: Running,
         args: Driven,
         solver_state: Array,
@@ -125,7 +125,7 @@ def alive(state: Running) -> Array:
 
 
 @_advance.def_jvp
-def _advance_jvp(primals: Any, tangents: Any) -> Any:
+def _advance_jvp(primals: PyTree, tangents: PyTree) -> PyTree:
     """The derivative of a step: that of the identity for a path that has failed.
 
     What enters the step is masked as well as what leaves it. The derivatives in between may be NaN, and so is zero times
@@ -149,13 +149,13 @@ class Chunks(dfx.AbstractAdjoint):
     def loop(
         self,
         *,
-        saveat: Any,
+        saveat: dfx.SaveAt,
         max_steps: int,
-        throw: Any,
-        passed_solver_state: Any,
-        passed_controller_state: Any,
-        **rest: Any,
-    ) -> Any:
+        throw: bool,
+        passed_solver_state: PyTree,
+        passed_controller_state: PyTree,
+        **rest: PyTree,
+    ) -> PyTree:
         path, _ = saveat.subs
         # a path that is saved on the way wants a loop that carries its buffer without copying it at every step back
         buffered = ft.partial(
@@ -168,14 +168,14 @@ class Chunks(dfx.AbstractAdjoint):
 
 
 def _every_step(
-    cond_fun: Any, body_fun: Any, init_val: Any, *, max_steps: int, buffers: Any
-) -> Any:
+    cond_fun: PyTree, body_fun: PyTree, init_val: PyTree, *, max_steps: int, buffers: PyTree
+) -> PyTree:
     """All `max_steps` steps: no step is rejected and no run stops early, so the condition need not be asked."""
 
-    def step(val: Any, _: None) -> Any:
+    def step(val: PyTree, _: None) -> PyTree:
         return _strong(body_fun(val)), None
 
-    def chunk(val: Any, length: int) -> Any:
+    def chunk(val: PyTree, length: int) -> PyTree:
         return jax.lax.scan(step, val, None, length)[0]
 
     size, rest = _chunking(max_steps)
@@ -193,7 +193,7 @@ def _chunking(steps: int) -> tuple[int, int]:
     return size, steps % size
 
 
-def _strong(tree: Any) -> Any:
+def _strong(tree: PyTree) -> PyTree:
     return jtu.tree_map(
         lambda leaf: jax.lax.convert_element_type(leaf, jnp.asarray(leaf).dtype), tree
     )

@@ -76,10 +76,11 @@ def moments(process: Process, ts: Times, *, rtol: float | None = None) -> Evolut
       \dot Q = \langle \dot q(x) \rangle = \dot q(m) + \tfrac12 \mathrm{tr}\,\dot q''\,\Sigma,$$
 
     $\dot q(x)$ the mean rate at which a bath is heated in the state x (overdamped: $\mu_i F_i^2 + D_i\,\partial_i F_i$),
-    quadratic in x. $\langle W \rangle = \Delta\langle U \rangle + \langle Q \rangle$ with the energies at the true controls, end jumps
-    included, so that no $\dot\lambda$ is taken; $\dot S_m = \sum_i \dot Q_i / T_i$ and $\Delta S_\mathrm{sys} = \tfrac12
-    \ln\det\Sigma(t)/\Sigma(0)$. The ordinary differential equations are solved to a relative tolerance `rtol` (1e-10 in
-    float64, 1e-6 in float32) between the times `ts`, which should hold the protocol's kinks and jumps.
+    quadratic in x. $\langle W \rangle = \Delta\langle U \rangle + \langle Q \rangle$ with the energies at the true
+    controls, end jumps included, so that no $\dot\lambda$ is taken; $\dot S_m = \sum_i \dot Q_i / T_i$ and $\Delta
+    S_\mathrm{sys} = \tfrac12 \ln\det\Sigma(t)/\Sigma(0)$. The ordinary differential equations are solved to a relative
+    tolerance `rtol` (1e-10 in float64, 1e-6 in float32) between the times `ts`, which should hold the protocol's kinks and
+    jumps.
 
     The initial density must be Gaussian (`Gaussian`, `Point`, `Boltzmann` of a quadratic potential); from a `Point` the
     entropies are infinite. Raises `ValueError` if the force is not linear in x.

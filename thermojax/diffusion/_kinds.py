@@ -6,8 +6,8 @@ from typing import NamedTuple
 import jax.numpy as jnp
 
 from .. import _levels
-from ..systems import AbstractOverdamped
 from .._types import Array, Control, Scalar, State
+from ..systems import AbstractOverdamped
 
 
 class Level(NamedTuple):

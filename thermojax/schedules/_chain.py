@@ -74,7 +74,9 @@ def path_work(
         kernel, level, variance, z = k
         later = kernel.shrink * x + jnp.sqrt(kernel.noise) * z
         back = _back(kernel, denoise, later, level)
-        ratio = Normal(kernel.shrink * x, kernel.noise).log_prob(later) - Normal(back, variance).log_prob(x)
+        ratio = Normal(kernel.shrink * x, kernel.noise).log_prob(later) - Normal(
+            back, variance
+        ).log_prob(x)
         return later, ratio
 
     end, steps = jax.lax.scan(step, x0, (kernels, lam, tau, normals))

@@ -1,7 +1,7 @@
 r"""What a system is, and what a step is: the two seams of every dynamics.
 
-A system owns its physics at fixed control: energy, baths, what a step exchanges with them, and time reversal. A step says how
-the baths act for a time dt at fixed control, which random numbers that takes, and how likely it was against its reverse.
+A system owns its physics at fixed control: energy, baths, what a step exchanges with them, and time reversal. A step says
+how the baths act for a time dt at fixed control, which random numbers that takes, and how likely it was against its reverse.
 Neither knows the protocol, the ledger's sums or the engine: a new dynamics is one system and one step.
 """
 
