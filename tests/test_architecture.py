@@ -10,7 +10,7 @@ PACKAGE = Path(__file__).parent.parent / "thermojax"
 # From the ground up. Files on one floor never import each other; the last floor is the wings.
 FLOORS = [
     {"_types"},
-    {"_checks", "_backend", "_factor", "_guard"},
+    {"_affine", "_checks", "_backend", "_factor", "_guard"},
     {"_levels"},
     {"estimators"},  # numbers in, numbers out: knows no noun of the library
     {"potentials", "protocols"},

@@ -1,4 +1,4 @@
-"""Derivatives of what may fail: zero, and not NaN, where it did.
+"""Derivatives of what may fail: zero, and not NaN, where it did; and of what is not followed: an error.
 
 A number that is masked after it was computed still has the derivative of what was computed: zero times NaN. It would reach
 every other path through the parameters that they share.
@@ -12,7 +12,7 @@ import jax
 import jax.numpy as jnp
 import jax.tree_util as jtu
 
-from ._types import Array
+from ._types import Array, PyTree
 
 
 def guarded(fine: Array, fn: Callable[[], Any]) -> Any:
@@ -44,3 +44,21 @@ def masked_jvp(fn: Callable[..., Any], primals: Any, tangents: Any, fine: Array)
 def only(fine: Array, tangents: Any) -> Any:
     """The tangents of a path that is fine, zeros for another."""
     return jtu.tree_map(lambda t: jnp.where(fine, t, jnp.zeros_like(t)), tangents)
+
+
+@eqx.filter_custom_jvp
+def untracked(draw: Array, parameters: PyTree, *, message: str) -> Array:
+    """`draw`, which depends on `parameters` without a derivative: a `ValueError` if these are being differentiated.
+
+    It is raised while tracing, in forward and reverse mode alike; nothing is computed in a run.
+    """
+    del parameters, message
+    return draw
+
+
+@untracked.def_jvp
+def _untracked_jvp(primals: Any, tangents: Any, *, message: str) -> Any:
+    # A tangent is None unless what is differentiated reaches the argument.
+    if jtu.tree_leaves(tangents[1]):
+        raise ValueError(message)
+    return primals[0], tangents[0]

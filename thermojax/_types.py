@@ -12,6 +12,9 @@ Control: TypeAlias = PyTree  # the value lambda of everything that is driven
 Times: TypeAlias = Float[Array, " times"]
 Time: TypeAlias = Shaped[ArrayLike, ""]
 
+Given: TypeAlias = Any  # what a user gives, before a front door has looked at it
+Draw: TypeAlias = Callable[[Key], State]  # one draw by a key
+Reduced: TypeAlias = Callable[[State], Scalar]  # phi(x) = U(x) / T
 Potential: TypeAlias = Callable[[Any, Any], Any]  # U(x, lam) -> scalar
 Force: TypeAlias = Callable[[Any, Any], Any]  # f(x, lam) -> like x
 PerCoordinate: TypeAlias = Shaped[ArrayLike, ""] | Shaped[Array, " d"] | Callable[[Any], Any]
@@ -36,12 +39,15 @@ __all__ = [
     "Bool",
     "Control",
     "Density",
+    "Draw",
     "Float",
     "Force",
+    "Given",
     "Key",
     "PerCoordinate",
     "Potential",
     "PyTree",
+    "Reduced",
     "Scalar",
     "Shaped",
     "State",

@@ -9,10 +9,11 @@ import jax.numpy as jnp
 import jax.tree_util as jtu
 
 from . import _checks, _factor
+from ._affine import affine
 from ._ledger import Entropy
 from ._process import Process, a_process, check_run, ends, within
 from ._types import Array, Control, Scalar, State, Times
-from .densities import Gaussian, affine
+from .densities import Gaussian, GaussianParts, normal
 
 
 class Evolution(eqx.Module):
@@ -88,19 +89,19 @@ def moments(process: Process, ts: Times, *, rtol: float | None = None) -> Evolut
     a_process("process", process)
     ts = _checks.times("ts", ts)
     within(process.protocol, ts)
-    gaussian = getattr(process.initial, "gaussian", None)
-    if gaussian is None:
+    start = normal(process.initial)
+    if start is None:
         raise ValueError(
-            f"moments needs a Gaussian start, got {type(process.initial).__name__}. "
-            "Use thermojax.densities.Gaussian, Point, or Boltzmann of a quadratic potential."
+            f"moments needs a Gaussian start, got {type(process.initial).__name__}, which is no Gaussian (Boltzmann is one "
+            "unless its potential is not quadratic in x). Use thermojax.densities.Gaussian (with the moments of points: "
+            "Gaussian(xs.mean(0), jnp.cov(xs.T))), Point, or Boltzmann of a quadratic potential; or simulate."
         )
-    start = gaussian()
     ts = check_run(process, start.mean, ts.astype(start.mean.dtype))
     return _moments(process, ts, start, rtol)
 
 
 @eqx.filter_jit
-def _moments(process: Process, ts: Array, start: Gaussian, rtol: float | None) -> Evolution:
+def _moments(process: Process, ts: Array, start: GaussianParts, rtol: float | None) -> Evolution:
     system, protocol = process.system, process.protocol
     dim, dtype = start.mean.shape[0], jnp.result_type(start.mean)
     ts = ts.astype(dtype)

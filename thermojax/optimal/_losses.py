@@ -11,12 +11,12 @@ import jax.tree_util as jtu
 import numpy as np
 
 from .. import _checks
+from .._guard import untracked
 from .._ledger import Path, Rule, Trajectory, account, euler, log_gauss, reduced_work
 from .._process import Process
 from .._simulate import ensemble
 from .._solvers import euler_steps
 from .._types import Array, Key, Scalar, State, Times
-from ..densities._base import untracked
 
 Loss = Callable[[Any, Any], Any]  # loss(protocol, key) -> scalar
 
