@@ -506,6 +506,18 @@ def test_point():
     assert jnp.issubdtype(Point(3).x0.dtype, jnp.floating)
 
 
+def test_the_method_gaussian_that_was():
+    from thermojax.densities import _old
+
+    trap = Boltzmann(tjx.Overdamped(MovingTrap(4.0)), 3.0)
+    np.testing.assert_allclose(
+        _old.gaussian(trap).sample(jax.random.key(0)), trap.sample(jax.random.key(0))
+    )
+    assert _old.gaussian(Point(1.0)).sample(jax.random.key(0)) == 1.0
+    with pytest.raises(ValueError, match="Boltzmann is no Gaussian.*not quadratic"):
+        _old.gaussian(Boltzmann(*TABLES["quartic"]))
+
+
 class Laplace:
     """A user's own, of nothing but two methods."""
 
