@@ -54,7 +54,7 @@ def _coefficients(process, ts, x):
 
 def means(process, ts, scheme="heun"):
     """The mean exchanges of `scheme` on the grid `ts`, by the alternating rule. `reduced` is for one bath."""
-    start = process.initial.gaussian()
+    start = process.initial.normal()
     m, C = np.asarray(start.mean), np.asarray(start.cov)
     (G, g), (K, h), (H, s, c), (mobility, T) = jax.tree.map(
         np.asarray, _coefficients(process, ts, jnp.zeros(m.shape))
@@ -106,7 +106,7 @@ STEPPERS = {"euler": tjx.Euler(), "heun": tjx.Heun()}
 
 def chain(process, ts, stepper):
     """The path as a function of its normals, `(n + 1, d)`, by a step of the library."""
-    system, start = process.system, process.initial.gaussian()
+    system, start = process.system, process.initial.normal()
     lams = jax.vmap(process.protocol)(0.5 * (ts[1:] + ts[:-1]))
 
     def path(normals):
@@ -130,7 +130,7 @@ def _paths(process, ts, scheme, normals):
 
 def expand(process, ts, scheme, of):
     """Constant, gradient and Hessian of a quadratic functional of the path, in the normals: by polarisation."""
-    d = len(process.initial.gaussian().mean)
+    d = len(process.initial.normal().mean)
     size = d * len(ts)
     eye = np.eye(size)
     i, j = np.triu_indices(size, 1)

@@ -21,7 +21,7 @@ import numpy as np
 import pytest
 
 import thermojax as tjx
-from thermojax import diffusion, optimal, schedules
+from thermojax import densities, diffusion, optimal, schedules
 from thermojax.densities import Boltzmann, Empirical, Gaussian, Mixture, Point
 from thermojax.estimators import (
     bar,
@@ -637,7 +637,7 @@ for name, call, error, *words in (
     ("mixture, sizes", lambda: Mixture([0.5, 0.5], [Gaussian(0.0, 1.0), Gaussian(origin, 1.0)]), "ValueError", r"Mixture\.components must all draw one state of the same shape \(d,\), got \[\(1,\), \(2,\)\]"),
     ("mixture of scalars", lambda: Mixture([1.0], [Lump(N(0.0))]), "ValueError", r"Mixture\.components.*\(d,\), got \[\(\)\]"),
     ("mixture of integers", lambda: Mixture([1.0], [Lump(N([0]))]), "TypeError", r"Mixture\.components\[0\]\.sample\(key\) must draw floating-point numbers, got int", r"astype\(float\)"),
-    ("mixture, no Gaussian", lambda: mixed([1.0, 1.0]).gaussian(), "ValueError", "A Mixture is no Gaussian", "densities.Gaussian"),
+    ("mixture, no Gaussian", lambda: tjx.evolve.moments(process(initial=mixed([1.0, 1.0])), ts()), "ValueError", "got Mixture, which is no Gaussian", "densities.Gaussian"),
     ("mixture of a point", lambda: Mixture([1.0], [Point(0.0)]).log_prob(N([0.0])), "ValueError", "Point has no density", "narrow Gaussian, or final=None"),
     ("mixture, weights differentiated", lambda: jax.grad(lambda w: mixed(w).sample(key())[0])(N([1.0, 1.0])), "ValueError", r"Mixture\.weights are being differentiated through Mixture\.sample", r"jax\.lax\.stop_gradient\(weights\)", "weight the averages of the components by them"),
     ("Empirical vector", lambda: Empirical(jnp.zeros(5)), "ValueError", r"Empirical\.xs must have shape \(n, d\).*got \(5,\)", r"xs\[:, None\]"),
@@ -648,11 +648,16 @@ for name, call, error, *words in (
     ("Empirical text", lambda: Empirical("runs.csv"), "TypeError", r"Empirical\.xs must be a number or an array"),
     ("Empirical complex", lambda: Empirical(np.zeros((3, 1), complex)), "TypeError", r"Empirical\.xs must be real"),
     ("Empirical and final", lambda: run(initial=Empirical(jnp.zeros((3, 1))), final=Gaussian(0.0, 1.0)), "ValueError", "Empirical has no density", "Gaussian or a Mixture, or final=None"),
-    ("Empirical, no Gaussian", lambda: Empirical(jnp.zeros((3, 1))).gaussian(), "ValueError", "Empirical is no Gaussian", r"Gaussian\(xs\.mean\(0\)"),
+    ("Empirical, no Gaussian", lambda: tjx.evolve.moments(process(initial=Empirical(jnp.zeros((3, 1)))), ts()), "ValueError", "got Empirical, which is no Gaussian", r"Gaussian\(xs\.mean\(0\)"),
     ("sampler 3", lambda: Boltzmann(quartic(), 1.0, dim=2, log_z=0.0, sampler=3), "TypeError", r"Boltzmann\.sampler must be a callable of a key, got 3"),
     ("Boltzmann of baths", lambda: Boltzmann(trap(temperature=N([1.0, 2.0])), 0.0, dim=2), "ValueError", "Boltzmann needs one temperature", "Gaussian"),
     ("Boltzmann point", lambda: Boltzmann(trap(), 0.0).log_prob(origin), "ValueError", "log_prob takes one point", r"jax\.vmap"),
-    ("no Gaussian", lambda: Boltzmann(quartic(), 1.0).gaussian(), "ValueError", "no Gaussian", "densities.Gaussian"),
+    ("noise of negative variance", lambda: densities.noised(Gaussian(0.0, 1.0), 0.5, -1.0), "ValueError", r"noised\.variance must not be negative, got -1\.0"),
+    ("noise per coordinate", lambda: densities.noised(Gaussian(origin, 1.0), 1.0, N([1.0, 2.0])), "ValueError", r"noised\.variance must have shape \(\), one number"),
+    ("noise on a number", lambda: densities.noised(3.0, 1.0, 1.0), "TypeError", r"noised\.density must be a density", "got 3.0"),
+    ("three bounds", lambda: Boltzmann(quartic(), 1.0, bounds=(0.0, 1.0, 2.0)), "TypeError", r"Boltzmann\.bounds must be two numbers, got \(0\.0, 1\.0, 2\.0\)"),
+    ("bounds of text", lambda: Boltzmann(quartic(), 1.0, bounds="wide"), "TypeError", r"Boltzmann\.bounds must be two numbers, got 'wide'"),
+    ("endless bounds", lambda: Boltzmann(quartic(), 1.0, bounds=(0.0, float("inf"))), "ValueError", r"Boltzmann\.bounds must be finite, \(lower, upper\)", "inf"),
 ):  # fmt: skip
     bad(f"density: {name}", call, error, *words)
 

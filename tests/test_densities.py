@@ -3,16 +3,20 @@
 Each statistical assertion has a false-alarm rate of at most `RATE`, and its negative control fails at that rate.
 """
 
+import inspect
+
 import equinox as eqx
 import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
+import run_readme
+from jax.extend.core import Jaxpr
 from scipy import integrate, stats
 
 import thermojax as tjx
 from thermojax import _factor
-from thermojax.densities import Boltzmann, Gaussian, Point
+from thermojax.densities import AbstractDensity, Boltzmann, Gaussian, Mixture, Point, noised
 from thermojax.potentials import Breathing, DoubleWell, Harmonic, MovingTrap, Quartic, Ring
 
 pytestmark = pytest.mark.usefixtures("unoptimised")
@@ -102,6 +106,58 @@ def test_gaussian_mean_gradient():
     assert abs(biased) > stats.norm.isf(RATE / 2)
 
 
+def steps(fn, *args):
+    """All steps of the program of fn, those of programs within it included."""
+
+    def inside(program):
+        for step in program.eqns:
+            yield step
+            for value in jax.tree.leaves(tuple(step.params.values())):
+                inner = getattr(value, "jaxpr", value)  # closed or not
+                if isinstance(inner, Jaxpr):
+                    yield from inside(inner)
+
+    return list(inside(jax.make_jaxpr(fn)(*args).jaxpr))
+
+
+def largest(fn, *args):
+    """The size of the largest array in the program of fn."""
+    return max(var.aval.size for step in steps(fn, *args) for var in step.outvars)
+
+
+@pytest.mark.smoke
+def test_independent_coordinates_make_no_matrix():
+    """Draws, densities and their gradients cost O(d), also with noise on top; a triangular root is seen as a matrix."""
+    dim = 1000
+    make = lambda v: noised(Gaussian(jnp.zeros(dim), v), jnp.asarray(0.5), jnp.asarray(0.1))
+
+    def both(make, v):
+        draw = lambda v: make(v).sample(jax.random.key(0))
+        height = lambda v: make(v).log_prob(jnp.ones(dim)) + make(v).entropy()
+        return jax.jvp(draw, (v,), (jnp.ones_like(v),)), jax.grad(height)(v)
+
+    for v in (jnp.asarray(2.0), jnp.ones(dim)):
+        assert largest(lambda v: both(make, v), v) <= 4 * dim
+    dense = lambda v: Gaussian(jnp.zeros(dim), v * jnp.eye(dim))
+    assert largest(lambda v: both(dense, v), jnp.asarray(2.0)) >= dim**2
+    many = Gaussian(jnp.zeros(100_000), 4.0)
+    assert float(many.sample(jax.random.key(1)).std()) == pytest.approx(2.0, rel=0.02)
+    assert float(many.log_prob(many.mean)) == pytest.approx(-50_000 * np.log(8 * np.pi), rel=1e-6)
+
+
+def test_both_kinds_of_roots_agree():
+    """The same key gives the same draw and the same height, with noise on top, too."""
+    v, key = jnp.array([0.5, 2.0, 1.5]), jax.random.key(0)
+    narrow, wide = Gaussian(MEAN, v), Gaussian(MEAN, jnp.diag(v))
+    assert (narrow.root.shape, wide.root.shape) == ((3,), (3, 3))
+    for one, two in ((narrow, wide), [noised(g, 0.7, 0.2) for g in (narrow, wide)]):
+        assert one.root.shape == (3,)
+        np.testing.assert_allclose(one.sample(key), two.sample(key), rtol=1e-14)
+        np.testing.assert_allclose(one.log_prob(MEAN + 1), two.log_prob(MEAN + 1), rtol=1e-14)
+        np.testing.assert_allclose(one.cov, two.cov, rtol=1e-14)
+        np.testing.assert_allclose(one.entropy(), two.entropy(), rtol=1e-14)
+
+
 # ---- Boltzmann, closed form
 
 K2 = jnp.array([[2.0, 0.5], [0.5, 1.0]])
@@ -161,14 +217,14 @@ def test_quadratic_is_recognised(system, lam, dim, mean, cov):
     exact = stats.multivariate_normal(np.broadcast_to(mean, (dim,)), cov)
     xs = np.random.default_rng(1).normal(size=(10, dim))
     np.testing.assert_allclose(log_prob(density, xs), exact.logpdf(xs), rtol=1e-11)
-    twin = eqx.filter_jit(lambda d: d.gaussian())(density)
+    twin = Gaussian(*density.normal())
     np.testing.assert_allclose(twin.mean, exact.mean, atol=1e-14)
     np.testing.assert_allclose(twin.cov, cov, rtol=1e-13, atol=1e-14)
     key = jax.random.key(3)
     np.testing.assert_allclose(
         eqx.filter_jit(density.sample)(key), eqx.filter_jit(twin.sample)(key), rtol=1e-13
     )
-    height = -density._reduced(jnp.asarray(xs[0])) - exact.logpdf(xs[0])
+    height = -density.reduced_energy(jnp.asarray(xs[0])) - exact.logpdf(xs[0])
     np.testing.assert_allclose(log_partition(density), height, rtol=1e-11)
 
 
@@ -185,6 +241,90 @@ def test_recognition_is_decided_while_tracing():
     )
 
 
+def stiff(k, lam):
+    """A trap of stiffness k at lam, its parameters leaves."""
+    return Boltzmann(tjx.Overdamped(MovingTrap(jnp.asarray(k))), jnp.asarray(lam))
+
+
+@pytest.mark.parametrize("kind", ["closed form", "quadrature"])
+def test_numbers_may_be_replaced_after_the_decision(kind):
+    """A density made outside is differentiated, batched and refitted: no number in it goes stale, and it is decided once."""
+    well = lambda k, lam: Boltzmann(tjx.Overdamped(DoubleWell(jnp.asarray(k))), jnp.asarray(lam))
+    make = stiff if kind == "closed form" else well
+    made, key, x = make(2.0, 0.3), jax.random.key(3), jnp.array([0.4])
+    look = lambda d: jnp.stack([d.sample(key)[0], d.log_prob(x), d.log_partition()])
+    parameters = lambda d: (jax.tree.leaves(d.system.potential)[0], d.lam)
+
+    @jax.jit
+    def replaced(k, lam):
+        return look(eqx.tree_at(parameters, made, (k, lam)))
+
+    fresh = jax.jit(lambda k, lam: look(make(k, lam)))
+    new = jnp.asarray(1.5), jnp.asarray(-0.2)
+    np.testing.assert_allclose(replaced(*new), fresh(*new), rtol=1e-12)
+    slopes = jax.jacfwd(replaced, (0, 1))(*new), jax.jacfwd(fresh, (0, 1))(*new)
+    np.testing.assert_allclose(*slopes, rtol=1e-10, atol=1e-12)
+    whole = eqx.filter_jit(eqx.filter_grad(lambda d: look(d).sum()))(make(*new))
+    np.testing.assert_allclose(parameters(whole), [g.sum() for g in slopes[1]], rtol=1e-10)
+    ks, lams = jnp.array([1.5, 2.5]), jnp.array([-0.2, 0.1])
+    batch = eqx.filter_vmap(make)(ks, lams)
+    assert batch.quadratic == made.quadratic == (kind == "closed form")
+    each = eqx.filter_jit(eqx.filter_vmap(look))(batch)
+    np.testing.assert_allclose(each, [fresh(*at) for at in zip(ks, lams, strict=True)], rtol=1e-12)
+
+
+CALLED = []
+
+
+def counted(x, lam):
+    CALLED.append(1)
+    return jnp.sum(x**4) + lam * jnp.sum(x**2)
+
+
+def counted_trap(x, lam):
+    CALLED.append(1)
+    return 0.5 * lam * jnp.sum(x**2)
+
+
+def of(potential, **options):
+    return lambda: Boltzmann(tjx.Overdamped(potential), jnp.asarray(1.0), **options)
+
+
+COMPILED_ONCE = {
+    "independent": lambda: Gaussian(jnp.zeros(3), 2.0),
+    "triangular": lambda: Gaussian(MEAN, COV),
+    "quadratic": of(counted_trap, dim=2),
+    "quadrature": of(counted),
+    "bounds": of(counted, bounds=(-3.0, 3.0)),
+    "sampler": of(counted, dim=2, log_z=0.0, sampler=Gaussian(jnp.zeros(2), 1.0).sample),
+    "mixture": lambda: Mixture([1.0, 2.0], [Gaussian(0.0, 1.0), Gaussian(1.0, 2.0)]),
+    "mixture of kinds": lambda: Mixture([1.0, 2.0], [Gaussian(0.0, 1.0), of(counted)()]),
+    "noised": lambda: noised(Gaussian(MEAN, COV), 0.5, 0.1),
+}
+
+
+@pytest.mark.parametrize("make", COMPILED_ONCE.values(), ids=COMPILED_ONCE)
+def test_a_second_call_compiles_and_traces_nothing(make, caplog):
+    """Nor does it call the user's potential; a draw of other numbers and a batch of draws are second calls, too."""
+    keys = jax.random.split(jax.random.key(0), 3)
+
+    def calls(density, key):
+        x = density.sample(key)
+        return x, density.log_prob(x), jax.vmap(density.sample)(keys)
+
+    density = make()
+    calls(density, keys[0])
+    moved = jax.tree.map(lambda v: v * 1.125 if eqx.is_inexact_array(v) else v, density)
+    CALLED.clear()
+    with jax.log_compiles():
+        calls(density, keys[1])
+        calls(moved, keys[1])
+        assert not [record.message for record in caplog.records if "ompil" in record.message]
+        assert not CALLED
+        jax.jit(lambda x: 2 * x)(1.0)
+    assert [record.message for record in caplog.records if "ompil" in record.message]
+
+
 # ---- Boltzmann, quadrature in one dimension
 
 TABLES = {
@@ -197,7 +337,7 @@ TABLES = {
 
 
 def reduced(density):
-    return jax.jit(lambda x: density._reduced(jnp.reshape(x, (1,))))
+    return jax.jit(lambda x: density.reduced_energy(jnp.reshape(x, (1,))))
 
 
 def by_scipy(density, weigh=lambda x: 1.0):
@@ -222,7 +362,7 @@ def test_quadrature_against_scipy(system, lam):
     np.testing.assert_allclose(log_partition(density), log_z, rtol=1e-8, atol=1e-8)
     x = jnp.array([0.4])
     np.testing.assert_allclose(
-        log_prob(density, x[None])[0], -density._reduced(x) - log_z, rtol=1e-8, atol=1e-8
+        log_prob(density, x[None])[0], -density.reduced_energy(x) - log_z, rtol=1e-8, atol=1e-8
     )
 
 
@@ -244,6 +384,18 @@ def test_bounds():
     cut = Boltzmann(tjx.Overdamped(Quartic(1.0)), 0.0, bounds=(0.0, 3.0), nodes=16001)
     half = log_partition(Boltzmann(tjx.Overdamped(Quartic(1.0)), 0.0)) - np.log(2)
     np.testing.assert_allclose(log_partition(cut), half, atol=1e-7)
+
+
+def test_bounds_are_numbers():
+    r"""They differentiate: $\partial_b \ln Z = p(b)$, and a draw moves as its share of the whole keeps."""
+    upper, key = jnp.asarray(1.2), jax.random.key(4)
+    made = lambda b: Boltzmann(tjx.Overdamped(Quartic(1.0)), 0.5, bounds=(-2.0, b))
+    slope = jax.jit(jax.grad(lambda b: made(b).log_partition()))(upper)
+    np.testing.assert_allclose(slope, jnp.exp(made(upper).log_prob(upper[None])), rtol=1e-5)
+    draw = jax.jit(lambda b: made(b).sample(key)[0])
+    differences = (draw(upper + 1e-5) - draw(upper - 1e-5)) / 2e-5
+    np.testing.assert_allclose(jax.jit(jax.grad(draw))(upper), differences, rtol=1e-4)
+    assert differences > 1e-3
 
 
 def cdf(density):
@@ -349,9 +501,21 @@ def test_point():
     np.testing.assert_array_equal(
         jax.jacobian(lambda x: Point(x).sample(jax.random.key(0)))(at.x0), np.eye(2)
     )
-    assert not at.gaussian().cov.any()
+    assert not at.normal().cov.any()
     assert Point(3).x0.shape == (1,)
     assert jnp.issubdtype(Point(3).x0.dtype, jnp.floating)
+
+
+def test_the_method_gaussian_that_was():
+    from thermojax.densities import _old
+
+    trap = Boltzmann(tjx.Overdamped(MovingTrap(4.0)), 3.0)
+    np.testing.assert_allclose(
+        _old.gaussian(trap).sample(jax.random.key(0)), trap.sample(jax.random.key(0))
+    )
+    assert _old.gaussian(Point(1.0)).sample(jax.random.key(0)) == 1.0
+    with pytest.raises(ValueError, match="Boltzmann is no Gaussian.*not quadratic"):
+        _old.gaussian(Boltzmann(*TABLES["quartic"]))
 
 
 class Laplace:
@@ -406,6 +570,20 @@ def test_duck_typed(density):
     np.testing.assert_allclose(back.entropy.total, -there.entropy.total, rtol=1e-10, atol=1e-12)
 
 
+def test_the_example_of_a_density_of_ones_own():
+    """It runs, and starts a process."""
+    (_, source), *others = run_readme.blocks(inspect.getdoc(AbstractDensity))
+    assert not others
+    own = {}
+    with jax.numpy_dtype_promotion("standard"):
+        exec(source, own)
+    laplace = own["Laplace"](jnp.asarray(2.0))
+    process = tjx.Process(tjx.Overdamped(MovingTrap(1.0)), lambda t: t, laplace, laplace)
+    assert np.isfinite(tjx.simulate(process, jnp.linspace(0.0, 1.0, 6), jax.random.key(0)).work)
+    assert tjx.densities.normal(laplace) is None
+    assert noised(laplace, 0.5, 0.1).sample(jax.random.key(0)).shape == (1,)
+
+
 def test_gradient_reaches_a_users_parameter():
     ts = jnp.linspace(0.0, 1.0, 6)
 
@@ -457,14 +635,14 @@ def test_factor(dim):
 def test_a_batch_of_gaussians_calls_no_lapack():
     """Batched calls of LAPACK wait for the threads they run on, and on two cores three of them hang."""
     parts = [Gaussian(jnp.full(2, i), jnp.eye(2) + 0.1 * i) for i in range(3)]
-    data = tjx.densities.Mixture(jnp.ones(3), parts)
+    data = Mixture(jnp.ones(3), parts)
 
     def score(x, v):
-        return jax.grad(tjx.densities.noised(data, jnp.sqrt(1 - v), v).log_prob)(x)
+        return jax.grad(noised(data, jnp.sqrt(1 - v), v).log_prob)(x)
 
     def equilibrium(stiffness, key):
         system = tjx.Overdamped(Harmonic(stiffness))
-        density = Boltzmann(system, dim=2).gaussian()
+        density = Gaussian(*Boltzmann(system, dim=2).normal())
         return density.sample(key), density.entropy()
 
     def compiled(fn, *args):

@@ -10,9 +10,10 @@ import pytest
 import sigmas
 from jax.test_util import check_grads
 from scipy import stats
+from test_densities import steps
 
 import thermojax as tjx
-from thermojax.densities import Boltzmann, Empirical, Gaussian, Mixture, Point
+from thermojax.densities import Boltzmann, Empirical, Gaussian, Mixture, Point, noised
 from thermojax.potentials import DoubleWell, MovingTrap, Quartic
 from thermojax.protocols import ramp
 
@@ -130,12 +131,65 @@ def test_mean_gradients():
         sigmas.assert_sees(np.asarray(slopes), exact)
 
 
-def test_gaussian():
-    assert Mixture([2.0], [Gaussian(1.0, 3.0)]).gaussian() == Gaussian(1.0, 3.0)
-    with pytest.raises(ValueError, match="not quadratic"):
-        Mixture([2.0], [Boltzmann(tjx.Overdamped(Quartic(1.0)), 1.0)]).gaussian()
-    with pytest.raises(ValueError, match="no Gaussian"):
-        three().gaussian()
+def test_normal():
+    """A mixture of one is what that one is; one of several is none."""
+    mean, cov = Mixture([2.0], [Gaussian(1.0, 3.0)]).normal()
+    np.testing.assert_allclose([mean[0], cov[0, 0]], [1.0, 3.0], rtol=1e-15)
+    assert Mixture([2.0], [Boltzmann(tjx.Overdamped(Quartic(1.0)), 1.0)]).normal() is None
+    assert three().normal() is None
+
+
+def length(number, score):
+    """The number of steps in the program of a mixture of so many modes."""
+    means = jnp.arange(2.0 * number).reshape(-1, 2)
+    mixed = Mixture(jnp.ones(number), [Gaussian(m, jnp.eye(2)) for m in means])
+    fn = jax.grad(mixed.log_prob) if score else lambda x: x + mixed.sample(KEY)
+    return len(steps(fn, jnp.ones(2)))
+
+
+@pytest.mark.parametrize("score", [True, False], ids=["score", "draw"])
+def test_the_program_does_not_grow_with_the_modes(score):
+    assert 10 < length(3, score) == length(20, score) < 500
+
+
+def rough(k):
+    return Boltzmann(tjx.Overdamped(DoubleWell(jnp.asarray(k))), 0.2)
+
+
+STACKED = {
+    "variances": [Gaussian(jnp.full(2, i), 0.5 + i) for i in range(3)],
+    "matrices": [Gaussian(jnp.full(2, i), (0.5 + i) * jnp.eye(2)) for i in range(3)],
+    "quadrature": [rough(1.0), rough(3.0)],
+    "mixtures": [three(), three(means=MEANS + 1)],
+}
+LISTED = {
+    "roots": [Gaussian(jnp.zeros(2), 1.0), Gaussian(jnp.ones(2), jnp.eye(2))],
+    "classes": [Gaussian(0.0, 1.0), rough(1.0)],
+    "statics": [Boltzmann(tjx.Overdamped(Quartic(0.5)), 1.0, nodes=n) for n in (4001, 8001)],
+    "weak": [Gaussian(0.0, 1.0), Gaussian(jnp.zeros(1), 1.0)],
+    "functions": [
+        Boltzmann(tjx.Overdamped(lambda x, lam, k=k: jnp.sum(k * x**4))) for k in (1.0, 2.0)
+    ],
+}
+
+
+@pytest.mark.parametrize("name", [*STACKED, *LISTED])
+def test_alike_components_are_one(name):
+    """Stacked or not, the same key gives the draw of the chosen component, with noise on top, too."""
+    parts = (STACKED | LISTED)[name]
+    weights = WEIGHTS[: len(parts)]
+    mixed = Mixture(weights, parts)
+    assert (type(mixed.parts).__name__ == "Stacked") == (name in STACKED)
+    assert all(eqx.tree_equal(*both) for both in zip(mixed.components, parts, strict=True))
+    choose, key = jax.random.split(KEY)
+    chosen = int(jax.random.categorical(choose, jnp.log(weights)))
+    np.testing.assert_allclose(mixed.sample(KEY), parts[chosen].sample(key), rtol=1e-13)
+    x = 0.3 + 0 * parts[0].sample(KEY)
+    heights = jnp.stack([part.log_prob(x) for part in parts])
+    exact = jax.scipy.special.logsumexp(jnp.log(weights / weights.sum()) + heights)
+    np.testing.assert_allclose(mixed.log_prob(x), exact, rtol=1e-13)
+    soft, each = noised(mixed, 0.5, 0.1), [noised(part, 0.5, 0.1) for part in parts]
+    np.testing.assert_allclose(soft.sample(KEY), each[chosen].sample(key), rtol=1e-13)
 
 
 class Own:
@@ -156,8 +210,8 @@ def test_components_of_all_kinds():
     heights = [float(jnp.exp(part.log_prob(x))) for part in parts]
     assert float(mixed.log_prob(x)) == pytest.approx(np.log(np.dot([1, 1, 2], heights) / 4))
     assert draw(mixed, 5).shape == (5, 1)
-    with pytest.raises(ValueError, match="no Gaussian"):
-        Mixture([1.0], [Own()]).gaussian()
+    assert mixed.components == tuple(parts)
+    assert Mixture([1.0], [Own()]).normal() is None
 
 
 def test_single_precision():

@@ -1,39 +1,38 @@
-"""Derivatives of what may fail: zero, and not NaN, where it did.
+"""Derivatives of what may fail: zero, and not NaN, where it did; and of what is not followed: an error.
 
 A number that is masked after it was computed still has the derivative of what was computed: zero times NaN. It would reach
 every other path through the parameters that they share.
 """
 
 from collections.abc import Callable
-from typing import Any
 
 import equinox as eqx
 import jax
 import jax.numpy as jnp
 import jax.tree_util as jtu
 
-from ._types import Array
+from ._types import Array, PyTree
 
 
-def guarded(fine: Array, fn: Callable[[], Any]) -> Any:
+def guarded(fine: Array, fn: Callable[[], PyTree]) -> PyTree:
     """`fn()`, whose derivative, in whatever it closes over, is zero, and not NaN, unless `fine`."""
     return _guarded(eqx.filter_closure_convert(fn), fine)
 
 
 @eqx.filter_custom_jvp
-def _guarded(fn: Callable[[], Any], fine: Array) -> Any:
+def _guarded(fn: Callable[[], PyTree], fine: Array) -> PyTree:
     # jax 0.10.2 wants value and derivative batched alike, also where the value is the same number for all paths
     return jtu.tree_map(lambda v: jnp.where(fine, v, v), fn())
 
 
 @_guarded.def_jvp
-def _guarded_jvp(primals: Any, tangents: Any) -> Any:
+def _guarded_jvp(primals: PyTree, tangents: PyTree) -> tuple[PyTree, PyTree]:
     fine = primals[1]
     tangent = masked_jvp(lambda fn: fn(), primals[:1], tangents[:1], fine)
     return _guarded(*primals), only(fine, tangent)
 
 
-def masked_jvp(fn: Callable[..., Any], primals: Any, tangents: Any, fine: Array) -> Any:
+def masked_jvp(fn: Callable[..., PyTree], primals: PyTree, tangents: PyTree, fine: Array) -> PyTree:
     """The tangent of `fn`, of tangents that are zero unless `fine`; None is the tangent of what is held fixed."""
     masked = only(fine, tangents)
     moving = jtu.tree_map(lambda t: t is not None, masked, is_leaf=lambda t: t is None)
@@ -41,6 +40,26 @@ def masked_jvp(fn: Callable[..., Any], primals: Any, tangents: Any, fine: Array)
     return jax.jvp(lambda inputs: fn(*eqx.combine(inputs, rest)), (inputs,), (masked,))[1]
 
 
-def only(fine: Array, tangents: Any) -> Any:
+def only(fine: Array, tangents: PyTree) -> PyTree:
     """The tangents of a path that is fine, zeros for another."""
     return jtu.tree_map(lambda t: jnp.where(fine, t, jnp.zeros_like(t)), tangents)
+
+
+@eqx.filter_custom_jvp
+def untracked(draw: Array, parameters: PyTree, *, message: str) -> Array:
+    """`draw`, which depends on `parameters` without a derivative: a `ValueError` if these are being differentiated.
+
+    It is raised while tracing, in forward and reverse mode alike; nothing is computed in a run.
+    """
+    del parameters, message
+    return draw
+
+
+@untracked.def_jvp
+def _untracked_jvp(
+    primals: tuple[Array, PyTree], tangents: tuple[PyTree, PyTree], *, message: str
+) -> tuple[Array, PyTree]:
+    # A tangent is None unless what is differentiated reaches the argument.
+    if jtu.tree_leaves(tangents[1]):
+        raise ValueError(message)
+    return primals[0], tangents[0]

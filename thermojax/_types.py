@@ -13,6 +13,9 @@ Times: TypeAlias = Float[Array, " times"]
 Time: TypeAlias = Shaped[ArrayLike, ""]
 
 Drive: TypeAlias = Callable[[Any], Control]  # lam(t): a protocol, or any callable of time
+Given: TypeAlias = Any  # what a user gives, before a front door has looked at it
+Draw: TypeAlias = Callable[[Key], State]  # one draw by a key
+Reduced: TypeAlias = Callable[[State], Scalar]  # phi(x) = U(x) / T
 Potential: TypeAlias = Callable[[Any, Any], Any]  # U(x, lam) -> scalar
 Force: TypeAlias = Callable[[Any, Any], Any]  # f(x, lam) -> like x
 PerCoordinate: TypeAlias = Shaped[ArrayLike, ""] | Shaped[Array, " d"] | Callable[[Any], Any]
@@ -38,12 +41,15 @@ __all__ = [
     "Control",
     "Density",
     "Drive",
+    "Draw",
     "Float",
     "Force",
+    "Given",
     "Key",
     "PerCoordinate",
     "Potential",
     "PyTree",
+    "Reduced",
     "Scalar",
     "Shaped",
     "State",

@@ -9,10 +9,11 @@ import jax.numpy as jnp
 import jax.tree_util as jtu
 
 from . import _checks, _factor
+from ._affine import affine
 from ._paths import Entropy
 from ._process import Process, a_process, baths, check_run, ends, paths, within
 from ._types import Array, Control, Density, Drive, Scalar, State, Time, Times
-from .densities import Gaussian, affine
+from .densities import Gaussian, GaussianParts, normal
 from .systems import AbstractDiffusion, AbstractSystem
 
 
@@ -170,14 +171,15 @@ def _moments(process: Process, ts: Array, rtol: float | None) -> Evolution:
     )
 
 
-def _gaussian(density: Density) -> Gaussian:
-    gaussian = getattr(density, "gaussian", None)
-    if gaussian is None:
+def _gaussian(density: Density) -> GaussianParts:
+    start = normal(density)
+    if start is None:
         raise ValueError(
-            f"moments needs a Gaussian start, got {type(density).__name__}. "
-            "Use thermojax.densities.Gaussian, Point, or Boltzmann of a quadratic potential."
+            f"moments needs a Gaussian start, got {type(density).__name__}, which is no Gaussian (Boltzmann is one unless "
+            "its potential is not quadratic in x). Use thermojax.densities.Gaussian (with the moments of points: "
+            "Gaussian(xs.mean(0), jnp.cov(xs.T))), Point, or Boltzmann of a quadratic potential; or simulate."
         )
-    return gaussian()
+    return start
 
 
 def _linear(system: AbstractSystem, x: State, protocol: Drive, ts: Times) -> AbstractDiffusion:

@@ -6,11 +6,15 @@ respect to every parameter $\theta$; where it cannot be, differentiating it rais
 incomplete.
 """
 
-from ._affine import affine as affine
-from ._base import AbstractDensity as AbstractDensity
+from ._base import (
+    AbstractDensity as AbstractDensity,
+    AbstractKnownDensity as AbstractKnownDensity,
+    GaussianParts as GaussianParts,
+    normal as normal,
+)
 from ._boltzmann import Boltzmann as Boltzmann
 from ._gaussian import Gaussian as Gaussian
 from ._mcmc import Draws as Draws, mcmc as mcmc
 from ._mixture import Mixture as Mixture
-from ._noised import Noised as Noised, Smoothed as Smoothed, noised as noised
-from ._points import Empirical as Empirical, Point as Point
+from ._noised import Noised as Noised, noised as noised
+from ._points import Empirical as Empirical, Point as Point, Smoothed as Smoothed

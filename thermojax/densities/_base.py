@@ -1,19 +1,39 @@
-"""What a density is, and how a draw says which of its parameters it does not follow."""
+"""What a density is, and what is known of it in closed form."""
 
 import abc
-from typing import TYPE_CHECKING, Any
+from typing import NamedTuple
 
 import equinox as eqx
-import jax.tree_util as jtu
 
-from .._types import Array, Key, PyTree, Scalar, State
-
-if TYPE_CHECKING:
-    from ._gaussian import Gaussian
+from .._types import Array, Density, Key, Scalar, State
 
 
 class AbstractDensity(eqx.Module):
-    """A probability density on d coordinates."""
+    r"""A probability density on d coordinates. To write your own, subclass and give two methods:
+
+    ```python
+    import equinox as eqx
+    import jax
+    import jax.numpy as jnp
+    from thermojax.densities import AbstractDensity
+
+
+    class Laplace(AbstractDensity):
+        width: jax.Array
+
+        def sample(self, key):
+            return self.width * jax.random.laplace(key, (1,))
+
+        def log_prob(self, x):
+            return -jnp.sum(jnp.abs(x)) / self.width - jnp.log(2 * self.width)
+
+
+    width = lambda w: Laplace(w).sample(jax.random.key(0))[0]  # a draw follows its parameters
+    assert jnp.allclose(jax.grad(width)(2.0), width(2.0) / 2.0)
+    ```
+
+    Any object with these two methods is a density, too (a distribution of another library, say).
+    """
 
     @abc.abstractmethod
     def sample(self, key: Key) -> State:
@@ -23,24 +43,26 @@ class AbstractDensity(eqx.Module):
     def log_prob(self, x: State) -> Scalar:
         """The logarithm of the density at one point of shape `(d,)`, in nats."""
 
+
+class GaussianParts(NamedTuple):
+    """The mean `(d,)` and the covariance `(d, d)` of a density that is Gaussian."""
+
+    mean: State
+    cov: Array
+
+
+class AbstractKnownDensity(AbstractDensity):
+    """A density that can say whether it is Gaussian, and what noise makes of it. All of this library are."""
+
     @abc.abstractmethod
-    def gaussian(self) -> "Gaussian":
-        """The same density as a `Gaussian`, or a `ValueError` if it is none."""
+    def normal(self) -> GaussianParts | None:
+        """Mean and covariance if the density is Gaussian, else None; told from its structure, not from values."""
+
+    @abc.abstractmethod
+    def noised(self, scale: Scalar, variance: Scalar) -> Density:
+        r"""The density of $c x + \sqrt v\,\epsilon$, c = `scale`, v = `variance`: see `densities.noised`."""
 
 
-@eqx.filter_custom_jvp
-def untracked(draw: Array, parameters: PyTree, *, message: str) -> Array:
-    """`draw`, which depends on `parameters` without a derivative: a `ValueError` if these are being differentiated.
-
-    It is raised while tracing, in forward and reverse mode alike; nothing is computed in a run.
-    """
-    del parameters, message
-    return draw
-
-
-@untracked.def_jvp
-def _untracked_jvp(primals: Any, tangents: Any, *, message: str) -> Any:
-    # A tangent is None unless what is differentiated reaches the argument.
-    if jtu.tree_leaves(tangents[1]):
-        raise ValueError(message)
-    return primals[0], tangents[0]
+def normal(density: Density) -> GaussianParts | None:
+    """Mean and covariance of a density that is known to be Gaussian, else None."""
+    return density.normal() if isinstance(density, AbstractKnownDensity) else None

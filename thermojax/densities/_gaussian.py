@@ -1,27 +1,29 @@
 r"""The Gaussian density."""
 
-from typing import Any
-
+import equinox as eqx
 import jax
 import jax.numpy as jnp
 import numpy as np
 
 from .. import _checks, _factor
-from .._types import Array, Key, Scalar, State
-from ._base import AbstractDensity
+from .._types import Array, Float, Given, Key, Scalar, State
+from ._base import AbstractKnownDensity, GaussianParts
 
 
-class Gaussian(AbstractDensity):
+class Gaussian(AbstractKnownDensity):
     r"""$N(m, \Sigma)$ on d coordinates.
 
     `mean` is a scalar or `(d,)`; `cov` is a scalar or `(d,)` (independent coordinates with these **variances**) or
     `(d, d)`. The covariance must be positive definite.
+
+    What is kept is `mean` `(d,)` and a `root` L of the covariance, $\Sigma = L L^T$: the standard deviations `(d,)` if the
+    coordinates are independent, and then everything costs O(d), else lower triangular `(d, d)`.
     """
 
-    mean: Array
-    cov: Array
+    mean: State
+    root: Float[Array, " d"] | Float[Array, "d d"]
 
-    def __init__(self, mean: Any, cov: Any):
+    def __init__(self, mean: Given, cov: Given):
         given = _checks.known(cov)
         mean = _checks.floating("Gaussian.mean", mean)
         cov = _checks.floating("Gaussian.cov", cov, positive=jnp.ndim(cov) < 2)
@@ -33,30 +35,58 @@ class Gaussian(AbstractDensity):
             raise ValueError(
                 f"Gaussian.cov must be (), ({dim},) or ({dim}, {dim}) for a mean of {dim}, got {cov.shape}."
             )
-        self.mean = jnp.broadcast_to(mean, (dim,))
-        if cov.ndim < 2:
-            cov = jnp.where(jnp.eye(dim, dtype=bool), jnp.broadcast_to(cov, (dim,))[:, None], 0)
         if given is not None and given.ndim == 2:
             if not np.allclose(given, given.T) or np.linalg.eigvalsh(given).min() <= 0:
                 raise ValueError(
                     f"Gaussian.cov must be symmetric and positive definite, got {given}."
                 )
-        self.cov = cov
+        self.mean = jnp.broadcast_to(mean, (dim,))
+        independent = cov.ndim < 2
+        self.root = jnp.broadcast_to(jnp.sqrt(cov), (dim,)) if independent else _factor.root(cov)
 
+    @classmethod
+    def from_root(cls, mean: State, root: Array) -> "Gaussian":
+        """Of its mean `(d,)` and root, unchecked: for what is Gaussian by construction (also of no width, root = 0)."""
+        made = object.__new__(
+            cls
+        )  # past the front door, which looks at values and would wait for them
+        object.__setattr__(made, "mean", mean)
+        object.__setattr__(made, "root", root)
+        return made
+
+    @property
+    def cov(self) -> Float[Array, "d d"]:
+        return _factor.square(self.root)
+
+    @eqx.filter_jit
     def sample(self, key: Key) -> State:
-        dtype = jnp.result_type(self.mean, self.cov)
-        return self.mean + _factor.root(self.cov) @ jax.random.normal(key, self.mean.shape, dtype)
+        dtype = jnp.result_type(self.mean, self.root)
+        z = jax.random.normal(key, self.mean.shape, dtype)
+        return self.mean + _factor.times(self.root, z)
 
+    @eqx.filter_jit
     def log_prob(self, x: State) -> Scalar:
         _checks.point("Gaussian.log_prob", x, self.mean.size)
-        root = _factor.root(self.cov)
-        z = jnp.matmul(_factor.inverse(root), x - self.mean, precision="highest")
-        return -0.5 * (jnp.sum(z**2) + _factor.log_det(root) + x.size * jnp.log(2 * jnp.pi))
+        z = _factor.solve(self.root, x - self.mean)
+        return -0.5 * (jnp.sum(z**2) + _factor.log_det(self.root) + x.size * jnp.log(2 * jnp.pi))
 
-    def gaussian(self) -> "Gaussian":
-        return self
-
+    @eqx.filter_jit
     def entropy(self) -> Scalar:
         r"""$-\int p \ln p = \tfrac12 \ln\det(2\pi e\,\Sigma)$, in nats."""
         per_coordinate = 1 + jnp.log(2 * jnp.pi)
-        return 0.5 * (_factor.log_det(_factor.root(self.cov)) + self.mean.size * per_coordinate)
+        return 0.5 * (_factor.log_det(self.root) + self.mean.size * per_coordinate)
+
+    def normal(self) -> GaussianParts:
+        return GaussianParts(self.mean, self.cov)
+
+    def noised(self, scale: Scalar, variance: Scalar) -> "Gaussian":
+        return Gaussian.from_root(scale * self.mean, _noised(self.root, scale, variance))
+
+
+@jax.jit
+def _noised(root: Array, scale: Scalar, variance: Scalar) -> Array:
+    """The root of $c^2 L L^T + v$."""
+    if root.ndim == 1:
+        return jnp.sqrt(scale**2 * root**2 + variance)
+    noise = variance * jnp.eye(len(root), dtype=root.dtype)
+    return _factor.root(scale**2 * _factor.square(root) + noise)

@@ -8,7 +8,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from .. import _checks
-from .._types import Array, Control, Key, Scalar, State
+from .._types import Array, Control, Float, Given, Key, PyTree, Scalar, State
 from ..systems import AbstractSystem
 from ._boltzmann import Boltzmann
 
@@ -25,7 +25,7 @@ class Draws(eqx.Module):
     rank-normalised split-$\hat R$.
     """
 
-    xs: Array
+    xs: Float[Array, "n d"]
     ess: Scalar
     r_hat: Scalar
 
@@ -41,9 +41,9 @@ def mcmc(
     dim: int,
     size: int = 20_000,
     chains: int = 8,
-    start: Any = None,
+    start: Given = None,
     warmup: int = 1000,
-    log_z: Any = None,
+    log_z: Given = None,
 ) -> Boltzmann:
     r"""The `Boltzmann` density of any potential in d dimensions, $p(x) \propto e^{-\phi(x)}$, $\phi = U/T$, sampled by NUTS.
 
@@ -80,17 +80,17 @@ def mcmc(
     size = _checks.whole("mcmc.size", size, "a whole number of draws", 4 * chains)
     warmup = _checks.whole("mcmc.warmup", warmup, "a whole number of steps", 20)
     target = Boltzmann(system, lam, dim=dim, log_z=log_z, sampler=_unsampled)
-    traced = (jax.random.key_data(key), target._reduced(target._origin()))
+    traced = (jax.random.key_data(key), target.reduced_energy(target.origin))
     if any(_checks.known(value) is None for value in traced):
         raise ValueError(
             "mcmc looks at its chains before it returns, so it cannot be traced by jit, vmap or grad: call it outside, "
             "and pass the density in."
         )
-    dtype = target._origin().dtype
+    dtype = target.origin.dtype
     key_start, key_run = jax.random.split(key)
     with jax.numpy_dtype_promotion("standard"), jax.numpy_rank_promotion("allow"):  # for blackjax
         starts = _starts(target, key_start, chains) if start is None else _given(start, chains, dim)
-        energy = jax.vmap(target._reduced)(starts.astype(dtype))
+        energy = jax.vmap(target.reduced_energy)(starts.astype(dtype))
         starts = _checks.must(
             "mcmc.start", starts, jnp.isfinite(energy), "where the potential is finite", got=starts
         )
@@ -115,10 +115,10 @@ def _run(
     """Positions `(chains, draws, d)`, reduced energies and divergences `(chains, draws)`."""
     import blackjax
 
-    dtype = target._origin().dtype
-    log_density = lambda x: -target._reduced(x.astype(dtype)).astype(x.dtype)
+    dtype = target.origin.dtype
+    log_density = lambda x: -target.reduced_energy(x.astype(dtype)).astype(x.dtype)
 
-    def chain(start: State, key: Key) -> Any:
+    def chain(start: State, key: Key) -> tuple[Array, Array, Array]:
         key_warmup, key_draws = jax.random.split(key)
         adapt: Any = blackjax.window_adaptation(
             blackjax.nuts, log_density, is_mass_matrix_diagonal=False
@@ -126,7 +126,7 @@ def _run(
         (state, parameters), _ = adapt.run(key_warmup, start, num_steps=warmup)
         kernel: Any = blackjax.nuts(log_density, **parameters)
 
-        def step(state: Any, key: Key) -> Any:
+        def step(state: PyTree, key: Key) -> tuple[PyTree, tuple[State, Scalar, Array]]:
             state, info = kernel.step(key, state)
             return state, (state.position, -state.logdensity, info.is_divergent)
 
@@ -142,8 +142,8 @@ def _starts(target: Boltzmann, key: Key, chains: int) -> Array:
     lines = lines / jnp.linalg.norm(lines, axis=1, keepdims=True)
     lines = jnp.concatenate([lines, -lines])[:chains]
     radii = jnp.sinh(jnp.linspace(0, 9, 2001))  # from 5e-3 apart at 0 to 4000
-    points = (lines[:, None, :] * radii[:, None]).astype(target._origin().dtype)
-    phi = jax.vmap(jax.vmap(target._reduced))(points)
+    points = (lines[:, None, :] * radii[:, None]).astype(target.origin.dtype)
+    phi = jax.vmap(jax.vmap(target.reduced_energy))(points)
     inside = phi < jnp.nanmin(phi, axis=1, keepdims=True) + 10
     far = jnp.max(jnp.where(inside, radii, 0), axis=1)
     far = _checks.must(
@@ -156,7 +156,7 @@ def _starts(target: Boltzmann, key: Key, chains: int) -> Array:
     return lines * (far * jax.random.uniform(key_place, (chains,)))[:, None]
 
 
-def _given(start: Any, chains: int, dim: int) -> Array:
+def _given(start: Given, chains: int, dim: int) -> Array:
     start = _checks.floating("mcmc.start", start)
     if start.shape != (chains, dim):
         raise ValueError(

@@ -1,6 +1,4 @@
-"""Densities that are points: one, or many of equal weight."""
-
-from typing import Any
+"""Densities that are points: one, or many of equal weight, and these with noise on top."""
 
 import equinox as eqx
 import jax
@@ -8,17 +6,17 @@ import jax.numpy as jnp
 import numpy as np
 
 from .. import _checks
-from .._types import Array, Key, Scalar, State
-from ._base import AbstractDensity
+from .._types import Array, Float, Given, Key, Scalar, State
+from ._base import AbstractKnownDensity, GaussianParts
 from ._gaussian import Gaussian
 
 
-class Point(AbstractDensity):
+class Point(AbstractKnownDensity):
     """Every run starts at `x0`, a scalar or `(d,)`. It has no density, so no entropy: leave `final=None` with it."""
 
-    x0: Array
+    x0: State
 
-    def __init__(self, x0: Any):
+    def __init__(self, x0: Given):
         x0 = _checks.floating("Point.x0", x0)
         _checks.rank("Point.x0", x0, {0, 1}, "() or (d,)")
         self.x0 = jnp.atleast_1d(x0)
@@ -33,12 +31,15 @@ class Point(AbstractDensity):
             "production. Use a narrow Gaussian, or final=None for work, heat and the medium's entropy alone."
         )
 
-    def gaussian(self) -> Gaussian:
-        narrow = Gaussian(self.x0, 1.0)
-        return eqx.tree_at(lambda g: g.cov, narrow, jnp.zeros_like(narrow.cov))
+    def normal(self) -> GaussianParts:
+        dim = self.x0.size
+        return GaussianParts(self.x0, jnp.zeros((dim, dim), self.x0.dtype))
+
+    def noised(self, scale: Scalar, variance: Scalar) -> Gaussian:
+        return Gaussian.from_root(scale * self.x0, jnp.sqrt(variance) * jnp.ones_like(self.x0))
 
 
-class Empirical(AbstractDensity):
+class Empirical(AbstractKnownDensity):
     r"""Points of equal weight, $p(x) = \frac1n \sum_i \delta(x - x_i)$: every run starts at a row of `xs`, `(n, d)`.
 
     Measured or simulated states. A draw follows its row: $dx = dx_i$. Like `Point` it has no `log_prob`: leave
@@ -48,9 +49,9 @@ class Empirical(AbstractDensity):
     Raises `TypeError` for integers, and `ValueError` for another rank or a row that is not finite.
     """
 
-    xs: Array
+    xs: Float[Array, "n d"]
 
-    def __init__(self, xs: Any):
+    def __init__(self, xs: Given):
         xs = _checks.array("Empirical.xs", xs)
         if jnp.issubdtype(xs.dtype, jnp.integer):
             raise TypeError(
@@ -70,6 +71,7 @@ class Empirical(AbstractDensity):
             )
         self.xs = _checks.floating("Empirical.xs", xs)
 
+    @eqx.filter_jit
     def sample(self, key: Key) -> State:
         return self.xs[jax.random.randint(key, (), 0, self.xs.shape[0])]
 
@@ -80,7 +82,35 @@ class Empirical(AbstractDensity):
             "medium's entropy alone."
         )
 
-    def gaussian(self) -> Gaussian:
-        raise ValueError(
-            "Empirical is no Gaussian. To use one with its moments: Gaussian(xs.mean(0), jnp.cov(xs.T))."
-        )
+    def normal(self) -> None:
+        return None
+
+    def noised(self, scale: Scalar, variance: Scalar) -> "Smoothed":
+        return Smoothed(scale * self.xs, jnp.asarray(variance, self.xs.dtype))
+
+
+class Smoothed(AbstractKnownDensity):
+    r"""Points of equal weight with noise on top: $p(x) = \frac1n \sum_i N(x; x_i, v)$, `xs` `(n, d)`."""
+
+    xs: Float[Array, "n d"]
+    variance: Scalar
+
+    @eqx.filter_jit
+    def sample(self, key: Key) -> State:
+        row, shift = jax.random.split(key)
+        x = self.xs[jax.random.randint(row, (), 0, self.xs.shape[0])]
+        return x + jnp.sqrt(self.variance) * jax.random.normal(shift, x.shape, x.dtype)
+
+    @eqx.filter_jit
+    def log_prob(self, x: State) -> Scalar:
+        n, d = self.xs.shape
+        _checks.point("Smoothed.log_prob", x, d)
+        heights = -jnp.sum((x[None] - self.xs) ** 2, 1) / (2 * self.variance)
+        norm = jnp.log(2 * jnp.pi * self.variance)
+        return jax.scipy.special.logsumexp(heights) - jnp.log(float(n)) - 0.5 * d * norm
+
+    def normal(self) -> None:
+        return None
+
+    def noised(self, scale: Scalar, variance: Scalar) -> "Smoothed":
+        return Smoothed(scale * self.xs, scale**2 * self.variance + variance)

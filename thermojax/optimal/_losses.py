@@ -12,12 +12,12 @@ import numpy as np
 
 from .. import _checks
 from .._diffrax import with_kernel
+from .._guard import untracked
 from .._ledger import account, reduced_work
 from .._paths import Path, Trajectory
 from .._process import Process
 from .._simulate import ensemble
 from .._types import Array, Key, Scalar, State, Times
-from ..densities._base import untracked
 from ..systems import AbstractKernelStep, Rule
 
 Loss = Callable[[Any, Any], Any]  # loss(protocol, key) -> scalar
