@@ -258,17 +258,17 @@ def reverse(process: Process) -> Process:
     if not isinstance(drive, AbstractProtocol):
         raise _spanless("reverse")
     back = drive.protocol if isinstance(drive, Reversed) else Reversed(drive)
-    initial, final = (_flipped(p, process.system) for p in (process.final, process.initial))
+    initial, final = process.final, process.initial
+    # whether a coordinate is odd is told from the program of flip: it returns what it was given, or something else
+    flip = jax.make_jaxpr(process.system.flip)(_checks.draw("initial", process.initial)).jaxpr
+    if flip.outvars != flip.invars:
+        initial, final = (_flipped(density, process.system) for density in (initial, final))
     return Process(process.system.reversed(), back, initial, final)
 
 
 def _flipped(density: Density, system: AbstractSystem) -> Density:
-    """The density of the flipped states; the same one, if no coordinate is odd."""
-    if isinstance(density, Flipped):
-        return density.density
-    x = _checks.draw("density", density)
-    flip = jax.make_jaxpr(system.flip)(x).jaxpr
-    return density if flip.outvars == flip.invars else Flipped(density, system)
+    """The density of the flipped states."""
+    return density.density if isinstance(density, Flipped) else Flipped(density, system)
 
 
 def reverse_grid(process: Process, ts: Times) -> Times:
