@@ -11,9 +11,10 @@ PACKAGE = Path(__file__).parent.parent / "thermojax"
 FLOORS = [
     {"_types"},
     {"_checks", "_backend", "_factor", "_guard"},
-    {"_levels"},
+    {"_levels", "_checkpoint", "_loss"},
     {"estimators"},  # numbers in, numbers out: knows no noun of the library
     {"potentials", "protocols"},
+    {"_search"},  # of any pytree: knows no process
     {"_system"},
     {"densities"},
     {"_process"},
@@ -31,7 +32,8 @@ RANK = {name: rank for rank, floor in enumerate(FLOORS) for name in floor}
 # Who may open which library.
 DOORS = {
     "diffrax": {"_solvers", "_noise", "_simulate", "evolve", "diffusion"},
-    "optax": {"optimal"},
+    "optax": {"_search"},
+    "tqdm": {"_search"},
     "interpax": {"protocols", "schedules", "diffusion"},
     "blackjax": {"densities"},
     "optimistix": {"estimators"},
@@ -110,6 +112,9 @@ def test_habits(path):
         ("evolve/grid.py", "from ..optimal import search"),
         ("_ledger.py", "import diffrax as dfx"),
         ("bounds.py", "from optax import adam"),
+        ("optimal/_losses.py", "import optax"),
+        ("_search.py", "from ._process import Process"),
+        ("_search.py", "from .densities import Gaussian"),
     ],
 )
 def test_a_misplaced_import_is_seen(file, source):
@@ -123,7 +128,7 @@ def test_a_misplaced_import_is_seen(file, source):
             "_simulate.py",
             "import diffrax as dfx\nfrom ._process import Process\nfrom . import _noise",
         ),
-        ("optimal.py", "import optax\nfrom .estimators import Estimate"),
+        ("_search.py", "import optax, tqdm\nfrom .estimators import Estimate"),
         ("evolve/grid.py", "from . import moments\nfrom .._types import Array"),
     ],
 )

@@ -20,7 +20,8 @@ from thermojax.optimal import search
 PROGRAM = """
 import sys
 import jax, jax.numpy as jnp, numpy as np, optax
-from thermojax.optimal import _search, search
+from thermojax import _search
+from thermojax.optimal import search
 from thermojax.protocols import ramp
 
 _search.SAVE_EVERY = 0.05

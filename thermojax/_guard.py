@@ -12,7 +12,7 @@ import jax
 import jax.numpy as jnp
 import jax.tree_util as jtu
 
-from ._types import Array
+from ._types import Array, ArrayLike
 
 
 def guarded(fine: Array, fn: Callable[[], Any]) -> Any:
@@ -44,3 +44,8 @@ def masked_jvp(fn: Callable[..., Any], primals: Any, tangents: Any, fine: Array)
 def only(fine: Array, tangents: Any) -> Any:
     """The tangents of a path that is fine, zeros for another."""
     return jtu.tree_map(lambda t: jnp.where(fine, t, jnp.zeros_like(t)), tangents)
+
+
+def held(t: Array, low: ArrayLike, high: ArrayLike) -> Array:
+    """`t`, held at the ends outside of [low, high]. At the ends it has the slope of the inside, which jnp.clip halves."""
+    return jnp.where(t < low, low, jnp.where(t > high, high, t))

@@ -1,6 +1,6 @@
 """The words of the field as types. Shapes: `d` coordinates, `n` steps."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any, Protocol, TypeAlias, runtime_checkable
 
 from jaxtyping import Array, ArrayLike, Bool, Float, Key as KeyArray, PyTree, Shaped
@@ -11,10 +11,21 @@ State: TypeAlias = Float[Array, " d"]
 Control: TypeAlias = PyTree  # the value lambda of everything that is driven
 Times: TypeAlias = Float[Array, " times"]
 Time: TypeAlias = Shaped[ArrayLike, ""]
+Numbers: TypeAlias = ArrayLike | Sequence[object]  # what becomes an array
 
+Solver: TypeAlias = PyTree  # a diffrax solver, or None
 Potential: TypeAlias = Callable[[Any, Any], Any]  # U(x, lam) -> scalar
 Force: TypeAlias = Callable[[Any, Any], Any]  # f(x, lam) -> like x
 PerCoordinate: TypeAlias = Shaped[ArrayLike, ""] | Shaped[Array, " d"] | Callable[[Any], Any]
+
+
+@runtime_checkable
+class Sampled(Protocol):
+    """What is drawn from: duck-typed."""
+
+    def sample(self, key: Any) -> Any:
+        """One draw, of shape `(d,)`."""
+        ...
 
 
 @runtime_checkable
@@ -39,11 +50,14 @@ __all__ = [
     "Float",
     "Force",
     "Key",
+    "Numbers",
     "PerCoordinate",
     "Potential",
     "PyTree",
+    "Sampled",
     "Scalar",
     "Shaped",
+    "Solver",
     "State",
     "Time",
     "Times",
