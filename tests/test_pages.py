@@ -18,6 +18,7 @@ ROOMS = ["thermojax"] + [
     for module in pkgutil.iter_modules(tjx.__path__)
     if not module.name.startswith("_")
 ]
+LEAVING = {"thermojax.densities.affine"}  # no part of the interface
 DIRECTIVE = re.compile(r"^::: (\S+)\n((?:[ ]{4}.*\n?)*)", re.MULTILINE)
 
 
@@ -53,7 +54,7 @@ def test_public_names_are_on_a_page(room):
     names = public(room)
     assert names or room == "thermojax"
     missing = names - on_pages(page.read_text(encoding="utf-8") for page in PAGES.glob("*.md"))
-    assert not missing, "give each a line `::: name` in docs/api"
+    assert not missing - LEAVING, "give each a line `::: name` in docs/api"
 
 
 def test_pages_name_only_what_there_is():

@@ -13,7 +13,7 @@ import jax.numpy as jnp
 import jax.tree_util as jtu
 import numpy as np
 
-from ._types import Array, PyTree
+from ._types import PyTree
 
 FORMAT = "thermojax search 1"
 
@@ -88,7 +88,7 @@ def _plain(tree: PyTree) -> PyTree:
 
 
 def _typed(tree: PyTree, like: PyTree) -> PyTree:
-    def back(new: Array, old: Array) -> Array:
+    def back(new: PyTree, old: PyTree) -> PyTree:
         return jax.random.wrap_key_data(new, impl=jax.random.key_impl(old)) if _is_key(old) else new
 
     return jtu.tree_map(back, tree, like)

@@ -68,7 +68,13 @@ class AbstractLoss(eqx.Module):
 class _Plain(AbstractLoss):
     """A callable, of which nothing else is known."""
 
-    fn: Loss
+    fn: PyTree
+
+    def __check_init__(self) -> None:
+        if not callable(self.fn):
+            raise TypeError(f"loss must be a callable loss(protocol, key), got {self.fn!r}.")
+        cure = "A loss without noise takes a key and ignores it: lambda protocol, key: ..."
+        _checks.takes("loss", self.fn, "protocol", "key", cure=cure)
 
     def __call__(self, protocol: PyTree, key: Key) -> Scalar:
         return self.fn(protocol, key)
@@ -104,12 +110,6 @@ class Reweighted(AbstractLoss):
         return self.loss.likelihood_ratio(protocol, key)
 
 
-def as_loss(loss: Loss) -> AbstractLoss:
+def as_loss(loss: PyTree) -> AbstractLoss:
     """Any loss as one that can be asked."""
-    if isinstance(loss, AbstractLoss):
-        return loss
-    if not callable(loss):
-        raise TypeError(f"loss must be a callable loss(protocol, key), got {loss!r}.")
-    cure = "A loss without noise takes a key and ignores it: lambda protocol, key: ..."
-    _checks.takes("loss", loss, "protocol", "key", cure=cure)
-    return _Plain(loss)
+    return loss if isinstance(loss, AbstractLoss) else _Plain(loss)
