@@ -40,7 +40,7 @@ for (left, right), (span, name) in zip(rows, SPANS.items(), strict=True):
     ts = jnp.linspace(0.0, span, STEPS + 1)
     loss = tjx.optimal.mean_work(tjx.Process(system, ramp, initial), ts, PATHS)
     found = tjx.optimal.search(loss, ramp, jax.random.key(0), steps=UPDATES)
-    optimum = tjx.optimal.stiffness(1.0, 4.0, span)
+    optimum = tjx.optimal.breathing_trap(1.0, 4.0, span)
 
     work_ramp, work_found = float(exact_work(ramp)), float(exact_work(found.protocol))
     work_optimal = float(optimum.work)

@@ -38,7 +38,7 @@ idle = protocols.Joint({"k": protocols.ramp(1.0, 1.0, 1.0, knots=KNOTS), "T": he
 ts = jnp.linspace(0.0, 1.0, STEPS + 1)
 
 # On the clock ds = T dt the bead sees the stiffness k/T, from 1 to 1/2 in s = 3/2, at T = 1: the optimum is known.
-slow = tjx.optimal.stiffness(1.0, 0.5, 1.5)
+slow = tjx.optimal.breathing_trap(1.0, 0.5, 1.5)
 least = float(slow.work) - free_energy
 optimum = protocols.Function(lambda t: (1 + t) * slow.protocol(t + t**2 / 2), 1.0, 0.0, 1.0, 1.0)
 

@@ -60,8 +60,9 @@ SIGNATURES = {
     "estimators.jarzynski": ("w", "failed='raise'"),
     "estimators.integral_fluctuation": ("r", "failed='raise'"),
     "estimators.mean": ("x", "failed='raise'"),
-    "estimators.cumulant": ("w", "failed='raise'"),
+    "estimators.second_cumulant": ("w", "failed='raise'"),
     "estimators.second_law_excess": ("w delta=None", "failed='raise'"),
+    "estimators.energy_distance": ("x y", ""),
     "estimators.bar": ("w_forward w_reverse", "failed='raise'"),
     "estimators.crooks": ("w_forward w_reverse", "failed='raise'"),
     "measured.read_csv": ("file", "time positions controls path=None delimiter=None"),
@@ -114,7 +115,7 @@ PROMISED = {
     "optimal.mean_work": ("process ts size", "rule solver"),
     "optimal.mean_dissipation": ("process ts size", "rule solver"),
     "optimal.moving_trap": ("start stop t1", "stiffness mobility"),
-    "optimal.stiffness": ("start stop t1", "mobility temperature"),
+    "optimal.breathing_trap": ("start stop t1", "mobility temperature"),
 }
 FIELDS = {
     "Trajectory": "path work heat entropy",
@@ -178,8 +179,8 @@ def test_fields(name):
     ("name", "fields"),
     [
         ("evolve.Evolution", "ts work heat reduced_work entropy final at log_prob score"),
-        ("optimal.Search", "protocol history price check_price agrees"),
-        ("protocols.AbstractProtocol", "t0 t1 before after __call__"),
+        ("optimal.Search", "found protocol history price check_price agrees"),
+        ("protocols.AbstractProtocol", "t0 t1 before after __call__ given"),
         ("densities.AbstractDensity", "sample log_prob"),
     ],
 )

@@ -16,7 +16,7 @@ FLOORS = [
     {"_types"},
     {"_checks", "_backend", "_factor", "_guard", "_affine", "_noise", "_normal", "_renamed"},
     # estimators: numbers in, numbers out, knows no noun of the library
-    {"_checkpoint", "_paths", "estimators", "potentials", "protocols", "systems"},
+    {"_checkpoint", "_loss", "_paths", "estimators", "potentials", "protocols", "systems"},
     {"_diffrax", "_process", "_search", "densities"},
     {"_ledger", "evolve", "measured"},
     {"_ratio", "_solvers"},
@@ -115,6 +115,9 @@ def test_habits(path):
         ("evolve/grid.py", "from ..optimal import search"),
         ("_ledger.py", "import diffrax as dfx"),
         ("bounds.py", "from optax import adam"),
+        ("optimal/_losses.py", "import optax"),
+        ("_search.py", "from ._process import Process"),
+        ("_search.py", "from .densities import Gaussian"),
     ],
 )
 def test_a_misplaced_import_is_seen(file, source):

@@ -27,10 +27,10 @@ from thermojax.estimators import (
     bar,
     bootstrap,
     crooks,
-    cumulant,
     integral_fluctuation,
     jarzynski,
     mean,
+    second_cumulant,
     second_law_excess,
 )
 from thermojax.potentials import Breathing, Harmonic, MovingTrap, Quartic, Ring
@@ -700,7 +700,7 @@ for estimator, w in (
     (jarzynski, "w"),
     (integral_fluctuation, "r"),
     (mean, "x"),
-    (cumulant, "w"),
+    (second_cumulant, "w"),
     (second_law_excess, "w"),
 ):
     name = estimator.__name__

@@ -1,5 +1,7 @@
 """Ready-made losses against closed forms; the score-function gradient against the pathwise one and where only it holds."""
 
+import inspect
+
 import diffrax as dfx
 import equinox as eqx
 import jax
@@ -11,7 +13,7 @@ import sigmas
 import thermojax as tjx
 from thermojax import optimal
 from thermojax.densities import Gaussian
-from thermojax.optimal._losses import energy_distance
+from thermojax.estimators import energy_distance
 
 TRAP = tjx.Overdamped(lambda x, lam: 0.5 * jnp.sum((x - lam) ** 2))
 RAMP = tjx.protocols.ramp(0.0, 2.0, 1.0, knots=4)
@@ -28,7 +30,7 @@ def success(trajectory):
 
 def slopes(loss, *, score, protocol=RAMP, keys=KEYS):
     """Gradients by the knots, one per key, and the values."""
-    fn = loss.score if score else loss
+    fn = loss.likelihood_ratio if score else loss
     at = lambda values, key: fn(eqx.tree_at(lambda p: p.values, protocol, values), key)
     both = jax.jit(lambda key: jax.value_and_grad(at)(protocol.values, key))
     values, grads = zip(*map(both, jax.random.split(jax.random.key(0), keys)), strict=True)
@@ -176,6 +178,93 @@ def test_of_must_price_each_path():
         loss(RAMP, jax.random.key(0))
 
 
+# ---- a loss of one's own
+
+
+def far(process, run, key):
+    """The longest way of a path, in units of a random number of its own."""
+    return jnp.max(jnp.abs(run.path.xs[:, -1] - run.path.xs[:, 0])) * jax.random.uniform(key)
+
+
+def test_a_loss_of_ones_own():
+    loss, key = optimal.PathLoss(DRAGGED, TS, 10, far), jax.random.key(4)
+    key_run, key_of = jax.random.split(key)
+    run = tjx.ensemble(DRAGGED, TS, key_run, 10)
+    np.testing.assert_allclose(loss(RAMP, key), far(DRAGGED, run, key_of), rtol=1e-12)
+    assert loss.check().ts.size == 2 * TS.size - 1
+    found = optimal.search(loss, RAMP, jax.random.key(0), steps=2, progress=False)
+    assert found.check_price is not None
+
+
+def test_of_gets_the_driven_process():
+    work = lambda process, run, key: tjx.reduced_work(process, run).mean()
+    loss = optimal.PathLoss(DRAGGED, TS, 10, work, draws=False)
+    other = tjx.protocols.ramp(0.0, 3.0, 1.0)
+    expected = optimal.mean_work(DRAGGED, TS, 10)(other, jax.random.key(0))
+    np.testing.assert_allclose(loss(other, jax.random.key(0)), expected, rtol=1e-12)
+
+
+@pytest.mark.parametrize(
+    ("of", "error", "words"),
+    [
+        (lambda process, run, key: run.work, ValueError, r"one number, of shape \(\); got \(10,\)"),
+        (lambda run: run.work.mean(), TypeError, r"of must be a callable \(process, run, key\)"),
+    ],
+)
+def test_of_must_be_one_number(of, error, words):
+    with pytest.raises(error, match=words):
+        optimal.PathLoss(DRAGGED, TS, 10, of)(RAMP, jax.random.key(0))
+
+
+# ---- what compiles
+
+
+def test_a_second_call_does_not_trace():
+    traces = []
+
+    def of(trajectory):
+        traces.append(1)
+        return trajectory.work
+
+    loss = optimal.average(of, DRAGGED, TS, 10)
+    first = loss(RAMP, jax.random.key(0))
+    again = loss(tjx.protocols.ramp(0.0, 2.5, 1.0, knots=4), jax.random.key(1))
+    assert len(traces) == 1
+    assert first != again
+
+
+@pytest.mark.filterwarnings("ignore:The protocol found costs")  # two prices tell little
+@pytest.mark.parametrize(
+    "build",
+    [
+        optimal.mean_work,
+        optimal.estimator_variance,
+        lambda process, *rest: optimal.mean_dissipation(
+            tjx.Process(process.system, RAMP, process.initial, Gaussian(2.0, 1.0)), *rest
+        ),
+        lambda *loss: optimal.state_to_state(*loss, Gaussian(2.0, 1.0), 3.0),
+    ],
+)
+def test_losses_built_alike_share_what_is_compiled(build):
+    """A search of a loss built again, even on other times, calls the potential no more."""
+    calls = []
+
+    def potential(x, lam):
+        calls.append(1)
+        return 0.5 * jnp.sum((x - lam) ** 2)
+
+    system = tjx.Overdamped(potential)
+
+    def go(ts):
+        loss = build(tjx.Process(system, RAMP, Gaussian(0.0, 1.0)), ts, 10)
+        count = len(calls)
+        optimal.search(loss, RAMP, jax.random.key(0), steps=2, prices=2, progress=False)
+        return len(calls) - count
+
+    assert go(jnp.linspace(0.0, 1.0, 4)) > 0
+    assert go(jnp.array([0.0, 0.2, 0.9, 1.0])) == 0
+
+
 # ---- the variance of e^-W
 
 
@@ -230,6 +319,27 @@ def test_energy_distance_to_a_point():
     assert np.isfinite(slope).all()
 
 
+@pytest.mark.parametrize(
+    ("x", "y", "error", "words"),
+    [
+        (
+            np.zeros((5, 2)),
+            np.zeros((4, 2)),
+            ValueError,
+            r"one shape \(n, d\).*\(5, 2\) and \(4, 2\)",
+        ),
+        (np.zeros(5), np.zeros(5), ValueError, r"x must have shape \(n, d\)"),
+        (np.zeros((1, 2)), np.zeros((1, 2)), ValueError, "x must hold at least two draws"),
+        (np.zeros((3, 1)), np.full((3, 1), np.nan), ValueError, "3 of 3 draws of y are not finite"),
+        (np.zeros((3, 1), int), np.zeros((3, 1)), TypeError, "x must be floating point, got int"),
+    ],
+)
+def test_energy_distance_of_what_is_no_sample(x, y, error, words):
+    distance = inspect.unwrap(energy_distance)  # as users meet it: without type checks
+    with pytest.raises(error, match=words):
+        distance(x, y)
+
+
 def test_state_to_state():
     """From N(0, 1) to N(2, 1) in a trap that is driven freely: the cloud arrives, and more weight brings it nearer."""
 
@@ -259,7 +369,7 @@ def test_the_score_holds_the_start_fixed(start):
         trap = tjx.Overdamped(lambda x, lam: 0.5 * jnp.sum((x - lam) ** 2))
         process = tjx.Process(trap, RAMP, start(mean))
         loss = optimal.mean_work(process, jnp.linspace(0.0, 1.0, 5), 10, rule="kernel")
-        return (loss.score if kind == "score" else loss)(RAMP, jax.random.key(0))
+        return (loss.likelihood_ratio if kind == "score" else loss)(RAMP, jax.random.key(0))
 
     with pytest.raises(ValueError, match=r"Process\.initial is being differentiated"):
         jax.grad(price)(1.3, "score")

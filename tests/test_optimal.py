@@ -133,7 +133,8 @@ def test_any_pytree_is_searched_over_its_floats():
     loss = lambda s, key: (s["a"] - target["a"]) ** 2 + jnp.sum((s["b"] - target["b"]) ** 2)
     found = O.search(loss, start, jax.random.key(0), steps=300, progress=False)
     assert float(found.price.value) < 1e-6
-    assert found.protocol["n"] == 3
+    assert found.found["n"] == 3
+    assert found.protocol is found.found
     assert float(found.price.stderr) < 1e-12
 
 
@@ -160,7 +161,7 @@ def test_breathing_trap():
     process = breathing(ramp)
     loss = O.mean_work(process, jnp.linspace(0.0, 1.0, 49), 4000)
     found = O.search(loss, ramp, jax.random.key(0), steps=200, progress=False)
-    optimum = O.stiffness(1.0, 4.0, 1.0)
+    optimum = O.breathing_trap(1.0, 4.0, 1.0)
     assert float(optimum.work) == pytest.approx(0.890571785, abs=1e-9)
     assert 0 <= exact_work(process, found.protocol) / float(optimum.work) - 1 < 2e-3
     assert float(found.protocol(0.0)) == pytest.approx(1.392375, abs=0.15)

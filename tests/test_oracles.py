@@ -202,7 +202,7 @@ def test_optimum_of_the_moving_trap():
 
 
 def test_optimum_of_the_stiffness():
-    found = tjx.optimal.stiffness(1.0, 4.0, 1.0)
+    found = tjx.optimal.breathing_trap(1.0, 4.0, 1.0)
     assert float(found.work) == pytest.approx(0.890571785, abs=DIGITS)
     first, last = found.protocol(jnp.asarray(0.0)), found.protocol(jnp.asarray(1.0))
     assert float(first) == pytest.approx(1.392375, abs=6e-7)
@@ -212,7 +212,7 @@ def test_optimum_of_the_stiffness():
     assert 0.5 * float(first - 1) == pytest.approx(0.196187, abs=6e-7)
     assert 0.5 * float(4 - last) * variance == pytest.approx(0.119208, abs=6e-7)
     for k0, k1, t, mu, T in ((1.0, 4.0, 1.0, 1.0, 1.0), (3.0, 0.8, 0.7, 0.5, 1.6)):
-        found = tjx.optimal.stiffness(k0, k1, t, mobility=mu, temperature=T)
+        found = tjx.optimal.breathing_trap(k0, k1, t, mobility=mu, temperature=T)
         system = tjx.Overdamped(Breathing(), mobility=mu, temperature=T)
         process = tjx.Process(system, found.protocol, Boltzmann(system, k0))
         assert float(moments(process, grid(t)).work[-1]) == pytest.approx(

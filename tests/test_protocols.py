@@ -8,6 +8,8 @@ import numpy as np
 import pytest
 
 from thermojax.protocols import (
+    AbstractProtocol,
+    AbstractSearchable,
     Constrained,
     Function,
     Joint,
@@ -245,6 +247,74 @@ def test_trainable_of_what_is_no_protocol():
     assert free(tree) == {"['a']", "['in'].values"}
 
 
+class Swing(AbstractProtocol):
+    """A protocol of a user's own, whose given times have a name of their own."""
+
+    height: jax.Array
+    turns: jax.Array
+    limit: jax.Array | None
+
+    t0 = property(lambda self: self.turns[0])
+    t1 = property(lambda self: self.turns[-1])
+    before = after = property(lambda self: jnp.zeros(()))
+
+    def __call__(self, t):
+        return self.height * jnp.sin(t - self.turns[0])
+
+    def given(self):
+        return self.turns, self.limit
+
+
+def test_trainable_of_a_protocol_of_ones_own():
+    swing = Swing(jnp.asarray(1.0), KNOTS, None)
+    assert free(swing) == {".height"}
+    assert free(Joint({"a": Reversed(swing), "b": fixed(swing)})) == {
+        ".protocols['a'].protocol.height"
+    }
+    assert free(Swing(jnp.asarray(1.0), KNOTS, jnp.asarray(2.0))) == {".height"}
+
+
+def test_one_array_may_be_both_given_and_searched():
+    """lambda(t) = t: the values are the very array of the times."""
+    drive = Piecewise(KNOTS, KNOTS)
+    assert drive.ts is drive.values
+    assert free(drive) == {".values"}
+
+
+class Span(AbstractSearchable):
+    """No protocol, and still with something that a search must leave alone."""
+
+    shape: jax.Array
+    ends: tuple
+
+    def given(self):
+        return self.ends
+
+
+def test_trainable_asks_what_is_no_protocol_too():
+    span = Span(jnp.ones(3), (jnp.asarray(0.0), jnp.asarray(1.0)))
+    assert free(span) == {".shape"}
+    assert free({"a": span, "b": jnp.ones(2)}) == {"['a'].shape", "['b']"}
+    assert free(Function(lambda t: t, 1.0)) == set()
+
+
+@pytest.mark.parametrize(
+    "computed",
+    [
+        lambda self: self.turns[0],
+        lambda self: (self.turns, jnp.zeros(())),
+        lambda self: self.turns + self.turns,
+        lambda self: self.height.mean(),
+    ],
+)
+def test_given_is_not_computed(computed):
+    kind = type("Computed", (Swing,), {"given": computed})
+    with pytest.raises(
+        TypeError, match=r"Computed\.given\(\) must return parts of it as they stand"
+    ):
+        trainable(kind(jnp.asarray(1.0), KNOTS, None))
+
+
 @every_kind
 def test_moving_what_is_trainable_moves_neither_ends_nor_times(build):
     drive = build()
@@ -333,6 +403,35 @@ def test_without_its_bounds_a_network_leaves_them():
     """Negative control: the moves above are large enough to leave."""
     curve = jax.vmap(wild(network(), 0, scale=20.0))(jnp.linspace(0.0, 2.0, 50))
     assert (curve < 0).any() or (curve > 3).any()
+
+
+@pytest.mark.parametrize(
+    "build",
+    [
+        lambda low, high: bounded(Piecewise(KNOTS, VALUES), low, high),
+        lambda low, high: network(lower=low, upper=high),
+        lambda low, high: bounded(Piecewise(KNOTS, VALUES), lower=low),
+    ],
+)
+def test_other_limits_compile_nothing_anew(build):
+    """Limits are leaves, and no parameters: none is searched, none has a derivative."""
+    traces = []
+
+    @eqx.filter_jit
+    def at(drive):
+        traces.append(1)
+        return drive(0.7)
+
+    first, second = build(0.0, 5.0), build(-1.0, 6.0)
+    at(first), at(second)
+    assert len(traces) == 1
+    limits = {leaf for leaf in free(first) if "lower" in leaf or "upper" in leaf}
+    assert not limits
+    slope = eqx.filter_grad(lambda d: d(0.7))(first)
+    leaves = jtu.tree_leaves_with_path(slope)
+    found = [leaf for path, leaf in leaves if jtu.keystr(path).endswith(("lower", "upper"))]
+    assert found
+    assert not any(found)
 
 
 # ---- precision

@@ -4,8 +4,10 @@ Shapes and types are known while tracing and raise at once. Values are checked w
 traced value is checked when it arrives, by `equinox.error_if`, outside the loop.
 """
 
+import contextlib
 import inspect
 import operator
+from collections.abc import Iterator
 from typing import Any
 
 import chex
@@ -265,3 +267,10 @@ def _spell(out: Any) -> str:
 def _brief(x: Any) -> str:
     text = repr(x) if not isinstance(x, jax.core.Tracer) else f"a traced value of shape {x.shape}"
     return text if len(text) <= 200 else text[:197] + "..."
+
+
+@contextlib.contextmanager
+def lenient() -> Iterator[None]:
+    """Room for a library that mixes whole numbers and floats, or ranks, which a session with strict promotion refuses."""
+    with jax.numpy_dtype_promotion("standard"), jax.numpy_rank_promotion("allow"):
+        yield

@@ -22,9 +22,18 @@ from .systems import AbstractKernelStep, Euler
 Kernel: TypeAlias = Callable[[Process, State, Scalar, Scalar], Density | tuple[Array, Array]]
 
 
-def euler(process: Process, x: State, t0: Scalar, t1: Scalar) -> Normal:
-    r"""The Euler–Maruyama kernel of one step, with the control of the middle of the step."""
-    return Euler().kernel(process.system, x, process.protocol(0.5 * (t0 + t1)), t1 - t0)
+def kernel_of(step: AbstractKernelStep) -> Kernel:
+    """The kernel of a step with the control of the middle of the step."""
+    return eqx.Partial(_taken, step)
+
+
+def _taken(step: AbstractKernelStep, process: Process, x: State, t0: Scalar, t1: Scalar) -> Density:
+    return step.kernel(process.system, x, process.protocol(0.5 * (t0 + t1)), t1 - t0)
+
+
+def euler(process: Process, x: State, t0: Scalar, t1: Scalar) -> Density:
+    r"""The Euler–Maruyama kernel of one step, a `Normal`, with the control of the middle of the step."""
+    return _taken(Euler(), process, x, t0, t1)
 
 
 def own(process: Process, x: State, t0: Scalar, t1: Scalar) -> Density:
@@ -35,7 +44,7 @@ def own(process: Process, x: State, t0: Scalar, t1: Scalar) -> Density:
             f"{type(step).__name__} has a log-ratio and no kernel. Give kernels=, or compare a run with its own reverse: "
             'entropy.total of rule="kernel".'
         )
-    return step.kernel(process.system, x, process.protocol(0.5 * (t0 + t1)), t1 - t0)
+    return _taken(step, process, x, t0, t1)
 
 
 def path_ratio(

@@ -1,6 +1,6 @@
 """The words of the field as types. Shapes: `d` coordinates, `n` steps."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any, Protocol, TypeAlias, runtime_checkable
 
 from jaxtyping import Array, ArrayLike, Bool, Float, Key as KeyArray, PyTree, Shaped
@@ -11,6 +11,7 @@ State: TypeAlias = Float[Array, " d"]
 Control: TypeAlias = PyTree  # the value lambda of everything that is driven
 Times: TypeAlias = Float[Array, " times"]
 Time: TypeAlias = Shaped[ArrayLike, ""]
+Numbers: TypeAlias = ArrayLike | Sequence[object]  # what becomes an array
 
 Drive: TypeAlias = Callable[[Any], Control]  # lam(t): a protocol, or any callable of time
 Given: TypeAlias = Any  # what a user gives, before a front door has looked at it
@@ -19,6 +20,15 @@ Reduced: TypeAlias = Callable[[State], Scalar]  # phi(x) = U(x) / T
 Potential: TypeAlias = Callable[[Any, Any], Any]  # U(x, lam) -> scalar
 Force: TypeAlias = Callable[[Any, Any], Any]  # f(x, lam) -> like x
 PerCoordinate: TypeAlias = Shaped[ArrayLike, ""] | Shaped[Array, " d"] | Callable[[Any], Any]
+
+
+@runtime_checkable
+class Sampled(Protocol):
+    """What is drawn from: duck-typed."""
+
+    def sample(self, key: Any) -> Any:
+        """One draw, of shape `(d,)`."""
+        ...
 
 
 @runtime_checkable
@@ -46,10 +56,12 @@ __all__ = [
     "Force",
     "Given",
     "Key",
+    "Numbers",
     "PerCoordinate",
     "Potential",
     "PyTree",
     "Reduced",
+    "Sampled",
     "Scalar",
     "Shaped",
     "State",

@@ -5,7 +5,7 @@ returns the axes. Keywords left over go to the lines that matplotlib draws; no g
 """
 
 from collections.abc import Callable
-from typing import Any
+from typing import Any, SupportsFloat, TypeAlias
 
 import equinox as eqx
 import jax
@@ -14,20 +14,22 @@ import jax.tree_util as jtu
 import numpy as np
 
 from . import _checks
-from .protocols import AbstractProtocol
-from .protocols._knots import AbstractKnots
+from ._types import Array, ArrayLike, Control, Numbers, PyTree
+from .protocols import AbstractKnots, AbstractProtocol
 
-Axes = Any  # matplotlib.axes.Axes
+Axes: TypeAlias = Any  # matplotlib.axes.Axes
+Pick: TypeAlias = str | int | Callable[[Control], Array] | None
+Style: TypeAlias = Any  # what matplotlib's keywords take
 
 
 def protocol(
     axes: Axes,
-    protocol: Any,
+    protocol: PyTree,
     *,
-    control: str | int | Callable[[Any], Any] | None = None,
+    control: Pick = None,
     margin: float = 0.1,
     points: int = 201,
-    **style: Any,
+    **style: Style,
 ) -> Axes:
     r"""$\lambda(t)$ from `before` to `after`, with its end jumps.
 
@@ -57,12 +59,12 @@ def protocol(
 
 def works(
     axes: Axes,
-    forward: Any,
-    reverse: Any = None,
-    estimate: Any = None,
+    forward: Numbers,
+    reverse: Numbers | None = None,
+    estimate: PyTree = None,
     *,
     bins: int = 60,
-    **style: Any,
+    **style: Style,
 ) -> Axes:
     r"""Histograms of the forward reduced works and of minus the reverse ones, which cross at $\Delta(\beta F)$.
 
@@ -90,7 +92,7 @@ def works(
     return _named(axes, "reduced work $w$", "probability density")
 
 
-def weights(axes: Axes, w: Any, **style: Any) -> Axes:
+def weights(axes: Axes, w: Numbers, **style: Style) -> Axes:
     r"""The share of $\sum e^{-w}$ that its largest terms carry, one after the other, and the effective sample size.
 
     A sound average needs many paths for most of its weight. A curve that starts high is dominated by its first path, and
@@ -108,7 +110,7 @@ def weights(axes: Axes, w: Any, **style: Any) -> Axes:
     return _named(axes, "number of paths, heaviest first", r"share of $\sum e^{-w}$")
 
 
-def history(axes: Axes, search: Any, **style: Any) -> Axes:
+def history(axes: Axes, search: PyTree, **style: Style) -> Axes:
     """The loss at each update of `optimal.search`, and after the last one the price on fresh noise with its error."""
     _axes(axes)
     try:
@@ -133,7 +135,7 @@ def history(axes: Axes, search: Any, **style: Any) -> Axes:
     return _named(axes, "update", "loss")
 
 
-def spell(value: Any, stderr: Any) -> str:
+def spell(value: SupportsFloat, stderr: SupportsFloat) -> str:
     """`0.8912 ± 0.0013`: a value to the second figure of its standard error."""
     value, stderr = float(value), float(stderr)
     if not (np.isfinite(stderr) and stderr > 0):
@@ -143,11 +145,11 @@ def spell(value: Any, stderr: Any) -> str:
 
 
 @eqx.filter_jit
-def _curve(protocol: Any, t: Any) -> Any:
+def _curve(protocol: AbstractProtocol, t: ArrayLike) -> Control:
     return jax.vmap(protocol)(t)
 
 
-def _instants(protocol: Any, points: int) -> np.ndarray:
+def _instants(protocol: AbstractProtocol, points: int) -> np.ndarray:
     """Times inside the span: even ones, and both sides of every knot, run forwards or backwards."""
     t0, t1 = np.asarray(protocol.t0), np.asarray(protocol.t1)
     dtype = jnp.result_type(protocol.t0)
@@ -161,7 +163,7 @@ def _instants(protocol: Any, points: int) -> np.ndarray:
     )
 
 
-def _leaves(lam: Any, control: Any, like: Any) -> dict[str, np.ndarray]:
+def _leaves(lam: Control, control: Pick, like: Control) -> dict[str, np.ndarray]:
     """The numbers of a control, or of a row of controls, by their place in it."""
     if control is not None:
         batched = any(
@@ -185,7 +187,7 @@ def _leaves(lam: Any, control: Any, like: Any) -> dict[str, np.ndarray]:
     return found
 
 
-def _works(name: str, w: Any) -> np.ndarray:
+def _works(name: str, w: Numbers) -> np.ndarray:
     w = np.asarray(_checks.floating(name, w), float)
     if w.ndim != 1 or len(w) < 2:
         raise ValueError(
@@ -194,7 +196,7 @@ def _works(name: str, w: Any) -> np.ndarray:
     return w
 
 
-def _estimate(name: str, estimate: Any) -> tuple[float, float]:
+def _estimate(name: str, estimate: PyTree) -> tuple[float, float]:
     try:
         return float(estimate.value), float(estimate.stderr)
     except (AttributeError, TypeError) as error:
@@ -203,7 +205,7 @@ def _estimate(name: str, estimate: Any) -> tuple[float, float]:
         ) from error
 
 
-def _axes(axes: Any) -> None:
+def _axes(axes: object) -> None:
     try:
         from matplotlib.axes import Axes
     except ImportError as error:

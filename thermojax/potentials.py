@@ -15,7 +15,29 @@ from ._types import Array, Control, Scalar, State
 
 
 class AbstractPotential(eqx.Module):
-    r"""A potential $U(x, \lambda)$. To write your own, subclass and give `__call__`, or pass a plain function."""
+    r"""A potential $U(x, \lambda)$. To write your own, subclass and give `__call__`, or pass a plain function.
+
+    A class has parameters that `jax.grad` reaches:
+
+    ```python
+    import jax
+    import jax.numpy as jnp
+    import thermojax as tjx
+
+
+    class Morse(tjx.potentials.AbstractPotential):
+        depth: jax.Array
+        width: jax.Array
+
+        def __call__(self, x, lam):
+            return jnp.sum(self.depth * (1 - jnp.exp(-(x - lam) / self.width)) ** 2)
+
+
+    bond = Morse(depth=jnp.asarray(5.0), width=jnp.asarray(0.5))
+    print(bond(jnp.array([0.2]), 0.0), jax.grad(lambda b: b(jnp.array([0.2]), 0.0))(bond).depth)
+    system = tjx.Overdamped(bond)
+    ```
+    """
 
     @abc.abstractmethod
     def __call__(self, x: State, lam: Control) -> Scalar:

@@ -10,16 +10,16 @@ import jax.numpy as jnp
 import numpy as np
 
 from .. import _checks
-from .._types import Array, Scalar, Time
+from .._guard import held
+from .._types import Array, PyTree, Scalar, Time
 from ..protocols import AbstractProtocol
-from ..protocols._base import held
 from ._kinds import Level, excess
 
 
 class AbstractSchedule(AbstractProtocol):
     r"""$\lambda(t)$, falling from `t0` to `t1`; as a protocol, its value is `Level(lam, rate)`.
 
-    To write one's own: the fields `t0`, `t1` and `log_snr(t)`.
+    To write one's own: the fields `t0`, `t1`, `log_snr(t)` and `given()`, which returns what a search must not change.
     """
 
     @abc.abstractmethod
@@ -87,6 +87,9 @@ class Linear(AbstractSchedule):
     def clean(self) -> bool:
         return bool(_checks.known(self.t0) == 0)
 
+    def given(self) -> PyTree:
+        return self.t0, self.t1
+
     def log_snr(self, t: Scalar) -> Scalar:
         total = self.b0 * t + 0.5 * (self.b1 - self.b0) * t**2
         noisy = total > 0  # clean data at t = 0: infinite, whatever the parameters
@@ -126,6 +129,9 @@ class Cosine(AbstractSchedule):
     @property
     def clean(self) -> bool:
         return bool(_checks.known(self.t0) == 0)
+
+    def given(self) -> PyTree:
+        return self.t0, self.t1
 
     def log_snr(self, t: Scalar) -> Scalar:
         turned = 0.5 * jnp.pi * t / (1 + self.offset)  # theta - theta_0
@@ -172,6 +178,9 @@ class EDM(AbstractSchedule):
             raise ValueError(f"EDM.rho must be greater than zero, got {rho}.")
         self.t0, self.t1 = _span(t0, t1, high=1.0)
 
+    def given(self) -> PyTree:
+        return self.t0, self.t1
+
     def log_snr(self, t: Scalar) -> Scalar:
         low, high = self.sigma_min ** (1 / self.rho), self.sigma_max ** (1 / self.rho)
         return -2 * self.rho * jnp.log(low + t * (high - low))
@@ -204,6 +213,9 @@ class Uniform(AbstractSchedule):
                 f"A noise schedule falls: Uniform needs bottom < top, got {low} and {high}."
             )
         self.t0, self.t1 = _span(t0, t1, high=1.0)
+
+    def given(self) -> PyTree:
+        return self.t0, self.t1
 
     def log_snr(self, t: Scalar) -> Scalar:
         return self.top + t * (self.bottom - self.top)
@@ -247,6 +259,9 @@ class Levels(AbstractSchedule):
         """The levels, `(N,)`."""
         lam: Any = self.levels() if callable(self.levels) else self.levels
         return lam
+
+    def given(self) -> PyTree:
+        return ()
 
     def log_snr(self, t: Scalar) -> Scalar:
         lam = self.array()

@@ -10,11 +10,12 @@ nothing can be raised: the value is then NaN, and not reliable.
 
 from ._base import Estimate as Estimate
 from ._bootstrap import Bootstrap as Bootstrap, bootstrap as bootstrap
+from ._distance import energy_distance as energy_distance
 from ._one_sided import (
-    cumulant as cumulant,
     integral_fluctuation as integral_fluctuation,
     jarzynski as jarzynski,
     mean as mean,
+    second_cumulant as second_cumulant,
     second_law_excess as second_law_excess,
 )
 from ._two_sided import bar as bar, crooks as crooks

@@ -1,13 +1,13 @@
 """What an estimator returns, what it takes, and the exponential average that all of them share."""
 
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 
 from .. import _checks
-from .._types import Array, Bool, Scalar
+from .._types import Array, Bool, Numbers, Scalar
 
 ENOUGH = 100.0  # effective samples below which an exponential average is not to be trusted
 LARGEST = 0.1  # share of the whole weight that one sample may carry
@@ -51,7 +51,7 @@ class Moments(NamedTuple):
     size: Array
 
 
-def moments(w: Array, count: Array) -> Moments:
+def sample_moments(w: Array, count: Array) -> Moments:
     keep = jnp.isfinite(w)
     # one entry that is NaN in a sample that should have none makes everything NaN
     middle = jnp.sum(jnp.where(keep, w, 0)) / count + jnp.where(jnp.any(jnp.isnan(w)), jnp.nan, 0)
@@ -76,13 +76,13 @@ def gaussian_within(m: Moments, stderr: Scalar) -> Array:
     return ~seen & (m.size >= ENOUGH)
 
 
-def root(square: Scalar) -> Scalar:
+def clipped_root(square: Scalar) -> Scalar:
     """The root of what rounding may have left below zero, with derivative zero there."""
     some = ~(square <= 0)  # NaN passes
     return jnp.where(some, jnp.sqrt(jnp.where(some, square, 1)), 0)
 
 
-def works(name: str, w: Any, failed: str) -> tuple[Array, Array]:
+def works(name: str, w: Numbers, failed: str) -> tuple[Array, Array]:
     """One-dimensional, at least two, and finite, or the failed ones counted out: they are +inf then."""
     if failed not in ("raise", "drop"):
         raise ValueError(f'failed must be "raise" or "drop", got {failed!r}.')

@@ -1,14 +1,14 @@
 """Error bars by drawing the sample again from itself."""
 
 from collections.abc import Callable
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import equinox as eqx
 import jax
 import jax.numpy as jnp
 
 from .. import _checks
-from .._types import Array, Bool, Key, Scalar
+from .._types import Array, Bool, Key, Numbers, Scalar
 from ._base import Estimate
 
 
@@ -23,7 +23,7 @@ class Bootstrap(NamedTuple):
 
 
 def bootstrap(
-    estimator: Callable[..., Estimate], *samples: Any, key: Key, draws: int = 200
+    estimator: Callable[..., Estimate], *samples: Numbers, key: Key, draws: int = 200
 ) -> Bootstrap:
     r"""Any estimator with its error bar from `draws` resamplings: `bootstrap(bar, w_forward, w_reverse, key=key)`.
 
@@ -48,7 +48,9 @@ def bootstrap(
 
 
 @eqx.filter_jit
-def _resampled(estimator: Any, samples: tuple[Array, ...], keys: Array) -> Array:
+def _resampled(
+    estimator: Callable[..., Estimate], samples: tuple[Array, ...], keys: Array
+) -> Array:
     def one(key: Key) -> Scalar:
         subkeys = jax.random.split(key, len(samples))
         again = (

@@ -1,14 +1,12 @@
 r"""From the works, or the entropies, of one kind of run."""
 
-from typing import Any
-
 import equinox as eqx
 import jax
 import jax.numpy as jnp
 
 from .. import _checks
-from .._types import Array, Float
-from ._base import Estimate, gaussian_within, moments, root, weigh, works
+from .._types import Array, ArrayLike, Float
+from ._base import Estimate, clipped_root, gaussian_within, sample_moments, weigh, works
 
 
 def jarzynski(w: Float[Array, " paths"], *, failed: str = "raise") -> Estimate:
@@ -37,7 +35,7 @@ def _jarzynski(w: Array, count: Array) -> Estimate:
 
 def _relative(ess: Array, count: Array) -> Array:
     """The relative standard error of an average of weights."""
-    return root((count / ess - 1) / (count - 1))
+    return clipped_root((count / ess - 1) / (count - 1))
 
 
 def integral_fluctuation(r: Float[Array, " paths"], *, failed: str = "raise") -> Estimate:
@@ -55,7 +53,7 @@ def integral_fluctuation(r: Float[Array, " paths"], *, failed: str = "raise") ->
     return Estimate(value, value * _relative(ess, count), ess, reliable)
 
 
-def cumulant(w: Float[Array, " paths"], *, failed: str = "raise") -> Estimate:
+def second_cumulant(w: Float[Array, " paths"], *, failed: str = "raise") -> Estimate:
     r"""The free-energy difference to second order in the cumulants, $\bar w - s^2/2$, in nats.
 
     Exact for Gaussian work (slow driving, linear systems), where its error is far smaller than that of `jarzynski`;
@@ -65,20 +63,20 @@ def cumulant(w: Float[Array, " paths"], *, failed: str = "raise") -> Estimate:
 
     Source: Jarzynski, PRL 78, 2690 (1997), eq. 5; Hermans, J. Phys. Chem. 95, 9029 (1991).
     """
-    return _cumulant(*works("w", w, failed))
+    return _second_cumulant(*works("w", w, failed))
 
 
 @jax.jit
-def _cumulant(w: Array, count: Array) -> Estimate:
-    m = moments(w, count)
+def _second_cumulant(w: Array, count: Array) -> Estimate:
+    m = sample_moments(w, count)
     influence = m.deviations - 0.5 * (m.deviations**2 - jnp.where(jnp.isfinite(w), m.variance, 0))
-    stderr = root(jnp.sum(influence**2)) / count
+    stderr = clipped_root(jnp.sum(influence**2)) / count
     reliable = gaussian_within(m, stderr) & jnp.isfinite(m.mean)
     return Estimate(m.mean - 0.5 * m.variance, stderr, count, reliable)
 
 
 def second_law_excess(
-    w: Float[Array, " paths"], delta: Any = None, *, failed: str = "raise"
+    w: Float[Array, " paths"], delta: ArrayLike | None = None, *, failed: str = "raise"
 ) -> Estimate:
     r"""How far the mean lies above its bound: $\langle w \rangle - \Delta(\beta F) \ge 0$, in nats.
 
@@ -96,10 +94,10 @@ def second_law_excess(
 
 @jax.jit
 def _excess(w: Array, count: Array) -> Estimate:
-    m = moments(w, count)
+    m = sample_moments(w, count)
     log_mean, ess, reliable = weigh(-w, count)
     share = jnp.where(jnp.isfinite(w), jnp.exp(-jnp.where(jnp.isfinite(w), w, 0) - log_mean) - 1, 0)
-    stderr = root(jnp.sum((m.deviations + share) ** 2)) / count
+    stderr = clipped_root(jnp.sum((m.deviations + share) ** 2)) / count
     return Estimate(m.mean + log_mean, stderr, ess, reliable)
 
 
@@ -110,6 +108,8 @@ def mean(x: Float[Array, " samples"], *, failed: str = "raise") -> Estimate:
 
 @eqx.filter_jit
 def _mean(x: Array, count: Array, failed: str) -> Estimate:
-    m = moments(x, count)
+    m = sample_moments(x, count)
     value = jnp.where(count < 2, jnp.nan, m.mean)
-    return Estimate(value, root(m.variance / count), count, (count >= 10) & jnp.isfinite(value))
+    return Estimate(
+        value, clipped_root(m.variance / count), count, (count >= 10) & jnp.isfinite(value)
+    )

@@ -6,7 +6,7 @@ import optimistix as optx
 
 from .. import _checks
 from .._types import Array, Float, Scalar
-from ._base import SIGHT, Estimate, gaussian_within, moments, root, weigh, works
+from ._base import SIGHT, Estimate, clipped_root, gaussian_within, sample_moments, weigh, works
 
 SHARED = 25.0  # works of one direction that must lie where those of the other do
 
@@ -43,7 +43,9 @@ def bar(
 
 @jax.jit
 def _bar(w_f: Array, n_f: Array, w_r: Array, n_r: Array) -> Estimate:
-    shift = jax.lax.stop_gradient(moments(w_f, n_f).mean)  # so that rounding is that of the spread
+    shift = jax.lax.stop_gradient(
+        sample_moments(w_f, n_f).mean
+    )  # so that rounding is that of the spread
     w_f, w_r = w_f - shift, w_r + shift
     fine = ~(jnp.any(jnp.isnan(w_f)) | jnp.any(jnp.isnan(w_r)))
     w_f, w_r = (jnp.where(fine, w, 0) for w in (w_f, w_r))
@@ -85,10 +87,12 @@ def _overlap(
 ) -> tuple[Scalar, Scalar, Array]:
     forward, reverse = _shares(delta, w_f, n_f, w_r, n_r)
     f, r = weigh(forward, n_f), weigh(reverse, n_r)
-    stderr = root(1 / f.ess - 1 / n_f + 1 / r.ess - 1 / n_r)
+    stderr = clipped_root(1 / f.ess - 1 / n_f + 1 / r.ess - 1 / n_r)
     shared = jnp.minimum(n_f * jnp.exp(f.log_mean), n_r * jnp.exp(r.log_mean))
-    there, back = moments(w_f, n_f), moments(w_r, n_r)
-    lawful = there.mean + back.mean >= -SIGHT * root(there.variance / n_f + back.variance / n_r)
+    there, back = sample_moments(w_f, n_f), sample_moments(w_r, n_r)
+    lawful = there.mean + back.mean >= -SIGHT * clipped_root(
+        there.variance / n_f + back.variance / n_r
+    )
     reliable = f.reliable & r.reliable & (shared >= SHARED) & lawful
     return stderr, jnp.minimum(f.ess, r.ess), reliable
 
@@ -103,8 +107,8 @@ def crooks(
 
     Exact for Gaussian works, also where they hardly overlap; elsewhere biased whatever the number of paths, so prefer
     `bar`. The arguments are those of `bar`. The standard error is that of the means and variances of the samples,
-    Gaussian or not. `reliable` is False where a sample is visibly not Gaussian (as in `cumulant`), where a direction has
-    fewer than 100 paths, or where fewer than 25 works of one direction lie where those of the other do.
+    Gaussian or not. `reliable` is False where a sample is visibly not Gaussian (as in `second_cumulant`), where a direction
+    has fewer than 100 paths, or where fewer than 25 works of one direction lie where those of the other do.
 
     Source: Crooks, PRE 60, 2721 (1999), eq. 10; Goette & Grubmüller, J. Comput. Chem. 30, 447 (2009), eq. 9.
     """
@@ -115,7 +119,7 @@ def crooks(
 
 @jax.jit
 def _crooks(w_f: Array, n_f: Array, w_r: Array, n_r: Array) -> Estimate:
-    f, r = moments(w_f, n_f), moments(w_r, n_r)
+    f, r = sample_moments(w_f, n_f), sample_moments(w_r, n_r)
     of = (f.mean, f.variance, -r.mean, r.variance)
     delta, slopes = jax.value_and_grad(lambda of: _crossing(*of))(of)
     square = jnp.zeros_like(delta)
@@ -127,7 +131,7 @@ def _crooks(w_f: Array, n_f: Array, w_r: Array, n_r: Array) -> Estimate:
             m.deviations**2 - jnp.where(kept, m.variance, 0)
         )
         square = square + jnp.sum(influence**2) / m.size**2
-    stderr = root(square)
+    stderr = clipped_root(square)
     _, _, overlap = _overlap(delta, w_f, n_f, w_r, n_r)
     gaussian = gaussian_within(f, stderr) & gaussian_within(r, stderr)
     return Estimate(delta, stderr, jnp.minimum(n_f, n_r), gaussian & overlap & jnp.isfinite(delta))
@@ -143,7 +147,9 @@ def _crossing(mean_f: Scalar, var_f: Scalar, mean_r: Scalar, var_r: Scalar) -> S
     spread = (var_f > 0) & (var_r > 0)
     ratio = jnp.where(spread, var_f, 1) / jnp.where(spread, var_r, 1)
     a, s, log = var_r - var_f, var_r + var_f, var_f * var_r * jnp.log(ratio)
-    across = half * s + jnp.where(half < 0, -1, 1) * root(4 * half**2 * var_f * var_r - a * log)
+    across = half * s + jnp.where(half < 0, -1, 1) * clipped_root(
+        4 * half**2 * var_f * var_r - a * log
+    )
     apart = across != 0
     y = jnp.where(apart, (half**2 * a + log) / jnp.where(apart, across, 1), 0)
     return 0.5 * (mean_f + mean_r) + y

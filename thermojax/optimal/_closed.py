@@ -1,12 +1,12 @@
 r"""The optima that are known in closed form."""
 
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import equinox as eqx
 import jax.numpy as jnp
 
 from .. import _checks
-from .._types import Array, Control, Scalar, Time
+from .._types import Array, ArrayLike, Control, Scalar, Time
 from ..protocols import AbstractProtocol, Function, Piecewise
 
 
@@ -18,7 +18,12 @@ class Optimum(NamedTuple):
 
 
 def moving_trap(
-    start: Control, stop: Control, t1: Any, *, stiffness: Any = 1.0, mobility: Any = 1.0
+    start: Control,
+    stop: Control,
+    t1: ArrayLike,
+    *,
+    stiffness: ArrayLike = 1.0,
+    mobility: ArrayLike = 1.0,
 ) -> Optimum:
     r"""The least mean work of dragging a harmonic trap from `start` to `stop` in the time `t1`, from equilibrium.
 
@@ -51,8 +56,13 @@ class _Stiffness(eqx.Module):
         return (self.start - self.c * grow / self.mobility) / grow**2
 
 
-def stiffness(
-    start: Any, stop: Any, t1: Any, *, mobility: Any = 1.0, temperature: Any = 1.0
+def breathing_trap(
+    start: ArrayLike,
+    stop: ArrayLike,
+    t1: ArrayLike,
+    *,
+    mobility: ArrayLike = 1.0,
+    temperature: ArrayLike = 1.0,
 ) -> Optimum:
     r"""The least mean work of changing the stiffness of a harmonic trap from `start` to `stop` in the time `t1`.
 

@@ -8,7 +8,11 @@ which are the question one asks and whose training would make $\langle W \rangle
 A plain callable `lam(t)` works as a protocol too; what needs its span asks to have it wrapped in `Function`.
 """
 
-from ._base import AbstractProtocol as AbstractProtocol, trainable as trainable
+from ._base import (
+    AbstractProtocol as AbstractProtocol,
+    AbstractSearchable as AbstractSearchable,
+    trainable as trainable,
+)
 from ._composed import Fixed as Fixed, Joint as Joint, Reversed as Reversed, fixed as fixed
 from ._constrained import (
     Constrained as Constrained,
@@ -17,4 +21,10 @@ from ._constrained import (
     positive as positive,
 )
 from ._functions import Function as Function, Network as Network
-from ._knots import Piecewise as Piecewise, Spline as Spline, Steps as Steps, ramp as ramp
+from ._knots import (
+    AbstractKnots as AbstractKnots,
+    Piecewise as Piecewise,
+    Spline as Spline,
+    Steps as Steps,
+    ramp as ramp,
+)

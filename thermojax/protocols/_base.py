@@ -1,20 +1,56 @@
 r"""What a protocol is, and which of its leaves a search may change."""
 
 import abc
-from typing import Any, ClassVar
 
 import equinox as eqx
 import jax.numpy as jnp
 import jax.tree_util as jtu
 
 from .._checks import floating, known, rank
-from .._types import Array, Control, PyTree, Time
+from .._types import Array, ArrayLike, Control, PyTree, Time
 
 
-class AbstractProtocol(eqx.Module):
-    r"""A drive $\lambda(t)$ on $[t_0, t_1]$ with the values `before` and `after` outside it."""
+class AbstractSearchable(eqx.Module):
+    """What can be searched over, and says what of it is given: a protocol, or a noun with parameters of its own."""
 
-    searched: ClassVar[bool] = True  # whether a search may change its own leaves
+    @abc.abstractmethod
+    def given(self) -> PyTree:
+        """The parts of it that a search must not change, as they stand in it: `return self.ts, self.before`.
+
+        What it holds and what can be searched itself answers for itself. Nothing may be computed: not `self.ts[0]`.
+        """
+
+
+class AbstractProtocol(AbstractSearchable):
+    r"""A drive $\lambda(t)$ on $[t_0, t_1]$ with the values `before` and `after` outside it.
+
+    To write your own, give these four (fields, or properties), `__call__`, and `given`, whatever your times are called:
+
+    ```python
+    import jax
+    import jax.numpy as jnp
+    import thermojax as tjx
+
+
+    class Pulse(tjx.protocols.AbstractProtocol):
+        height: jax.Array  # what a search may change
+        t0: jax.Array
+        t1: jax.Array
+        before: jax.Array
+        after: jax.Array
+
+        def __call__(self, t):
+            s = jnp.clip((t - self.t0) / (self.t1 - self.t0), 0.0, 1.0)
+            return (1 - s) * self.before + s * self.after + self.height * jnp.sin(jnp.pi * s)
+
+        def given(self):
+            return self.t0, self.t1, self.before, self.after
+
+
+    pulse = Pulse(*map(jnp.asarray, (0.5, 0.0, 2.0, 0.0, 1.0)))
+    print(pulse(1.0))  # 1.0
+    ```
+    """
 
     t0: eqx.AbstractVar[Array]
     t1: eqx.AbstractVar[Array]
@@ -27,7 +63,7 @@ class AbstractProtocol(eqx.Module):
 
 
 class AbstractWrapper(AbstractProtocol):
-    """Another protocol seen differently, over the same span and with the same ends."""
+    """Another protocol seen differently, over the same span."""
 
     protocol: eqx.AbstractVar[AbstractProtocol]
 
@@ -39,21 +75,8 @@ class AbstractWrapper(AbstractProtocol):
     def t1(self) -> Array:
         return self.protocol.t1
 
-    @property
-    def before(self) -> Control:
-        return self.protocol.before
 
-    @property
-    def after(self) -> Control:
-        return self.protocol.after
-
-
-def held(t: Array, low: Any, high: Any) -> Array:
-    """`t`, held at the ends outside of [low, high]. At the ends it has the slope of the inside, which jnp.clip halves."""
-    return jnp.where(t < low, low, jnp.where(t > high, high, t))
-
-
-def instant(t: Any) -> Array:
+def instant(t: ArrayLike) -> Array:
     """One time."""
     t = floating("t", t)
     if t.ndim:
@@ -63,7 +86,7 @@ def instant(t: Any) -> Array:
     return t
 
 
-def a_protocol(name: str, value: Any) -> Any:
+def a_protocol(name: str, value: object) -> AbstractProtocol:
     if not isinstance(value, AbstractProtocol):
         raise TypeError(
             f"{name} takes a protocol of thermojax.protocols, got {type(value).__name__}. "
@@ -84,7 +107,7 @@ def same(name: str, value: Control, like: Control) -> None:
         raise ValueError(f"{name} must have the structure and shapes of one control, {b}; got {a}.")
 
 
-def span(t0: Any, t1: Any) -> tuple[Array, Array]:
+def span(t0: ArrayLike, t1: ArrayLike) -> tuple[Array, Array]:
     a, b = known(t0), known(t1)
     t0, t1 = floating("t0", t0), floating("t1", t1)
     for name, t in (("t0", t0), ("t1", t1)):
@@ -107,30 +130,43 @@ def ends(kind: str, values: Control, before: Control, after: Control) -> tuple[C
     return out[0], out[1]
 
 
-_GIVEN = ("ts", "t0", "t1", "before", "after")
+class _Mark:
+    """In the place of a leaf: two leaves may be one array, two marks are never one."""
 
 
 def trainable(protocol: PyTree) -> PyTree:
     """The filter spec (a pytree of bools) of what a search may change, for `equinox.partition`.
 
-    For a protocol: its own floating leaves, without `before`, `after` and the times, and nothing of a `fixed` one.
-    For any other pytree (a noise schedule, say): all its floating arrays.
+    For a protocol: its own floating leaves, without what is `given()`: `before`, `after`, times and limits, and all of a
+    `fixed` one. For any other pytree: all its floating arrays, but for what the searchable ones in it say is given.
     """
 
-    def spec(node: Any) -> Any:
-        if not isinstance(node, AbstractProtocol):
+    def spec(node: PyTree) -> PyTree:
+        if not isinstance(node, AbstractSearchable):
             return eqx.is_inexact_array(node)
-        if not node.searched:
-            return jtu.tree_map(lambda _: False, node)
         inside = jtu.tree_map(
-            spec, node, is_leaf=lambda n: isinstance(n, AbstractProtocol) and n is not node
+            spec, node, is_leaf=lambda n: isinstance(n, AbstractSearchable) and n is not node
         )
-        given = [name for name in _GIVEN if name in type(node).__dataclass_fields__]
-        for name in given:
-            nothing = jtu.tree_map(lambda _: False, getattr(node, name))
-            inside = eqx.tree_at(
-                lambda n, name=name: getattr(n, name), inside, nothing, is_leaf=lambda n: n is None
-            )
-        return inside
+        free, form = jtu.tree_flatten(inside)
+        marks = [_Mark() for _ in free]
+        given = _given(jtu.tree_unflatten(form, marks), {*marks})
+        return jtu.tree_unflatten(
+            form, [b and mark not in given for b, mark in zip(free, marks, strict=True)]
+        )
 
-    return jtu.tree_map(spec, protocol, is_leaf=lambda n: isinstance(n, AbstractProtocol))
+    return jtu.tree_map(spec, protocol, is_leaf=lambda n: isinstance(n, AbstractSearchable))
+
+
+def _given(node: AbstractSearchable, marks: set[_Mark]) -> set[_Mark]:
+    """Those of its marks that are given."""
+    whole = (
+        f"{type(node).__name__}.given() must return parts of it as they stand (fields, or fields of these), nothing "
+        "computed: a tuple such as self.ts, self.before."
+    )
+    try:
+        given = set(jtu.tree_leaves(node.given()))
+    except (TypeError, AttributeError) as error:  # a mark is no number
+        raise TypeError(whole) from error
+    if not given <= marks:
+        raise TypeError(whole)
+    return given

@@ -1,9 +1,7 @@
 r"""Protocols made of other protocols: run backwards, side by side, or kept from a search."""
 
-from typing import ClassVar
-
 from .._checks import known
-from .._types import Array, Control, Time
+from .._types import Array, Control, PyTree, Time
 from ._base import AbstractProtocol, AbstractWrapper, a_protocol
 
 
@@ -25,6 +23,9 @@ class Reversed(AbstractWrapper):
 
     def __call__(self, t: Time) -> Control:
         return self.protocol(self.t0 + self.t1 - t)
+
+    def given(self) -> PyTree:
+        return ()
 
 
 class Joint(AbstractProtocol):
@@ -63,18 +64,31 @@ class Joint(AbstractProtocol):
     def __call__(self, t: Time) -> Control:
         return {name: p(t) for name, p in self.protocols.items()}
 
+    def given(self) -> PyTree:
+        return ()
+
 
 class Fixed(AbstractWrapper):
     """A protocol that drives but is not for a search to change. See `fixed`."""
 
-    searched: ClassVar[bool] = False
     protocol: AbstractProtocol
 
     def __init__(self, protocol: AbstractProtocol):
         self.protocol = a_protocol("fixed", protocol)
 
+    @property
+    def before(self) -> Control:
+        return self.protocol.before
+
+    @property
+    def after(self) -> Control:
+        return self.protocol.after
+
     def __call__(self, t: Time) -> Control:
         return self.protocol(t)
+
+    def given(self) -> PyTree:
+        return self.protocol
 
 
 def fixed(protocol: AbstractProtocol) -> Fixed:

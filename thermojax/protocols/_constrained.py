@@ -2,6 +2,7 @@ r"""Bounds and monotonicity by reparametrisation: the search moves freely, the p
 
 import math
 from collections.abc import Callable
+from typing import TypeAlias
 
 import equinox as eqx
 import jax
@@ -9,9 +10,11 @@ import jax.numpy as jnp
 import jax.tree_util as jtu
 
 from .._checks import known
-from .._types import Array, Control, Time
+from .._types import Array, Control, PyTree, Time
 from ._base import AbstractWrapper
 from ._knots import AbstractKnots
+
+Bound: TypeAlias = Array | float | None
 
 
 class Constrained(AbstractWrapper):
@@ -29,13 +32,24 @@ class Constrained(AbstractWrapper):
         raw = self.protocol
         return eqx.tree_at(lambda p: p.values, raw, jtu.tree_map(self.forward, raw.values))
 
+    @property
+    def before(self) -> Control:
+        return self.protocol.before
+
+    @property
+    def after(self) -> Control:
+        return self.protocol.after
+
     def __call__(self, t: Time) -> Control:
         return self.physical(t)
 
+    def given(self) -> PyTree:
+        return self.forward
+
 
 class _Squeeze(eqx.Module):
-    lower: float | None = eqx.field(static=True)
-    upper: float | None = eqx.field(static=True)
+    lower: Array | None
+    upper: Array | None
 
     def __call__(self, raw: Array) -> Array:
         return squeeze(self.lower, self.upper)[0](raw)
@@ -63,7 +77,9 @@ def bounded(
         raise ValueError("bounded needs lower=, upper= or both, got none.")
     strictly("bounded: values", _knotted("bounded", protocol).values, lower, upper)
     raw = jtu.tree_map(squeeze(lower, upper)[1], protocol.values)
-    return Constrained(eqx.tree_at(lambda p: p.values, protocol, raw), _Squeeze(lower, upper))
+    return Constrained(
+        eqx.tree_at(lambda p: p.values, protocol, raw), _Squeeze(*as_leaves(lower, upper))
+    )
 
 
 def positive(protocol: AbstractKnots) -> Constrained:
@@ -111,6 +127,11 @@ def limits(
     return low, high
 
 
+def as_leaves(*bounds: float | None) -> tuple[Array | None, ...]:
+    """Bounds as a protocol holds them: as arrays, so that other numbers compile nothing anew."""
+    return tuple(None if bound is None else jnp.asarray(bound) for bound in bounds)
+
+
 def strictly(name: str, values: Control, lower: float | None, upper: float | None) -> None:
     """The known values lie inside the bounds, not on them."""
     low, high = (-math.inf if lower is None else lower), (math.inf if upper is None else upper)
@@ -132,23 +153,24 @@ def _knotted(name: str, protocol: AbstractKnots) -> AbstractKnots:
 
 
 def squeeze(
-    lower: float | None, upper: float | None
+    lower: Bound, upper: Bound
 ) -> tuple[Callable[[Array], Array], Callable[[Array], Array]]:
-    """The map from the line to (lower, upper), and its inverse."""
-    if lower is not None and upper is not None:
+    """The map from the line to (lower, upper), and its inverse. Limits are no parameters: they have no derivative."""
+    low, high = jax.lax.stop_gradient((lower, upper))
+    if low is not None and high is not None:
         return (
-            lambda raw: lower + (upper - lower) * jax.nn.sigmoid(raw),
-            lambda value: jnp.log((value - lower) / (upper - value)),
+            lambda raw: low + (high - low) * jax.nn.sigmoid(raw),
+            lambda value: jnp.log((value - low) / (high - value)),
         )
-    if lower is not None:
+    if low is not None:
         return (
-            lambda raw: lower + jax.nn.softplus(raw),
-            lambda value: softplus_inverse(value - lower),
+            lambda raw: low + jax.nn.softplus(raw),
+            lambda value: softplus_inverse(value - low),
         )
-    if upper is not None:
+    if high is not None:
         return (
-            lambda raw: upper - jax.nn.softplus(-raw),
-            lambda value: -softplus_inverse(upper - value),
+            lambda raw: high - jax.nn.softplus(-raw),
+            lambda value: -softplus_inverse(high - value),
         )
     return (lambda raw: raw), (lambda value: value)
 

@@ -1,7 +1,6 @@
 r"""Protocols given by a function: a callable of time, or a small neural network."""
 
 from collections.abc import Callable
-from typing import Any
 
 import equinox as eqx
 import jax
@@ -10,9 +9,10 @@ import jax.numpy as jnp
 import jax.tree_util as jtu
 
 from .._checks import key as check_key, takes, whole
-from .._types import Array, Control, Scalar, Time
-from ._base import AbstractProtocol, control, ends, held, instant, same, span
-from ._constrained import limits, squeeze, strictly
+from .._guard import held
+from .._types import Array, ArrayLike, Control, Key, PyTree, Scalar, Time
+from ._base import AbstractProtocol, control, ends, instant, same, span
+from ._constrained import as_leaves, limits, squeeze, strictly
 
 
 class Function(AbstractProtocol):
@@ -29,9 +29,9 @@ class Function(AbstractProtocol):
 
     def __init__(
         self,
-        fn: Callable[[Any], Control],
-        t1: Any,
-        t0: Any = 0.0,
+        fn: Callable[[Scalar], Control],
+        t1: ArrayLike,
+        t0: ArrayLike = 0.0,
         before: Control = None,
         after: Control = None,
     ):
@@ -46,6 +46,9 @@ class Function(AbstractProtocol):
     def __call__(self, t: Time) -> Control:
         return control("Function.fn(t)", self.fn(held(instant(t), self.t0, self.t1)))
 
+    def given(self) -> PyTree:
+        return self.t0, self.t1, self.before, self.after
+
 
 class Network(AbstractProtocol):
     r"""A small neural network: $\lambda(t) = $ start $+ s\,($stop $-$ start$) + \mathrm{MLP}(s)$, $s \in [0, 1]$.
@@ -59,17 +62,17 @@ class Network(AbstractProtocol):
     after: Control
     t0: Array
     t1: Array
-    lower: float | None = eqx.field(static=True)
-    upper: float | None = eqx.field(static=True)
+    lower: Array | None
+    upper: Array | None
 
     def __init__(
         self,
         start: Control,
         stop: Control,
-        t1: Any,
+        t1: ArrayLike,
         *,
-        key: Any,
-        t0: Any = 0.0,
+        key: Key,
+        t0: ArrayLike = 0.0,
         width: int = 16,
         depth: int = 2,
         lower: float | None = None,
@@ -78,9 +81,10 @@ class Network(AbstractProtocol):
         self.before, self.after = control("Network.start", start), control("Network.stop", stop)
         same("Network.stop", self.after, self.before)
         self.t0, self.t1 = span(t0, t1)
-        self.lower, self.upper = limits("Network", lower, upper)
+        lower, upper = limits("Network", lower, upper)
         for name, end in (("start", self.before), ("stop", self.after)):
-            strictly(f"Network.{name}", end, self.lower, self.upper)
+            strictly(f"Network.{name}", end, lower, upper)
+        self.lower, self.upper = as_leaves(lower, upper)
         width = whole("Network.width", width, "a whole number")
         depth = whole("Network.depth", depth, "a whole number", 0)
         flat, _ = jax.flatten_util.ravel_pytree(self.before)
@@ -95,3 +99,6 @@ class Network(AbstractProtocol):
         start, unravel = jax.flatten_util.ravel_pytree(jtu.tree_map(back, self.before))
         stop, _ = jax.flatten_util.ravel_pytree(jtu.tree_map(back, self.after))
         return jtu.tree_map(onto, unravel(start + s * (stop - start) + self.mlp(s[None])))
+
+    def given(self) -> PyTree:
+        return self.before, self.after, self.t0, self.t1, self.lower, self.upper

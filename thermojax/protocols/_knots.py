@@ -1,20 +1,19 @@
 r"""Protocols given by their values at knots."""
 
-from typing import Any
-
 import equinox as eqx
 import interpax
 import jax
 import jax.numpy as jnp
 import jax.tree_util as jtu
 
-from .._checks import one_float, times, whole
-from .._types import Array, Control, Time
-from ._base import AbstractProtocol, control, ends, held, instant, same, span
+from .._checks import lenient, one_float, times, whole
+from .._guard import held
+from .._types import Array, ArrayLike, Control, Numbers, PyTree, Time
+from ._base import AbstractProtocol, control, ends, instant, same, span
 
 
 class AbstractKnots(AbstractProtocol):
-    """A protocol with free `values` at, or between, the times `ts`."""
+    """A protocol with free `values` at, or between, the times `ts`, which are given: `Piecewise`, `Steps`, `Spline`."""
 
     ts: eqx.AbstractVar[Array]
     values: eqx.AbstractVar[Control]
@@ -26,6 +25,9 @@ class AbstractKnots(AbstractProtocol):
     @property
     def t1(self) -> Array:
         return self.ts[-1]
+
+    def given(self) -> PyTree:
+        return self.ts, self.before, self.after
 
 
 class Piecewise(AbstractKnots):
@@ -40,7 +42,7 @@ class Piecewise(AbstractKnots):
     before: Control
     after: Control
 
-    def __init__(self, ts: Any, values: Control, before: Control = None, after: Control = None):
+    def __init__(self, ts: Numbers, values: Control, before: Control = None, after: Control = None):
         self.ts, self.values = _knots("Piecewise", ts, values, 0)
         self.before, self.after = ends("Piecewise", self.values, before, after)
 
@@ -62,7 +64,7 @@ class Steps(AbstractKnots):
     before: Control
     after: Control
 
-    def __init__(self, ts: Any, values: Control, before: Control = None, after: Control = None):
+    def __init__(self, ts: Numbers, values: Control, before: Control = None, after: Control = None):
         self.ts, self.values = _knots("Steps", ts, values, 1)
         self.before, self.after = ends("Steps", self.values, before, after)
 
@@ -85,7 +87,7 @@ class Spline(AbstractKnots):
 
     def __init__(
         self,
-        ts: Any,
+        ts: Numbers,
         values: Control,
         before: Control = None,
         after: Control = None,
@@ -105,13 +107,15 @@ class Spline(AbstractKnots):
 
     def __call__(self, t: Time) -> Control:
         t = held(instant(t), self.ts[0], self.ts[-1])
-        with jax.numpy_dtype_promotion("standard"), jax.numpy_rank_promotion("allow"):
+        with lenient():
             return jtu.tree_map(
                 lambda v: interpax.interp1d(t, self.ts, v, method=self.method), self.values
             )
 
 
-def ramp(start: Control, stop: Control, t1: Any, *, t0: Any = 0.0, knots: int = 2) -> Piecewise:
+def ramp(
+    start: Control, stop: Control, t1: ArrayLike, *, t0: ArrayLike = 0.0, knots: int = 2
+) -> Piecewise:
     r"""$\lambda$ from `start` to `stop` at constant speed, without end jumps, as `Piecewise` with `knots` equal knots."""
     start, stop = control("ramp.start", start), control("ramp.stop", stop)
     same("ramp.stop", stop, start)
@@ -131,7 +135,7 @@ def _interval(ts: Array, t: Array) -> Array:
     return jnp.clip(up_to - 1, 0, ts.shape[0] - 2)
 
 
-def _knots(kind: str, ts: Any, values: Control, extra: int) -> tuple[Array, Control]:
+def _knots(kind: str, ts: Numbers, values: Control, extra: int) -> tuple[Array, Control]:
     ts, values = times(f"{kind}.ts", ts), control(f"{kind}.values", values)
     for path, leaf in jtu.tree_leaves_with_path(values):
         if leaf.ndim < 1 or leaf.shape[0] + extra != ts.shape[0]:

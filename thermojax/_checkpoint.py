@@ -4,8 +4,8 @@ import hashlib
 import io
 import json
 import os
+from collections.abc import Callable
 from pathlib import Path
-from typing import Any
 
 import equinox as eqx
 import jax
@@ -13,15 +13,17 @@ import jax.numpy as jnp
 import jax.tree_util as jtu
 import numpy as np
 
+from ._types import PyTree
+
 FORMAT = "thermojax search 1"
 
 
 class Checkpoint:
     """The file of one search, named by what makes it this search: its start, its key, its options."""
 
-    def __init__(self, path: Any, start: Any, **options: Any):
+    def __init__(self, path: object, start: PyTree, **options: int | str):
         try:
-            self.path = Path(path)
+            self.path = Path(path)  # pyright: ignore[reportArgumentType]
         except TypeError as error:
             raise TypeError(f"checkpoint must be the path of a file, got {path!r}.") from error
         if self.path.is_dir():
@@ -32,7 +34,7 @@ class Checkpoint:
             )
         self.name = {"format": FORMAT, "start": _digest(start), **options}
 
-    def save(self, tree: Any, done: int) -> None:
+    def save(self, tree: PyTree, done: int) -> None:
         """Replace the file by one that holds `tree` after `done` steps, in one atomic move."""
         buffer = io.BytesIO()
         buffer.write(json.dumps({**self.name, "done": done}).encode() + b"\n")
@@ -44,7 +46,7 @@ class Checkpoint:
             os.fsync(file.fileno())
         os.replace(new, self.path)
 
-    def load(self, like: Any) -> tuple[Any, int] | None:
+    def load(self, like: Callable[[int], PyTree]) -> tuple[PyTree, int] | None:
         """What was saved and how many steps it holds, or None if there is no file. `like(done)` is a tree of its shape."""
         if not self.path.exists():
             return None
@@ -76,23 +78,23 @@ class Checkpoint:
                 ) from error
 
 
-def _is_key(leaf: Any) -> bool:
+def _is_key(leaf: object) -> bool:
     return isinstance(leaf, jax.Array) and jnp.issubdtype(leaf.dtype, jax.dtypes.prng_key)
 
 
-def _plain(tree: Any) -> Any:
+def _plain(tree: PyTree) -> PyTree:
     """Keys as numbers: typed ones cannot be written."""
     return jtu.tree_map(lambda leaf: jax.random.key_data(leaf) if _is_key(leaf) else leaf, tree)
 
 
-def _typed(tree: Any, like: Any) -> Any:
-    def back(new: Any, old: Any) -> Any:
+def _typed(tree: PyTree, like: PyTree) -> PyTree:
+    def back(new: PyTree, old: PyTree) -> PyTree:
         return jax.random.wrap_key_data(new, impl=jax.random.key_impl(old)) if _is_key(old) else new
 
     return jtu.tree_map(back, tree, like)
 
 
-def _digest(tree: Any) -> str:
+def _digest(tree: PyTree) -> str:
     """A fingerprint of a pytree's structure, shapes, dtypes and values."""
     mill = hashlib.sha256()
     for path, leaf in jtu.tree_leaves_with_path(eqx.filter(_plain(tree), eqx.is_array)):

@@ -1,12 +1,12 @@
-r"""The descent in one call: an optax loop, with its bookkeeping."""
+r"""A search: descend a loss, then price what was found on fresh noise. It knows of no physics, only of a pytree."""
 
-import contextlib
 import functools as ft
 import math
+import os
 import warnings
-from collections.abc import Iterator
+from collections.abc import Sequence
 from time import monotonic
-from typing import Any, Literal, NamedTuple
+from typing import Literal, NamedTuple
 
 import equinox as eqx
 import jax
@@ -16,12 +16,12 @@ import numpy as np
 import optax
 import tqdm
 
-from .. import _checks
-from .._types import Key, PyTree, Scalar
-from ..estimators import Estimate, mean
-from ..protocols import trainable
+from . import _checks
 from ._checkpoint import Checkpoint
-from ._losses import AbstractLoss, Loss
+from ._loss import AbstractLoss as AbstractLoss, Loss as Loss, Reweighted, as_loss
+from ._types import Key, PyTree, Scalar
+from .estimators import Estimate, mean
+from .protocols import trainable
 
 SAVE_EVERY = 1.0  # seconds between two checkpoints
 
@@ -34,7 +34,7 @@ class History(NamedTuple):
 
 
 class Slope(NamedTuple):
-    """The gradient at the found protocol: norm of the mean over fresh keys, and noise of the gradient of one key."""
+    """The gradient at what was found: norm of the mean over fresh keys, and noise of the gradient of one key."""
 
     norm: float
     noise: float
@@ -43,21 +43,26 @@ class Slope(NamedTuple):
 class Search(NamedTuple):
     """What `search` found, and what it costs.
 
-    `price` is the loss on fresh noise and `check_price` that of the check, both averages over several keys; `agrees` is
-    whether they do within their errors, None without a check. `gradient` says how far the descent could still see.
+    `found` is what `search` was given, with its trainable leaves moved; `protocol` is another name for it. `price` is the
+    loss on fresh noise and `check_price` that of the check, both averages over several keys; `agrees` is whether they do
+    within their errors, None without a check. `gradient` says how far the descent could still see.
     """
 
-    protocol: Any
+    found: PyTree
     history: History
     price: Estimate
     check_price: Estimate | None
     agrees: bool | None
     gradient: Slope
 
+    @property
+    def protocol(self) -> PyTree:
+        return self.found
+
 
 def search(
     loss: Loss,
-    protocol: Any,
+    protocol: PyTree,
     key: Key,
     *,
     steps: int,
@@ -66,7 +71,7 @@ def search(
     gradient: Literal["pathwise", "score"] = "pathwise",
     check: Loss | None = None,
     prices: int = 16,
-    checkpoint: Any = None,
+    checkpoint: str | os.PathLike[str] | None = None,
     progress: bool = True,
 ) -> Search:
     r"""Descend `loss(protocol, key)` over the trainable leaves of `protocol`, then price the result on fresh noise.
@@ -104,43 +109,61 @@ def search(
     prices = _checks.whole("prices", prices, "a whole number of keys", 2)
     if noise not in ("fresh", "common"):
         raise ValueError(f'noise must be "fresh" or "common", got {noise!r}.')
-    if not callable(loss):
-        raise TypeError(f"loss must be a callable loss(protocol, key), got {loss!r}.")
-    cure = "A loss without noise takes a key and ignores it: lambda protocol, key: ..."
-    _checks.takes("loss", loss, "protocol", "key", cure=cure)
-    descended = _descended(loss, gradient)
-    optimizer = _extended(_adam(steps) if optimizer is None else optimizer)
-    if check is None and isinstance(loss, AbstractLoss):
-        check = loss.check()
-    key_descent, key_price, key_check = jax.random.split(key, 3)
+    if gradient not in ("pathwise", "score"):
+        raise ValueError(f'gradient must be "pathwise" or "score", got {gradient!r}.')
+    of = as_loss(loss)
+    check = of.check() if check is None else check
+    of = of if gradient == "pathwise" else Reweighted(of)
+    key_descent, *keys = jax.random.split(key, 3)
+    options = {"steps": steps, "noise": noise, "gradient": gradient}
+    file = None if checkpoint is None else Checkpoint(checkpoint, (protocol, key), **options)
+    found, history = descend(
+        of,
+        protocol,
+        key_descent,
+        steps=steps,
+        optimizer=_adam(steps) if optimizer is None else optimizer,
+        common=noise == "common",
+        file=file,
+        progress=progress,
+    )
+    return Search(found, history, *priced(of, found, keys, check=check, count=prices))
 
-    free, given = eqx.partition(protocol, trainable(protocol))
-    free = jtu.tree_map(
-        lambda v: jax.lax.convert_element_type(v, v.dtype), free
-    )  # weak types would retrace
+
+def descend(
+    loss: Loss,
+    start: PyTree,
+    key: Key,
+    *,
+    steps: int,
+    optimizer: optax.GradientTransformation,
+    common: bool = False,
+    file: Checkpoint | None = None,
+    progress: bool = False,
+) -> tuple[PyTree, History]:
+    """Where `steps` updates lead from `start`, with the record of the way; from `file` on, if that holds a part of it."""
+    loss, optimizer = as_loss(loss), _extended(optimizer)
+    free, given = eqx.partition(start, trainable(start))
+    # weak types would retrace
+    free = jtu.tree_map(lambda v: jax.lax.convert_element_type(v, v.dtype), free)
     if not jtu.tree_leaves(free):
         raise ValueError(
             "Nothing to search: the protocol has no trainable leaves. Use e.g. protocols.Piecewise."
         )
-    with _lenient():
+    with _checks.lenient():
         state = optimizer.init(free)
-    options = {"steps": steps, "noise": noise, "gradient": gradient}
-    file = None if checkpoint is None else Checkpoint(checkpoint, (protocol, key), **options)
-    record, begin = np.zeros((2, steps)), 0
+    record, begin, last = np.zeros((2, steps)), 0, monotonic()
     if file and (saved := file.load(lambda done: (free, state, np.zeros((2, done))))):
         (free, state, earlier), begin = saved
         record[:, :begin] = earlier
-    last = monotonic()
     with tqdm.tqdm(total=steps, initial=begin, disable=not progress, desc="search") as bar:
         for i in range(begin, steps):
-            now = jax.random.fold_in(key_descent, i if noise == "fresh" else 0)
-            value, slope = _slope(descended, free, given, now)
-            new, state, norm = _update(descended, optimizer, free, given, state, now, value, slope)
-            record[:, i] = float(value), float(norm)
+            now = jax.random.fold_in(key, 0 if common else i)
+            seen = _slope(loss, free, given, now)
+            new, state, norm = _update(loss, optimizer, state, free, given, now, seen)
+            record[:, i] = float(seen[0]), float(norm)
             if not np.isfinite(record[:, i]).all():
-                why = ""
-                if isinstance(loss, AbstractLoss):
-                    why = loss.failures(eqx.combine(free, given), now)
+                why = loss.failures(eqx.combine(free, given), now)
                 raise RuntimeError(
                     f"The descent stopped at step {i} of {steps}: loss {record[0, i]:.6g}, gradient norm "
                     f"{record[1, i]:.6g}. {why} Take smaller time steps, a smaller learning rate, or bound what is searched "
@@ -152,47 +175,31 @@ def search(
                 last = monotonic()
             bar.update()
             bar.set_postfix(loss=f"{record[0, i]:.5g}", refresh=False)
-
-    found = eqx.combine(free, given)
-    fresh = [[jax.random.fold_in(k, i) for i in range(prices)] for k in (key_price, key_check)]
-    values, slopes = zip(*(_slope(descended, free, given, k) for k in fresh[0]), strict=True)
-    price, last_slope = mean(jnp.stack(values)), _gradient(list(slopes))
-    check_price = agrees = None
-    if check is not None:
-        check_price = mean(jnp.stack([_value(check, free, given, k) for k in fresh[1]]))
-        apart = abs(float(price.value - check_price.value))
-        error = math.hypot(float(price.stderr), float(check_price.stderr))
-        agrees = apart <= 4 * error
-        if not agrees:
-            warnings.warn(
-                f"The protocol found costs {float(price.value):.6g} by the loss, but {float(check_price.value):.6g} by its "
-                f"check ({apart / error if error else math.inf:.1f} standard errors apart): the time step is too coarse "
-                "for it. Search again on a finer grid.",
-                stacklevel=2,
-            )
-    return Search(found, History(*record), price, check_price, agrees, last_slope)
+    return eqx.combine(free, given), History(*record)
 
 
-class Scored(eqx.Module):
-    """A loss with the score-function derivative in place of the pathwise one."""
-
-    loss: AbstractLoss
-
-    def __call__(self, protocol: Any, key: Key) -> Scalar:
-        return self.loss.score(protocol, key)
-
-
-def _descended(loss: Any, gradient: str) -> Loss:
-    if gradient == "pathwise":
-        return loss
-    if gradient != "score":
-        raise ValueError(f'gradient must be "pathwise" or "score", got {gradient!r}.')
-    if not isinstance(loss, AbstractLoss):
-        raise TypeError(
-            'gradient="score" needs a loss that knows its paths, and a plain callable does not tell. Use '
-            "optimal.average(of, process, ts, size)."
+def priced(
+    loss: Loss, found: PyTree, keys: Sequence[Key], *, check: Loss | None, count: int
+) -> tuple[Estimate, Estimate | None, bool | None, Slope]:
+    """`found` by the loss and by its check, each over `count` keys of its own; whether they agree; what slope is left."""
+    free, given = eqx.partition(found, trainable(found))
+    fresh = [[jax.random.fold_in(key, i) for i in range(count)] for key in keys]
+    values, slopes = zip(*(_slope(loss, free, given, key) for key in fresh[0]), strict=True)
+    price, slope = mean(jnp.stack(values)), _left(list(slopes))
+    if check is None:
+        return price, None, None, slope
+    check_price = mean(jnp.stack([_value(check, free, given, key) for key in fresh[1]]))
+    apart = abs(float(price.value - check_price.value))
+    error = math.hypot(float(price.stderr), float(check_price.stderr))
+    agrees = apart <= 4 * error
+    if not agrees:
+        warnings.warn(
+            f"The protocol found costs {float(price.value):.6g} by the loss, but {float(check_price.value):.6g} by its "
+            f"check ({apart / error if error else math.inf:.1f} standard errors apart): the time step is too coarse "
+            "for it. Search again on a finer grid.",
+            stacklevel=3,
         )
-    return Scored(loss)
+    return price, check_price, agrees, slope
 
 
 @ft.cache  # the same object for the same call: a second search does not compile again
@@ -218,31 +225,24 @@ def _value(loss: Loss, free: PyTree, given: PyTree, key: Key) -> Scalar:
 @eqx.filter_jit
 def _update(
     loss: Loss,
-    optimizer: Any,
+    optimizer: optax.GradientTransformationExtraArgs,
+    state: PyTree,
     free: PyTree,
     given: PyTree,
-    state: Any,
     key: Key,
-    value: Scalar,
-    slope: PyTree,
-) -> Any:
+    seen: tuple[Scalar, PyTree],
+) -> tuple[PyTree, PyTree, Scalar]:
     def again(free: PyTree) -> Scalar:  # for line searches; traced only by those
         return loss(eqx.combine(free, given), key)
 
-    with _lenient():
+    value, slope = seen
+    with _checks.lenient():  # optax counts in whole numbers
         step, state = optimizer.update(slope, state, free, value=value, grad=slope, value_fn=again)
         norm = jnp.sqrt(sum(jnp.sum(leaf**2) for leaf in jtu.tree_leaves(slope)))
         return optax.apply_updates(free, step), state, norm
 
 
-@contextlib.contextmanager
-def _lenient() -> Iterator[None]:
-    """Optax mixes whole numbers and floats, which a session with strict promotion would refuse."""
-    with jax.numpy_dtype_promotion("standard"), jax.numpy_rank_promotion("allow"):
-        yield
-
-
-def _gradient(slopes: list[PyTree]) -> Slope:
+def _left(slopes: list[PyTree]) -> Slope:
     leaves = [np.stack(leaf) for leaf in zip(*(jtu.tree_leaves(s) for s in slopes), strict=True)]
     norm = math.sqrt(sum(float((leaf.mean(0) ** 2).sum()) for leaf in leaves))
     noise = math.sqrt(sum(float(leaf.var(0, ddof=1).sum()) for leaf in leaves))

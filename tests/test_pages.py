@@ -1,0 +1,100 @@
+"""Every public name stands on a page of the API, and the examples of the docstrings run."""
+
+import importlib
+import inspect
+import pkgutil
+import re
+from pathlib import Path
+
+import jax
+import pytest
+import run_readme
+
+import thermojax as tjx
+
+PAGES = Path(__file__).parent.parent / "docs" / "api"
+ROOMS = ["thermojax"] + [
+    f"thermojax.{module.name}"
+    for module in pkgutil.iter_modules(tjx.__path__)
+    if not module.name.startswith("_")
+]
+LEAVING = {"thermojax.densities.affine"}  # no part of the interface
+DIRECTIVE = re.compile(r"^::: (\S+)\n((?:[ ]{4}.*\n?)*)", re.MULTILINE)
+
+
+def public(room):
+    """The names that a room offers: what it defines, or takes from its own files or the cellar; no module, no alias."""
+    module = importlib.import_module(room)
+    package = module.__spec__.submodule_search_locations is not None
+
+    def ours(thing):
+        origin = getattr(thing, "__module__", None) or ""
+        return origin.startswith("thermojax") if package else origin == room
+
+    return {
+        f"{room}.{name}"
+        for name, thing in vars(module).items()
+        if not name.startswith("_") and (inspect.isclass(thing) or callable(thing)) and ours(thing)
+    }
+
+
+def on_pages(texts):
+    """The names that the pages document, a whole room where its members are not switched off."""
+    found = set()
+    for text in texts:
+        for name, options in DIRECTIVE.findall(text):
+            whole = name in ROOMS and "members: false" not in options
+            found |= public(name) if whole else {name}
+    return found
+
+
+@pytest.mark.smoke
+@pytest.mark.parametrize("room", ROOMS)
+def test_public_names_are_on_a_page(room):
+    names = public(room)
+    assert names or room == "thermojax"
+    missing = names - on_pages(page.read_text(encoding="utf-8") for page in PAGES.glob("*.md"))
+    assert not missing - LEAVING, "give each a line `::: name` in docs/api"
+
+
+def test_pages_name_only_what_there_is():
+    there = set().union(*map(public, ROOMS), ROOMS)
+    assert not on_pages(page.read_text(encoding="utf-8") for page in PAGES.glob("*.md")) - there
+
+
+def test_a_missing_name_is_seen():
+    """Negative control: a page that switches its members off, and names one."""
+    text = "::: thermojax.potentials\n    options: { members: false }\n\n::: thermojax.potentials.Ring\n"
+    assert on_pages([text]) == {"thermojax.potentials", "thermojax.potentials.Ring"}
+    assert "thermojax.potentials.Harmonic" in public("thermojax.potentials")
+    assert on_pages(["::: thermojax.potentials\n"]) == public("thermojax.potentials")
+
+
+EXAMPLES = {
+    name: source
+    for room in ROOMS
+    for name in sorted(public(room))
+    if (
+        source := "".join(
+            block
+            for _, block in run_readme.blocks(
+                inspect.getdoc(importlib.import_module(room).__dict__[name.rpartition(".")[2]])
+                or ""
+            )
+        )
+    )
+}
+
+
+def test_who_has_an_example():
+    assert EXAMPLES.keys() >= {
+        "thermojax.protocols.AbstractProtocol",
+        "thermojax.optimal.AbstractLoss",
+        "thermojax.potentials.AbstractPotential",
+    }
+
+
+@pytest.mark.parametrize("name", EXAMPLES)
+def test_example_runs(name):
+    with jax.numpy_dtype_promotion("standard"):
+        exec(compile(EXAMPLES[name], name, "exec"), {"__name__": "__main__"})

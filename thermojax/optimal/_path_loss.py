@@ -1,0 +1,169 @@
+r"""A number of an ensemble of driven paths as a loss: checked on a grid twice as fine, differentiable in two ways."""
+
+from collections.abc import Callable
+
+import equinox as eqx
+import jax
+import jax.numpy as jnp
+import jax.tree_util as jtu
+import numpy as np
+
+from .. import _checks
+from .._diffrax import Solver, with_kernel
+from .._guard import untracked
+from .._ledger import account
+from .._paths import Path, Trajectory, per_path
+from .._process import Process, a_process
+from .._ratio import kernel_of, log_path
+from .._search import AbstractLoss
+from .._simulate import Save, ensemble
+from .._types import Array, Key, PyTree, Scalar, Times
+from ..systems import AbstractKernelStep, Rule
+
+_START = (
+    "Process.initial is being differentiated through the score-function gradient, which holds the start of the paths fixed: "
+    "the gradient would silently lack its change. Hold it fixed (jax.lax.stop_gradient), or differentiate along the paths "
+    "(the loss itself)."
+)
+
+
+def _grid(ts: Times) -> Array:
+    return _checks.times("ts", ts)
+
+
+def _paths(size: int) -> int:
+    return _checks.whole("size", size, "a whole number of paths")
+
+
+class Mean(eqx.Module):
+    """The average over paths of `each(trajectory)`, one number per path: what has a score-function derivative."""
+
+    each: Callable[[Trajectory], Array]
+
+    def __call__(self, process: Process, run: Trajectory, key: Key) -> Scalar:
+        return jnp.mean(self.costs(run))
+
+    def costs(self, run: Trajectory) -> Array:
+        costs, paths = self.each(run), jnp.shape(run.work)
+        if jnp.shape(costs) != paths:
+            raise ValueError(
+                f"of(trajectory) must return one number per path, shape {paths}; got {jnp.shape(costs)}."
+            )
+        return jnp.where(run.path.ok, costs, jnp.nan)
+
+
+class PathLoss(AbstractLoss):
+    r"""The loss `of(process, run, key)`: a scalar of an ensemble of paths.
+
+    `process` is the one given, with its protocol replaced by the one that is searched; `run` is its `Trajectory` of `size`
+    paths on the grid `ts`; `key` is for random numbers of your own. `rule`, `solver` and `save` are those of
+    `thermojax.ensemble`. The loss checks itself on a grid twice as fine. See `average` for one number per path.
+
+    `draws=False` says that `of` does without its key: all of it is then the run's.
+    """
+
+    process: Process
+    ts: Array = eqx.field(converter=_grid)
+    size: int = eqx.field(static=True, converter=_paths)
+    of: Callable[[Process, Trajectory, Key], Scalar]
+    rule: Rule = eqx.field(static=True, default="alternating", kw_only=True)
+    solver: Solver = eqx.field(default=None, kw_only=True)
+    save: Save = eqx.field(static=True, default="ends", kw_only=True)
+    draws: bool = eqx.field(static=True, default=True, kw_only=True)
+
+    def __check_init__(self) -> None:
+        a_process("process", self.process)
+        if not callable(self.of):
+            raise TypeError(f"of must be a callable (process, run, key), got {self.of!r}.")
+        _checks.takes("of", self.of, "process", "run", "key")
+
+    def __call__(self, protocol: PyTree, key: Key) -> Scalar:
+        key_run, key_of = self._keys(key)
+        process = self._driven(protocol)
+        return _number(self.of, process, self._run(process, key_run, self.save), key_of)
+
+    def check(self) -> "PathLoss":
+        """The same on a grid twice as fine."""
+        middles = 0.5 * (self.ts[1:] + self.ts[:-1])
+        return eqx.tree_at(lambda s: s.ts, self, jnp.sort(jnp.concatenate([self.ts, middles])))
+
+    def failures(self, protocol: PyTree, key: Key) -> str:
+        path = self._run(self._driven(protocol), self._keys(key)[0], "all").path
+        failed = np.flatnonzero(~np.asarray(path.ok))
+        if not len(failed):
+            return "No path left the finite numbers: the protocol or its gradient did."
+        moving = np.any(np.diff(np.asarray(path.xs)[failed], axis=1) != 0, axis=2)
+        last = moving.shape[1] - np.argmax(moving[:, ::-1], axis=1)
+        first = np.asarray(self.ts)[np.min(np.where(moving.any(1), last, 0))]
+        return f"{len(failed)} of {self.size} paths left the finite numbers, the first after t = {first:.4g}."
+
+    def likelihood_ratio(self, protocol: PyTree, key: Key) -> Scalar:
+        r"""The average, with the score-function (likelihood-ratio) estimate of its derivative,
+
+        $$\partial \langle C \rangle = \big\langle \partial C|_x + (C - b)\, \partial \ln P[x] \big\rangle,$$
+
+        P the product of the kernels of the steps and b the average over the other paths, which leaves the mean as it is.
+        """
+        if not isinstance(self.of, Mean):
+            raise ValueError(
+                'gradient="score" is for averages over paths, and this loss is none. Use optimal.average(of, ...).'
+            )
+        step = with_kernel(
+            self.solver,
+            self.process.system,
+            self.rule,
+            'gradient="score" needs the kernels of the steps, and those of our Heun are not Gaussian. Build the loss '
+            'with solver=diffrax.Euler() or rule="kernel".',
+        )
+        if self.size < 2:
+            raise ValueError(
+                'gradient="score" compares paths with each other: take size of at least 2.'
+            )
+        # the paths are drawn as if nothing moved them; what moves is their probability
+        frozen = jtu.tree_map(
+            lambda v: jax.lax.stop_gradient(v) if eqx.is_array(v) else v, protocol
+        )
+        key_run, _ = self._keys(key)
+        path = jax.lax.stop_gradient(self._run(self._driven(frozen), key_run, "all").path)
+        process = self._driven(protocol)
+        draw = eqx.filter_closure_convert(process.initial.sample, key)  # with what it closes over
+        start = eqx.filter(draw, eqx.is_inexact_array)
+        path = path._replace(xs=untracked(path.xs, start, message=_START))
+        run = account(process, path, rule=self.rule, solver=step)
+        return _reweighted(self.of, process, step, path, run)
+
+    def _keys(self, key: Key) -> tuple[Key, Key]:
+        """For the run and for `of`."""
+        key_run, key_of = jax.random.split(key) if self.draws else (key, key)
+        return key_run, key_of
+
+    def _driven(self, protocol: PyTree) -> Process:
+        return self.process.replace(protocol=protocol)
+
+    def _run(self, process: Process, key: Key, save: Save) -> Trajectory:
+        options = {"rule": self.rule, "solver": self.solver, "save": save}
+        return ensemble(process, self.ts, key, self.size, **options)
+
+
+@eqx.filter_jit
+def _number(
+    of: Callable[[Process, Trajectory, Key], Scalar], process: Process, run: Trajectory, key: Key
+) -> Scalar:
+    value = of(process, run, key)
+    if jnp.shape(value) != ():
+        raise ValueError(
+            f"of(process, run, key) must return one number, of shape (); got {jnp.shape(value)}. For one number per path "
+            "use optimal.average(of, ...)."
+        )
+    return value
+
+
+@eqx.filter_jit
+def _reweighted(
+    of: Mean, process: Process, step: AbstractKernelStep, path: Path, run: Trajectory
+) -> Scalar:
+    costs = of.costs(run)
+    others = (jnp.sum(costs) - costs) / (costs.size - 1)
+    log_p = per_path(lambda path: jnp.sum(log_path(process, kernel_of(step), path)), path)
+    advantage = jax.lax.stop_gradient(costs - others)
+    return jnp.mean(costs) + jnp.mean(advantage * (log_p - jax.lax.stop_gradient(log_p)))
