@@ -1069,7 +1069,9 @@ bad(
     "Boltzmann with noise on top has no density in closed form",
 )
 chained = lambda: diffusion.noising(Gaussian(0.0, 1.0), diffusion.Levels(FALLING))
-walk = lambda grid, kernel=diffusion.transition: diffusion.sample_path(chained(), kernel, grid, key())
+walk = lambda grid, kernel=diffusion.transition: diffusion.sample_path(
+    chained(), kernel, grid, key()
+)
 bad(
     "walk: beyond the chain",
     lambda: walk(jnp.arange(5.0)),

@@ -8,13 +8,14 @@ import jax.numpy as jnp
 import numpy as np
 import optax
 import pytest
+import run_readme
 import sigmas
 
 import thermojax as tjx
 from thermojax import diffusion, schedules
 from thermojax.densities import Empirical, Gaussian, Mixture, Point, noised
-from thermojax.diffusion import EDM, VE, VP, Cosine, Levels, Linear, SubVP, Uniform
-from thermojax.schedules import LogSNR
+from thermojax.diffusion import EDM, VE, VP, Cosine, Levels, Linear, SubVP, Uniform, _old
+from thermojax.schedules import LogSNR, _old as once
 
 pytestmark = pytest.mark.usefixtures("unoptimised")
 
@@ -447,7 +448,7 @@ def test_gradients_through_schedule_and_network(loss):
 
 @pytest.mark.parametrize("kind", [VP(), VE(), SubVP()], ids=lambda k: type(k).__name__)
 def test_gradients_from_clean_data(kind):
-    """Of a transition and of a marginal, by a level of the chain and by a rate of `Linear`: no infinity of the start gets in."""
+    """Of a transition and a marginal, by a level of the chain and a rate of `Linear`: no infinity of the start gets in."""
     x = jnp.array([0.6, -0.4])
 
     def by_level(h):
@@ -698,3 +699,185 @@ def test_refused(name):
     call, message = REFUSED[name]
     with pytest.raises((ValueError, TypeError), match=message):
         call()
+
+
+def test_a_predictor_is_made_once():
+    """From any of the three, all three; in another scale, what the formulas say; and every verb takes it."""
+    x, lam = jnp.array([0.4, -0.7]), jnp.asarray(0.3)
+    exact = diffusion.score(diffusion.noising(mixture(), Linear(t0=0.0)))
+    three = {name: getattr(exact, name)(x, lam) for name in ("score", "noise", "clean")}
+    np.testing.assert_allclose(exact(x, lam), three["score"])
+    a, s = VP().signal(lam), VP().noise(lam)
+    np.testing.assert_allclose(a * three["clean"] + s * three["noise"], x, rtol=1e-12)
+    ve = VE()
+    for predicts in three:
+        same = diffusion.predictor(getattr(exact, predicts), predicts)
+        # the same network, trained on states x / a
+        wide = diffusion.predictor(
+            lambda y, lam, p=predicts: (
+                getattr(exact, p)(VP().signal(lam) * y, lam)
+                * (VP().signal(lam) if p == "score" else 1)
+            ),
+            predicts,
+            kind=ve,
+        )
+        for seen in (same, wide.rescaled(VP()), wide.rescaled(SubVP()).rescaled(VP())):
+            for name, want in three.items():
+                np.testing.assert_allclose(getattr(seen, name)(x, lam), want, rtol=1e-12)
+        np.testing.assert_allclose(wide.clean(x / a, lam), three["clean"], rtol=1e-12)
+
+    process = diffusion.noising(mixture(), Levels(LAM, clean=False))
+    key, tau = jax.random.key(0), jnp.ones(5)
+    model = diffusion.predictor(wide, "clean")
+    plain, clean = (lambda x, lam: wide.rescaled(VP()).score(x, lam)), model.clean
+    for run, other in (
+        (lambda p: diffusion.flow(process, p, x), plain),
+        (lambda p: diffusion.flow_log_prob(process, p, x), plain),
+        (
+            lambda p: diffusion.generate(process, p).system.total_force(x, process.protocol.after),
+            plain,
+        ),
+        (
+            lambda p: diffusion.reverse_kernel(process, p, LAM, tau)(
+                diffusion.generate(process, p), x, jnp.asarray(2.0), jnp.asarray(3.0)
+            ),
+            plain,
+        ),
+        (lambda p: schedules.path_work(LAM, p, x, key, tau=tau).w, clean),
+        (lambda p: schedules.sample(LAM, p, x, key, tau=tau), clean),
+        (lambda p: schedules.denoising_curve(p, jnp.stack([x, -x]), LAM, key).mse, clean),
+    ):
+        for p in (wide, model):
+            np.testing.assert_allclose(run(p), run(other), rtol=1e-10)
+
+
+COMPILED = []
+jax.monitoring.register_event_duration_secs_listener(
+    lambda event, *_, **__: COMPILED.append(event) if "backend_compile" in event else None
+)
+
+
+class Counted:
+    """A network of the user's own, which counts its calls."""
+
+    def __init__(self):
+        self.calls = 0
+
+    def __call__(self, x, lam):
+        self.calls += 1
+        return 0.4 * x
+
+
+def again():
+    """Verbs, each as a function of a network and of a number."""
+    process = diffusion.noising(DATA, Levels(LAM, clean=False))
+    chain = diffusion.noising(DATA, Levels(LAM))
+    curve = schedules.Curve(
+        jnp.linspace(-5.0, 6.0, 12), jnp.linspace(1.0, 0.1, 12), jnp.asarray(1.0), 2
+    )
+    key, tau, grid = jax.random.key(0), jnp.ones(5), jnp.arange(6.0)
+    x = jnp.array([0.6, -0.4])
+    exact = diffusion.score(process)
+    return {
+        "flow": lambda net, h: diffusion.flow(process, net, x + h),
+        "flow_log_prob": lambda net, h: diffusion.flow_log_prob(process, net, x + h),
+        "sample_path": lambda net, h: diffusion.sample_path(chain, diffusion.transition, grid, key),
+        "generated": lambda net, h: diffusion.sample_path(
+            diffusion.generate(chain, net),
+            diffusion.reverse_kernel(chain, net, LAM, (1 + h) * tau),
+            grid,
+            key,
+        ),
+        "transition": lambda net, h: diffusion.transition(process, x + h, 1.5, 2.0),
+        "marginal": lambda net, h: diffusion.marginal(process, 1.5 + h),
+        "score": lambda net, h: exact(x + h, jnp.asarray(0.3 + h)),
+        "chain": lambda net, h: diffusion.chain(LAM + h),
+        "path_work": lambda net, h: schedules.path_work(LAM + h, net, x, key, tau=tau),
+        "sample": lambda net, h: schedules.sample(LAM, net, x + h, key, tau=tau),
+        "denoising_curve": lambda net, h: schedules.denoising_curve(
+            net, jnp.stack([x, -x]) + h, LAM, key
+        ),
+        "mean_work": lambda net, h: schedules.mean_work(LAM + h, curve),
+        "variances": lambda net, h: schedules.variances(LAM + h, curve, tau="posterior"),
+        "friction": lambda net, h: schedules.friction(LAM + h, curve),
+        "dissipation": lambda net, h: schedules.dissipation(LAM + h, curve),
+        "length": lambda net, h: schedules.thermodynamic_length(curve, 4.0 + h, -3.0),
+        "equal_length": lambda net, h: schedules.equal_length(curve, 5, 4.0 + h, -3.0),
+        # a schedule with other numbers
+        "cosine": lambda net, h: diffusion.transition(
+            diffusion.noising(DATA, Cosine(offset=0.01 + h)), x, 0.3, 0.5
+        ),
+        "EDM": lambda net, h: diffusion.transition(
+            diffusion.noising(DATA, EDM(rho=5.0 + h)), x, 0.3, 0.5
+        ),
+        "LogSNR.of": lambda net, h: LogSNR.of(Cosine(offset=0.01 + h), 6, low=-15.0 - h)(),
+        "cost_of": lambda net, h: eqx.filter_jit(schedules.cost_of(curve))(
+            LogSNR.uniform(5, 4.0 + h, -3.0 - h, low=-4.0 - h, high=5.0 + h)
+        ),
+    }
+
+
+@pytest.mark.parametrize("name", again())
+def test_a_second_call_compiles_nothing(name):
+    """With the same shapes and other numbers: nothing is compiled, and the network is not called in Python."""
+    net, run = Counted(), again()[name]
+    steady = eqx.Partial(net)
+    jax.block_until_ready(jax.tree.leaves(eqx.filter(run(steady, 0.0), eqx.is_array)))
+    run(steady, 1e-3)  # what differs only by being another number
+    compiled, calls = len(COMPILED), net.calls
+    run(steady, 2e-3)
+    assert (len(COMPILED), net.calls) == (compiled, calls)
+
+
+def test_a_fresh_closure_is_seen_by_the_counter():
+    """Negative control of the test above."""
+    before = len(COMPILED)
+    jax.jit(lambda x: 3 * x)(1.0)
+    assert len(COMPILED) > before
+
+
+@pytest.mark.parametrize("made", [lambda v: Cosine(offset=v), lambda v: EDM(rho=1000 * v)])
+def test_gradients_by_the_shape_of_a_curve(made):
+    """By offset and by rho, which are leaves: against differences."""
+    level = jax.jit(jax.value_and_grad(lambda v: jnp.sin(made(v)(0.37).lam) + made(v)(0.5).rate))
+    differences = (level(0.009 + 1e-6)[0] - level(0.009 - 1e-6)[0]) / 2e-6
+    np.testing.assert_allclose(level(0.009)[1], differences, rtol=1e-6)
+
+
+@pytest.mark.parametrize("kind", [diffusion.AbstractNoising, diffusion.AbstractSchedule])
+def test_one_of_ones_own(kind):
+    """The example of the docstring runs, and what it defines is what it says."""
+    space = {}
+    for _, source in run_readme.blocks(kind.__doc__):
+        exec(source, space)
+    own = next(v for v in space.values() if isinstance(v, type) and issubclass(v, kind))
+    if kind is diffusion.AbstractNoising:
+        lam = jnp.linspace(-4.0, 4.0, 9)
+        np.testing.assert_allclose(2 * jnp.log(own().signal(lam) / own().noise(lam)), lam)
+        process = space["process"]
+    else:
+        process = diffusion.noising(DATA, own(jnp.asarray(6.0), jnp.asarray(1.5)))
+        assert jax.tree.leaves(tjx.protocols.trainable(process.protocol)) == [
+            True,
+            True,
+            False,
+            False,
+        ]
+    ts = times(process, 4)
+    found = tjx.evolve.moments(process, ts).cov[-1]
+    np.testing.assert_allclose(found, diffusion.marginal(process, ts[-1]).cov, rtol=1e-8)
+
+
+def test_former_names():
+    """Their signatures still work, behind the table of renamed names."""
+    process = diffusion.noising(DATA, Levels(LAM))
+    grid, key, x = jnp.arange(6.0), jax.random.key(0), jnp.array([0.6, -0.4])
+    new = diffusion.sample_path(process, diffusion.transition, grid, key)
+    np.testing.assert_array_equal(_old.walk(process, grid, key, diffusion.transition).xs, new.xs)
+    net = lambda x, lam: 0.3 * x
+    model = diffusion.predictor(net, "noise")
+    lam = jnp.asarray(0.3)
+    np.testing.assert_array_equal(_old.Score(VP(), net, "noise")(x, lam), model.score(x, lam))
+    np.testing.assert_array_equal(once.from_noise(net)(x, lam), model.clean(x, lam))
+    of_score = once.from_score(model.score)(x, lam)
+    np.testing.assert_allclose(of_score, model.clean(x, lam), rtol=1e-12)

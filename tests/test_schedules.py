@@ -12,7 +12,7 @@ import pytest
 import sigmas
 
 import thermojax as tjx
-from thermojax import schedules
+from thermojax import diffusion, schedules
 from thermojax.densities import Gaussian
 from thermojax.diffusion import predictor
 from thermojax.schedules import LogSNR
@@ -255,6 +255,92 @@ def test_known_schedules():
     lam = LogSNR.edm(10)()
     np.testing.assert_allclose(lam[jnp.array([0, -1])], -2 * np.log([0.002, 80.0]), rtol=1e-9)
     np.testing.assert_allclose(jax.nn.log_sigmoid(LogSNR.linear(10)()[-1]), -10.05, rtol=1e-9)
+
+
+def recipes(n):
+    """As they were first written down, step by step."""
+    t = np.arange(1, n + 1) / n
+    f = np.cos(0.5 * np.pi * (np.arange(n + 1) / n + 0.008) / 1.008) ** 2
+    square = np.cumprod(1 - np.minimum(1 - f[1:] / f[:-1], 0.999))
+    root = np.linspace(0.002 ** (1 / 7), 80.0 ** (1 / 7), n)
+    return {
+        "linear": -np.log(np.expm1(0.1 * t + 9.95 * t**2)),
+        "cosine": np.log(square / (1 - square)),
+        "edm": -14 * np.log(root),
+        "uniform": np.linspace(6.0, -3.0, n),
+    }
+
+
+@pytest.mark.parametrize("n", [1, 2, 25])
+def test_levels_of_a_schedule_in_time(n):
+    """The four standard ones by their own recipes; in general t = k/N from clean data, and both ends elsewhere."""
+    for name, lam in recipes(n).items():
+        np.testing.assert_allclose(getattr(LogSNR, name)(n)(), lam, rtol=1e-12, atol=1e-12)
+    clean, late = diffusion.Linear(t0=0.0, t1=0.8), diffusion.Linear(t0=0.2, t1=0.8)
+    for schedule, ts in (
+        (clean, 0.8 * np.arange(1, n + 1) / n),
+        (late, np.linspace(0.2, 0.8, n)),
+        (diffusion.Cosine(offset=0.02, t0=0.0), 0.999 * np.arange(1, n + 1) / n),
+        (diffusion.Levels(jnp.linspace(3.0, -3.0, n + 1)), np.arange(1, n + 1) * (n + 1) / n),
+    ):
+        lam = jax.vmap(schedule.log_snr)(jnp.asarray(ts))
+        np.testing.assert_allclose(LogSNR.of(schedule, n)(), lam, rtol=1e-12, atol=1e-12)
+
+
+def test_limits_are_numbers_that_stay():
+    """An optax loop over all floating leaves does not move them, and other limits do not trace again."""
+    traced = []
+
+    @jax.jit
+    @jax.value_and_grad
+    def loss(schedule):
+        traced.append(1)
+        return schedules.mean_work(schedule(), Exact(0.5), tau="forward").total
+
+    adam, found = optax.adam(0.05), {}
+    for low in (-12.0, -9.0):
+        schedule = start = LogSNR.uniform(6, 5.0, -3.0, low=low, high=11.0)
+        state = adam.init(start)
+        with jax.numpy_dtype_promotion("standard"):
+            first = loss(start)[0]
+            for _ in range(30):
+                value, slope = loss(schedule)
+                moves, state = adam.update(slope, state)
+                schedule = optax.apply_updates(schedule, moves)
+        assert [float(v) for v in schedule.given()] == [low, 11.0]
+        assert (schedule.logits != start.logits).all()
+        found[low] = value, first
+    assert len(traced) == 1
+    assert all(now < first for now, first in found.values())
+
+
+def test_the_cost_as_a_loss():
+    """The same number as the formula's, for a search and for a loop; its parts add up, one for each step."""
+    schedule, curve = LogSNR.uniform(6, 5.0, -3.0, low=-12.0, high=12.0), Exact(0.5)
+    for tau in ("optimal", "forward", jnp.full(6, 0.3)):
+        cost = schedules.mean_work(schedule(), curve, tau=tau)
+        price = schedules.cost_of(curve, tau=tau)
+        assert price(schedule) == price(schedule, KEY) == cost.total
+        np.testing.assert_allclose(jnp.sum(cost.steps) + cost.end, cost.total, rtol=1e-12)
+        assert cost.steps.shape == (6,)
+        np.testing.assert_array_equal(cost.parts, jnp.append(cost.steps, cost.end))
+    price = schedules.cost_of(curve, tau="forward")
+    found = tjx.optimal.search(price, schedule, KEY, steps=40, progress=False)
+    assert found.price.value < price(schedule)
+
+
+@pytest.mark.usefixtures("unchecked")
+def test_what_is_no_schedule_and_no_curve():
+    with pytest.raises(TypeError, match="schedule must be a schedule.*from_array"):
+        LogSNR.of(jnp.array([2.0, 1.0]), 2)
+    with pytest.raises(TypeError, match="curve must be a curve.*denoising_curve"):
+        schedules.cost_of(lambda lam: lam)
+
+
+def test_a_former_name_of_a_method():
+    with pytest.warns(DeprecationWarning, match="stretched"):
+        old = LogSNR.cosine(6).between(5.0, -2.0)
+    np.testing.assert_array_equal(old(), LogSNR.cosine(6).stretched(5.0, -2.0)())
 
 
 @pytest.mark.parametrize("tau", ["optimal", "posterior", "forward"])
@@ -595,7 +681,7 @@ def test_worse_than_no_denoiser():
     price = lambda d: schedules.denoising_curve(d, data, levels, KEY)
     variance = lambda lam: jax.nn.sigmoid(lam) * 0.01 + jax.nn.sigmoid(-lam)
     noise = lambda x, lam: jnp.sqrt(jax.nn.sigmoid(-lam)) * x / variance(lam)
-    clock = tjx.diffusion.Uniform(8.0, -10.0)
+    clock = diffusion.Uniform(8.0, -10.0)
     reads_time = lambda x, t: noise(x, clock.log_snr(jnp.sin(t) ** 2))  # by sines, as they do
     for wrong in (noise, predictor(reads_time, "noise")):
         with pytest.warns(UserWarning, match="worse than none.*time.*predictor"):
