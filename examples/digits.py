@@ -185,14 +185,14 @@ def trained(seed):
 
 def candidates(curve, n, key):
     """The four schedules of n steps, by the curve. Equal length begins where the tuned one does and ends in plain noise."""
-    cost = lambda schedule, key: schedules.mean_work(schedule(), curve).total
+    cost = schedules.cost_of(curve)
     even = LogSNR.uniform(n, 7.0, -4.0, low=LOW, high=HIGH)
-    of_ends = lambda ends, key: cost(even.between(*ends), key)
+    of_ends = lambda ends, key: cost(even.stretched(*ends), key)
     ends = search(of_ends, jnp.array([7.0, -4.0]), key, steps=150, progress=False).protocol
     lam = schedules.equal_length(curve, n, ends[0], PLAIN)
     equal = LogSNR.from_array(lam, low=LOW, high=HIGH)
     optimised = search(cost, equal, key, steps=500, progress=False).protocol
-    four = LogSNR.cosine(n, low=LOW, high=HIGH), even.between(*ends), equal, optimised
+    four = LogSNR.cosine(n, low=LOW, high=HIGH), even.stretched(*ends), equal, optimised
     return {name: schedule() for name, schedule in zip(NAMES, four, strict=True)}
 
 

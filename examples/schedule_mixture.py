@@ -59,7 +59,7 @@ def log_p(x, lam=jnp.inf):
     return jax.nn.logsumexp(components(x, lam)[0])
 
 
-denoise = schedules.from_score(jax.grad(log_p))
+denoise = diffusion.predictor(jax.grad(log_p), "score")
 
 
 def draw(key, count):

@@ -20,7 +20,7 @@ import matplotlib.pyplot as plt  # noqa: E402
 import numpy as np  # noqa: E402
 import optax  # noqa: E402
 
-from thermojax import estimators, schedules  # noqa: E402
+from thermojax import diffusion, estimators, schedules  # noqa: E402
 from thermojax.optimal import search  # noqa: E402
 from thermojax.plots import spell  # noqa: E402
 from thermojax.schedules import LogSNR  # noqa: E402
@@ -63,12 +63,12 @@ for i in range(4000):
 trained = time.perf_counter() - began
 
 # The first way: its denoising curve on held-out data, and the levels that cost least by the curve.
-denoise = schedules.from_noise(eqx.Partial(predict, network))
+denoise = diffusion.predictor(eqx.Partial(predict, network), "noise")
 curve = schedules.denoising_curve(denoise, validation, jnp.linspace(LOW, HIGH, 231), key)
-cost = lambda schedule, key: schedules.mean_work(schedule(), curve).total
+cost = schedules.cost_of(curve)
 even = LogSNR.uniform(N, 6.0, -4.0, low=LOW, high=HIGH)
-of_ends = lambda ends, key: cost(even.between(*ends), key)
-tuned = even.between(*search(of_ends, jnp.array([6.0, -4.0]), key, steps=200).protocol)
+of_ends = lambda ends, key: cost(even.stretched(*ends), key)
+tuned = even.stretched(*search(of_ends, jnp.array([6.0, -4.0]), key, steps=200).protocol)
 optimised = search(cost, tuned, key, steps=500).protocol
 
 

@@ -913,19 +913,19 @@ bad(
 )
 bad(
     "length: ends",
-    lambda: schedules.length(any_curve(), 90.0, 1.0),
+    lambda: schedules.thermodynamic_length(any_curve(), 90.0, 1.0),
     "ValueError",
     "The curve is known for lam from",
 )
 bad(
     "between: ends",
-    lambda: schedules.LogSNR.uniform(3).between(1.0, 2.0),
+    lambda: schedules.LogSNR.uniform(3).stretched(1.0, 2.0),
     "ValueError",
     "lam must fall strictly",
 )
 bad(
     "between: range",
-    lambda: schedules.LogSNR.uniform(3).between(40.0, 2.0),
+    lambda: schedules.LogSNR.uniform(3).stretched(40.0, 2.0),
     "ValueError",
     "lam must lie inside",
 )
@@ -1029,7 +1029,7 @@ bad(
         diffusion.generate(noisy(), lambda x, lam: x[0]), jnp.linspace(0.1, 0.9, 5), key(), 3
     ),
     "ValueError",
-    r"The score predictor must return an array of the shape of the state, \(1,\); got \(\)",
+    r"predict\(x, lam\) must return a state of shape \(1,\), got \(\)",
 )
 bad(
     "ensemble: score not finite",
@@ -1074,7 +1074,9 @@ bad(
     "Boltzmann with noise on top has no density in closed form",
 )
 chained = lambda: diffusion.noising(Gaussian(0.0, 1.0), diffusion.Levels(FALLING))
-walk = lambda grid, kernel=diffusion.jump: diffusion.walk(chained(), grid, key(), kernel)
+walk = lambda grid, kernel=diffusion.transition: diffusion.sample_path(
+    chained(), kernel, grid, key()
+)
 bad(
     "walk: beyond the chain",
     lambda: walk(jnp.arange(5.0)),
@@ -1083,7 +1085,7 @@ bad(
 )
 bad(
     "walk: kernel's name",
-    lambda: walk(jnp.arange(3.0), "jump"),
+    lambda: walk(jnp.arange(3.0), "transition"),
     "TypeError",
     "kernel must be a callable",
 )
@@ -1102,7 +1104,7 @@ bad(
     lambda: work(tau="optimal"),
     "TypeError",
     "tau must be the variances",
-    r"variances\(lam, curve, 'optimal'\)",
+    r"variances\(lam, curve, tau='optimal'\)",
 )
 bad(
     "path_work: the schedule itself",
@@ -1188,7 +1190,7 @@ bad(
 )
 bad(
     "walk: key",
-    lambda: diffusion.walk(noisy(), N([0.1, 0.2]), 3, diffusion.jump),
+    lambda: diffusion.sample_path(noisy(), diffusion.transition, N([0.1, 0.2]), 3),
     "TypeError",
     "key must be a typed random key",
 )

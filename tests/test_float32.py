@@ -117,13 +117,13 @@ def test_a_diffusion_model():
     @jax.jit
     def both(key):
         x0 = noising.initial.sample(key)
-        work = schedules.path_work(lam, schedules.from_score(exact), x0, key, tau=tau)
+        work = schedules.path_work(lam, exact, x0, key, tau=tau)
         chain, xs = schedules.chain(lam), [x0]
         normals = jax.random.normal(key, (6, 1))
         for k in range(6):
             xs.append(chain.shrink[k] * xs[-1] + jnp.sqrt(chain.noise[k]) * normals[k])
         path = tjx.Path(jnp.arange(7.0), jnp.stack(xs))
-        ratio = tjx.path_ratio(noising, generation, path, kernels=(diffusion.jump, kernel))
+        ratio = tjx.path_ratio(noising, generation, path, kernels=(diffusion.transition, kernel))
         return work.w + noising.initial.log_prob(x0), ratio
 
     work, ratio = both(KEY)

@@ -12,8 +12,9 @@ import pytest
 import sigmas
 
 import thermojax as tjx
-from thermojax import schedules
+from thermojax import diffusion, schedules
 from thermojax.densities import Gaussian
+from thermojax.diffusion import predictor
 from thermojax.schedules import LogSNR
 
 pytestmark = pytest.mark.usefixtures("unoptimised")
@@ -136,7 +137,7 @@ def test_paths_have_the_mean_of_the_formula(tau):
     """<w> of simulated paths is the formula's within 2 % of the ELBO's spread, and <e^-w> = 1; in two dimensions."""
     s, dim, n = 0.5, 2, 12
     curve, lam = Exact(s, dim), LogSNR.uniform(n, 5.0, -4.0)()
-    variances = schedules.variances(lam, curve, tau)
+    variances = schedules.variances(lam, curve, tau=tau)
     data = Gaussian(jnp.zeros(dim), s**2)
 
     def one(key):
@@ -217,7 +218,7 @@ def test_the_curve_of_a_denoiser():
     noise = lambda x, lam: jnp.sqrt(jax.nn.sigmoid(-lam)) * x / variance(lam)
     curves = [
         schedules.denoising_curve(denoise, data, levels, jax.random.key(4))
-        for denoise in (denoiser(s), schedules.from_score(score), schedules.from_noise(noise))
+        for denoise in (denoiser(s), predictor(score, "score"), predictor(noise, "noise"))
     ]
     for curve in curves:
         np.testing.assert_allclose(curve.mse, Exact(s)(levels), rtol=0.06)
@@ -254,6 +255,92 @@ def test_known_schedules():
     lam = LogSNR.edm(10)()
     np.testing.assert_allclose(lam[jnp.array([0, -1])], -2 * np.log([0.002, 80.0]), rtol=1e-9)
     np.testing.assert_allclose(jax.nn.log_sigmoid(LogSNR.linear(10)()[-1]), -10.05, rtol=1e-9)
+
+
+def recipes(n):
+    """As they were first written down, step by step."""
+    t = np.arange(1, n + 1) / n
+    f = np.cos(0.5 * np.pi * (np.arange(n + 1) / n + 0.008) / 1.008) ** 2
+    square = np.cumprod(1 - np.minimum(1 - f[1:] / f[:-1], 0.999))
+    root = np.linspace(0.002 ** (1 / 7), 80.0 ** (1 / 7), n)
+    return {
+        "linear": -np.log(np.expm1(0.1 * t + 9.95 * t**2)),
+        "cosine": np.log(square / (1 - square)),
+        "edm": -14 * np.log(root),
+        "uniform": np.linspace(6.0, -3.0, n),
+    }
+
+
+@pytest.mark.parametrize("n", [1, 2, 25])
+def test_levels_of_a_schedule_in_time(n):
+    """The four standard ones by their own recipes; in general t = k/N from clean data, and both ends elsewhere."""
+    for name, lam in recipes(n).items():
+        np.testing.assert_allclose(getattr(LogSNR, name)(n)(), lam, rtol=1e-12, atol=1e-12)
+    clean, late = diffusion.Linear(t0=0.0, t1=0.8), diffusion.Linear(t0=0.2, t1=0.8)
+    for schedule, ts in (
+        (clean, 0.8 * np.arange(1, n + 1) / n),
+        (late, np.linspace(0.2, 0.8, n)),
+        (diffusion.Cosine(offset=0.02, t0=0.0), 0.999 * np.arange(1, n + 1) / n),
+        (diffusion.Levels(jnp.linspace(3.0, -3.0, n + 1)), np.arange(1, n + 1) * (n + 1) / n),
+    ):
+        lam = jax.vmap(schedule.log_snr)(jnp.asarray(ts))
+        np.testing.assert_allclose(LogSNR.of(schedule, n)(), lam, rtol=1e-12, atol=1e-12)
+
+
+def test_limits_are_numbers_that_stay():
+    """An optax loop over all floating leaves does not move them, and other limits do not trace again."""
+    traced = []
+
+    @jax.jit
+    @jax.value_and_grad
+    def loss(schedule):
+        traced.append(1)
+        return schedules.mean_work(schedule(), Exact(0.5), tau="forward").total
+
+    adam, found = optax.adam(0.05), {}
+    for low in (-12.0, -9.0):
+        schedule = start = LogSNR.uniform(6, 5.0, -3.0, low=low, high=11.0)
+        state = adam.init(start)
+        with jax.numpy_dtype_promotion("standard"):
+            first = loss(start)[0]
+            for _ in range(30):
+                value, slope = loss(schedule)
+                moves, state = adam.update(slope, state)
+                schedule = optax.apply_updates(schedule, moves)
+        assert [float(v) for v in schedule.given()] == [low, 11.0]
+        assert (schedule.logits != start.logits).all()
+        found[low] = value, first
+    assert len(traced) == 1
+    assert all(now < first for now, first in found.values())
+
+
+def test_the_cost_as_a_loss():
+    """The same number as the formula's, for a search and for a loop; its parts add up, one for each step."""
+    schedule, curve = LogSNR.uniform(6, 5.0, -3.0, low=-12.0, high=12.0), Exact(0.5)
+    for tau in ("optimal", "forward", jnp.full(6, 0.3)):
+        cost = schedules.mean_work(schedule(), curve, tau=tau)
+        price = schedules.cost_of(curve, tau=tau)
+        assert price(schedule) == price(schedule, KEY) == cost.total
+        np.testing.assert_allclose(jnp.sum(cost.steps) + cost.end, cost.total, rtol=1e-12)
+        assert cost.steps.shape == (6,)
+        np.testing.assert_array_equal(cost.parts, jnp.append(cost.steps, cost.end))
+    price = schedules.cost_of(curve, tau="forward")
+    found = tjx.optimal.search(price, schedule, KEY, steps=40, progress=False)
+    assert found.price.value < price(schedule)
+
+
+@pytest.mark.usefixtures("unchecked")
+def test_what_is_no_schedule_and_no_curve():
+    with pytest.raises(TypeError, match="schedule must be a schedule.*from_array"):
+        LogSNR.of(jnp.array([2.0, 1.0]), 2)
+    with pytest.raises(TypeError, match="curve must be a curve.*denoising_curve"):
+        schedules.cost_of(lambda lam: lam)
+
+
+def test_a_former_name_of_a_method():
+    with pytest.warns(DeprecationWarning, match="stretched"):
+        old = LogSNR.cosine(6).between(5.0, -2.0)
+    np.testing.assert_array_equal(old(), LogSNR.cosine(6).stretched(5.0, -2.0)())
 
 
 @pytest.mark.parametrize("tau", ["optimal", "posterior", "forward"])
@@ -333,12 +420,12 @@ def test_length_and_ends():
     grid = jnp.linspace(-3.0, 4.0, 20001)
     speed = jnp.sqrt(schedules.friction(grid, curve, tau="forward"))
     expected = jnp.sum(0.5 * (speed[1:] + speed[:-1])) * (grid[1] - grid[0])
-    found = schedules.length(curve, 4.0, -3.0, tau="forward")
+    found = schedules.thermodynamic_length(curve, 4.0, -3.0, tau="forward")
     np.testing.assert_allclose(found, expected, rtol=1e-5)
     lam = schedules.equal_length(curve, 200, 4.0, -3.0, tau="forward")
     spent = jnp.sum(schedules.dissipation(lam, curve, tau="forward"))
     np.testing.assert_allclose(spent, found**2 / (2 * 199), rtol=0.02)
-    moved = LogSNR.cosine(6).between(5.0, -2.0)()
+    moved = LogSNR.cosine(6).stretched(5.0, -2.0)()
     np.testing.assert_allclose(moved[jnp.array([0, -1])], [5.0, -2.0], atol=1e-9)
     shape = lambda lam: (lam - lam[-1]) / (lam[0] - lam[-1])
     np.testing.assert_allclose(shape(moved), shape(LogSNR.cosine(6)()), rtol=1e-9)
@@ -347,7 +434,7 @@ def test_length_and_ends():
 def test_too_few_effective_paths_are_marked():
     """A schedule that dissipates 8 nats: <e^-w> is not to be trusted, and says so. A failed denoiser is not averaged."""
     s, lam = 0.02, LogSNR.uniform(5, 8.0, -3.0)()
-    tau = schedules.variances(lam, Exact(s), "forward")
+    tau = schedules.variances(lam, Exact(s), tau="forward")
 
     def works(denoise):
         def one(key):
@@ -392,7 +479,11 @@ def test_bad_schedules():
         (lambda: LogSNR.from_array(jnp.array([30.0, 2.0])), ValueError, "must lie inside"),
         (lambda: LogSNR.from_array(jnp.zeros((2, 2))), ValueError, r"lam must have shape \(N,\)"),
         (lambda: LogSNR.uniform(0), ValueError, "steps must be a whole number"),
-        (lambda: LogSNR.edm(5, sigma_min=-1.0), ValueError, "0 < sigma_min"),
+        (
+            lambda: LogSNR.edm(5, sigma_min=-1.0),
+            ValueError,
+            "sigma_min must be .*greater than zero",
+        ),
         (
             lambda: schedules.path_work(
                 jnp.array([1.0, 0.0]),
@@ -439,8 +530,8 @@ USES = {
 }
 MAKERS = {
     "denoise": lambda fn: fn,
-    "score": schedules.from_score,
-    "predict": schedules.from_noise,
+    "net": lambda fn: predictor(fn, "score"),
+    "predict": lambda fn: predictor(fn, "noise", name="predict"),
 }
 
 
@@ -465,7 +556,7 @@ def test_what_a_predictor_returns(name, use):
         TypeError, match=rf"{name} must be a callable \(x, lam\), got one .*Wrap it"
     ):
         call(lambda x: x)
-    with pytest.raises(TypeError, match=rf"{name} must be a callable \(x, lam\), got float"):
+    with pytest.raises(TypeError, match=rf"{name} must be a callable \(x, lam\), got 0.5"):
         call(0.5)
 
 
@@ -475,7 +566,7 @@ ON_LEVELS = {
     "work, tau": lambda lam: schedules.mean_work(lam, Exact(0.5), tau=jnp.ones_like(lam)),
     "dissipation": lambda lam: schedules.dissipation(lam, Exact(0.5)),
     "variances": lambda lam: schedules.variances(lam, Exact(0.5)),
-    "forward": lambda lam: schedules.variances(lam, Exact(0.5), "forward"),
+    "forward": lambda lam: schedules.variances(lam, Exact(0.5), tau="forward"),
     "chain": schedules.chain,
     "euler": lambda lam: schedules.chain(lam, "euler"),
     "path": lambda lam: schedules.path_work(
@@ -484,7 +575,7 @@ ON_LEVELS = {
     "sample": lambda lam: schedules.sample(
         lam, denoiser(0.5), jnp.ones(1, lam.dtype), KEY, tau=jnp.ones_like(lam)
     ),
-    "length": lambda lam: schedules.length(Exact(0.5), lam[0], lam[1], tau="forward"),
+    "length": lambda lam: schedules.thermodynamic_length(Exact(0.5), lam[0], lam[1], tau="forward"),
     "equal_length": lambda lam: schedules.equal_length(
         Exact(0.5), 3, lam[0], lam[1], tau="forward"
     ),
@@ -547,8 +638,8 @@ def test_the_ends_of_a_schedule():
         LogSNR(jnp.zeros(4), 3.0, -3.0)
     with pytest.raises(ValueError, match="low must lie below high, both finite"):
         LogSNR(jnp.zeros(4), -jnp.inf, 3.0)
-    with pytest.raises(ValueError, match="between moves two ends, and this schedule has 1 level"):
-        LogSNR.uniform(1).between(2.0, -2.0)
+    with pytest.raises(ValueError, match="stretched moves two ends, and this schedule has 1 level"):
+        LogSNR.uniform(1).stretched(2.0, -2.0)
 
 
 def test_the_grid_of_a_curve():
@@ -590,14 +681,14 @@ def test_worse_than_no_denoiser():
     price = lambda d: schedules.denoising_curve(d, data, levels, KEY)
     variance = lambda lam: jax.nn.sigmoid(lam) * 0.01 + jax.nn.sigmoid(-lam)
     noise = lambda x, lam: jnp.sqrt(jax.nn.sigmoid(-lam)) * x / variance(lam)
-    clock = tjx.diffusion.Uniform(8.0, -10.0)
+    clock = diffusion.Uniform(8.0, -10.0)
     reads_time = lambda x, t: noise(x, clock.log_snr(jnp.sin(t) ** 2))  # by sines, as they do
-    for wrong in (noise, schedules.from_noise(reads_time)):
-        with pytest.warns(UserWarning, match="worse than none.*time.*from_noise"):
+    for wrong in (noise, predictor(reads_time, "noise")):
+        with pytest.warns(UserWarning, match="worse than none.*time.*predictor"):
             price(wrong)
     # nothing predicted, nothing done, and a small error of the noise that is large in the state
     sloppy = lambda x, lam: noise(x, lam) + 0.1
-    for poor in (lambda x, lam: 0 * x, lambda x, lam: x, schedules.from_noise(sloppy)):
+    for poor in (lambda x, lam: 0 * x, lambda x, lam: x, predictor(sloppy, "noise")):
         price(poor)
 
 
@@ -607,14 +698,14 @@ def test_the_precision_of_the_curve():
     for curve, dtype in ((single, jnp.float32), (double, jnp.float64)):
         lam = schedules.equal_length(curve, 5, 4, -3.0, tau="forward")
         assert lam.dtype == dtype
-        assert schedules.length(curve, 4.0, -3, tau="forward").dtype == dtype
+        assert schedules.thermodynamic_length(curve, 4.0, -3, tau="forward").dtype == dtype
     lam = jnp.array([3.0, 1.0, -1.0])
     for run in (
         lambda: schedules.mean_work(lam, single),
         lambda: schedules.mean_work(lam.astype(jnp.float32), single, tau=jnp.ones(3)),
         lambda: schedules.variances(lam, single),
         lambda: schedules.friction(lam, single),
-        lambda: schedules.length(single, lam[0], -1.0),
+        lambda: schedules.thermodynamic_length(single, lam[0], -1.0),
         lambda: schedules.denoising_curve(denoiser(0.5), jnp.ones((5, 1), jnp.float32), lam, KEY),
     ):
         with pytest.raises(TypeError, match="One floating-point precision per run.*astype"):

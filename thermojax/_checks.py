@@ -174,19 +174,45 @@ def grids(name: str, ts: Any) -> Array:
 
 
 def falling(name: str, x: Any) -> Array:
-    """The levels of a noise schedule: one-dimensional, finite, strictly decreasing (where the values are known)."""
+    """The levels of a noise schedule `(N,)`, which must fall strictly; those that do not become NaN while tracing."""
     if callable(x):
         raise TypeError(f"{name} must be the levels (N,), got {_brief(x)}. Call it: schedule().")
     x = floating(name, x)
     rank(name, x, {1}, "(N,), one log signal-to-noise ratio per step")
     value = known(x)
-    if value is not None and not (np.diff(value) < 0).all():
+    if value is None:
+        # times one or NaN: so is the gradient
+        return x * jnp.where((jnp.diff(x) < 0).all(), 1.0, jnp.nan)
+    if not (np.diff(value) < 0).all():
         i = int(np.flatnonzero(~(np.diff(value) < 0))[0])
         raise ValueError(
             f"{name} must fall strictly, from data (high) to noise (low): it does not after index {i}, where "
             f"{value[i + 1]:.6g} follows {value[i]:.6g}. Sort it, without repetitions."
         )
     return x
+
+
+def levels(name: str, x: Any) -> Array:
+    """Levels of noise to be looked at one by one, `(n,)`, in any order."""
+    if callable(x):
+        raise TypeError(f"{name} must be levels (n,), got {type(x).__name__}. Call it: schedule().")
+    x = floating(name, x)
+    rank(name, x, {1}, "(n,), log signal-to-noise ratios (one: jnp.array([lam]))")
+    return x
+
+
+def plan(lam: Any, tau: Any) -> tuple[Array, Array]:
+    """The levels of a chain and the variances of its generation, `(N,)` each. Values are checked where they are known, so
+    that nothing is called back from a training loop."""
+    lam = falling("lam", lam)
+    if isinstance(tau, str):
+        raise TypeError(
+            f"tau must be the variances (N,), got {tau!r}: thermojax.schedules.variances(lam, curve, tau={tau!r})."
+        )
+    tau = floating("tau", tau, positive=known(tau) is not None)
+    if tau.shape != lam.shape:
+        raise ValueError(f"lam and tau must both have shape (N,), got {lam.shape} and {tau.shape}.")
+    return lam, tau
 
 
 def one_float(**named: Any) -> jnp.dtype:

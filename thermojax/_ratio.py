@@ -1,4 +1,4 @@
-r"""Log-ratios of path probabilities: two chains of kernels, one walked forwards and one backwards."""
+r"""Chains of kernels: their paths, and the log-ratio of two, one walked forwards and one backwards."""
 
 from collections.abc import Callable
 from typing import TypeAlias
@@ -13,7 +13,7 @@ from ._guard import guarded
 from ._ledger import check_path
 from ._normal import Normal
 from ._paths import Path
-from ._process import Process, a_process, each_path, span
+from ._process import Process, a_process, each_path, span, within
 from ._types import Array, Density, Scalar, State
 from .protocols import AbstractProtocol
 from .systems import AbstractKernelStep, Euler
@@ -108,6 +108,42 @@ def log_path(process: Process, kernel: Kernel, path: Path) -> Array:
 
     ts, xs = path.ts, path.xs
     return jax.vmap(step)(xs[:-1], ts[:-1], ts[1:], xs[1:])
+
+
+def sample_path(process: Process, kernel: Kernel, ts: Times, key: Key) -> Path:
+    """One path of a chain of kernels `(process, x, t0, t1)`, from `process.initial`. Vmap it over keys.
+
+    With `thermojax.euler` it is the Euler–Maruyama chain, with `diffusion.transition` exact noising, with
+    `diffusion.reverse_kernel` the generation of an N-step chain. A path that stops being finite has `ok=False`.
+    """
+    a_process("process", process)
+    if not callable(kernel):
+        raise TypeError(f"kernel must be a callable (process, x, t0, t1), got {kernel!r}.")
+    ts, key = _checks.times("ts", ts), _checks.key("key", key)
+    within(process, ts)
+    return _sample_path(process, kernel, ts, key)
+
+
+@eqx.filter_jit
+def _sample_path(process: Process, kernel: Kernel, ts: Times, key: Key) -> Path:
+    x = _checks.draw("initial", process.initial)
+    _checks.one_float(**{"the initial state": jnp.zeros((), x.dtype), "ts": ts, "process": process})
+    start, noise = jax.random.split(key)
+    x0 = process.initial.sample(start)
+    normals = jax.random.normal(noise, (ts.shape[0] - 1, *x0.shape), x0.dtype)
+
+    def step(x: State, k: tuple[Scalar, Scalar, Array, Array]) -> tuple[State, State]:
+        t0, t1, z, i = k
+        density = a_density(kernel(process, x, t0, t1))
+        if isinstance(density, Normal):
+            x = density.at(z)
+        else:
+            x = density.sample(jax.random.fold_in(noise, i))
+        return x, x
+
+    _, xs = jax.lax.scan(step, x0, (ts[:-1], ts[1:], normals, jnp.arange(ts.shape[0] - 1)))
+    xs = jnp.concatenate([x0[None], xs])
+    return Path(ts, xs, jnp.all(jnp.isfinite(xs)))
 
 
 def a_density(given: Density | tuple[Array, Array]) -> Density:

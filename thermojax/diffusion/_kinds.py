@@ -5,9 +5,9 @@ from typing import NamedTuple
 
 import jax.numpy as jnp
 
-from .. import _levels
 from .._types import Array, Control, Scalar, State
 from ..systems import AbstractOverdamped
+from . import _levels
 
 
 class Level(NamedTuple):
@@ -26,6 +26,33 @@ class AbstractNoising(AbstractOverdamped):
     The equation fixes $D = \mu T$ and the force over temperature $-\kappa x$, and no more. The gauge here is T = 1, so
     $\mu = D$ and $U = \kappa |x|^2/2$: energies are in units of T. Entropies, reduced work and log-ratios do not depend on
     it. Source: Song et al., ICLR 2021, app. B; Zhang, arXiv 2606.18290, eq. 7.4.
+
+    A noising of one's own says what a, s and $\kappa$ are, and from which noise its generation starts. Here one halfway
+    between `VP` and `VE`, $a = (1 + e^{-\lambda})^{-1/4}$:
+
+    ```python
+    import jax
+    import jax.numpy as jnp
+    import thermojax as tjx
+    from thermojax import diffusion
+
+    class Halfway(diffusion.AbstractNoising):
+        def signal(self, lam):
+            return jax.nn.sigmoid(lam) ** 0.25
+
+        def noise(self, lam):
+            return self.signal(lam) * jnp.exp(-lam / 2)
+
+        def stiffness(self, lam):  # d ln a / d lam = (1 - sigmoid(lam)) / 4
+            return jax.nn.sigmoid(-lam) / (2 * self.noise(lam) ** 2)
+
+        def prior(self, lam):
+            return self.noise(lam) ** 2
+
+    data = tjx.densities.Gaussian(0.3, 0.25)
+    process = diffusion.noising(data, diffusion.Uniform(6.0, -6.0), kind=Halfway())
+    generation = diffusion.generate(process, diffusion.score(process))
+    ```
     """
 
     @abc.abstractmethod
@@ -100,7 +127,7 @@ def excess(lam: Array) -> Array:
 class SubVP(AbstractNoising):
     r"""Sub-VP: $s = 1 - a^2$, $\kappa = 1/(1 - a^4)$, the force of VP with less noise.
 
-    At clean data it is infinitely stiff: run it from a finite level (t0 > 0). Chains (`jump`, `walk`) may start clean.
+    At clean data it is infinitely stiff: run it from a finite level (t0 > 0). Chains (`transition`) may start clean.
     """
 
     def signal(self, lam: Array) -> Array:

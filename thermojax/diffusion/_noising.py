@@ -8,9 +8,11 @@ import jax.numpy as jnp
 
 from .. import _checks
 from .._process import Process, a_process
-from .._types import Density, Scalar, State
+from .._types import Array, Density, Scalar, State, Time
 from ..densities import Gaussian, noised
 from ._kinds import VP, AbstractNoising
+from ._levels import grown
+from ._predictor import Predictor, predictor
 from ._schedules import AbstractSchedule
 
 
@@ -43,18 +45,11 @@ def noising(
         )
     if not isinstance(kind, AbstractNoising):
         raise TypeError(f"kind must be VP(), VE() or SubVP(), got {kind!r}.")
-    first, last = schedule(schedule.t0).lam, schedule(schedule.t1).lam
-    x = _checks.shapes("data.sample(key)", data.sample, jax.random.key(0))
-    if not isinstance(x, jax.ShapeDtypeStruct) or len(x.shape) != 1:
-        raise ValueError(f"data.sample(key) must return one state (d,), also for d = 1; got {x}.")
-    if not jnp.issubdtype(x.dtype, jnp.floating):
-        raise TypeError(
-            f"data.sample(key) must return floating-point numbers, got {x.dtype}. Use .astype(float)."
-        )
+    x = _checks.draw("data", data)
     _checks.one_float(**{"the data": jnp.zeros((), x.dtype), "schedule": schedule})
     start = data
     if not schedule.clean:
-        start = noised(data, kind.signal(first), kind.noise(first) ** 2)
+        start = _start(data, kind, schedule)
     else:
         try:
             jax.eval_shape(data.log_prob, x)
@@ -65,55 +60,85 @@ def noising(
                 "the time of clean data (Linear(t0=1e-3), Levels(lam, clean=False))."
             ) from error
     if prior is None:
-        prior = Gaussian(jnp.zeros(x.shape, x.dtype), kind.prior(last).astype(x.dtype))
+        prior = Gaussian(jnp.zeros(x.shape, x.dtype), _spread(kind, schedule).astype(x.dtype))
     _checks.density("prior", prior)
-    y = _checks.shapes("prior.sample(key)", prior.sample, jax.random.key(0))
+    y = _checks.draw("prior", prior)
     if y.shape != x.shape:
         raise ValueError(f"prior must have the shape of the data, {x.shape}, got {y.shape}.")
     return Process(kind, schedule, start, prior)
 
 
-def kind_of(name: str, process: Any) -> AbstractNoising:
+@eqx.filter_jit
+def _start(data: Density, kind: AbstractNoising, schedule: AbstractSchedule) -> Density:
+    first = schedule(schedule.t0).lam
+    return noised(data, kind.signal(first), kind.noise(first) ** 2)
+
+
+@eqx.filter_jit
+def _spread(kind: AbstractNoising, schedule: AbstractSchedule) -> Array:
+    return kind.prior(schedule(schedule.t1).lam)
+
+
+def kind_of(name: str, process: Process) -> AbstractNoising:
     a_process(name, process)
     if not isinstance(process.system, AbstractNoising):
         raise TypeError(
             f"{name} must be a noising, made by thermojax.diffusion.noising(...); got a process of "
-            f"{type(process.system).__name__}. In path_ratio, too, the noising and its jump come first."
+            f"{type(process.system).__name__}. In path_ratio, too, the noising and its transition come first."
         )
     return process.system
 
 
+def prior_of(process: Process) -> Density:
+    """Where the generation of a noising starts."""
+    if process.final is None:
+        raise ValueError(
+            "The generation of a noising starts from its prior, and this process has final=None. Make it by "
+            "thermojax.diffusion.noising(data, schedule, prior=...)."
+        )
+    return process.final
+
+
 def leap(kind: AbstractNoising, before: Scalar, after: Scalar) -> tuple[Scalar, Scalar]:
     """Shrinkage and variance of the noise between two levels, without cancellation."""
-    shrink = kind.signal(after) / kind.signal(before)
-    stays_clean = jnp.isinf(before) & jnp.isinf(after)
-    fall = jnp.where(stays_clean, 0, after - before)
-    return shrink, -(kind.noise(after) ** 2) * jnp.expm1(fall)
+    return kind.signal(after) / kind.signal(before), kind.noise(after) ** 2 * grown(before, after)
 
 
-def jump(process: Process, x: State, t0: Scalar, t1: Scalar) -> tuple[State, State]:
+def transition(process: Process, x: State, t0: Time, t1: Time) -> tuple[State, State]:
     r"""The exact kernel of a noising from any time to any later one, $q(x_{t_1} | x_{t_0})$: `(mean, variance)`,
 
     $$\frac{a_1}{a_0}\, x, \qquad s_1^2 - \frac{a_1^2}{a_0^2} s_0^2 = s_1^2\,(1 - e^{\lambda_1 - \lambda_0}),$$
 
-    for `path_ratio(..., kernels=(jump, ...))` and `walk`.
+    for `path_ratio(..., kernels=(transition, ...))` and `sample_path`.
     """
-    kind = kind_of("process", process)
+    kind_of("process", process)
     early, late = _checks.known(t0), _checks.known(t1)
     if early is not None and late is not None and not early <= late:
-        raise ValueError(f"jump noises, from t0 to a later t1; got t0 = {early} and t1 = {late}.")
-    t0, t1 = _inside(process, "t0", t0), _inside(process, "t1", t1)
-    shrink, variance = leap(kind, process.protocol(t0).lam, process.protocol(t1).lam)
+        raise ValueError(
+            f"transition noises, from t0 to a later t1; got t0 = {early} and t1 = {late}."
+        )
+    return _transition(process, x, _inside(process, "t0", t0), _inside(process, "t1", t1))
+
+
+@eqx.filter_jit
+def _transition(process: Process, x: State, t0: Array, t1: Array) -> tuple[State, State]:
+    lams = process.protocol(t0).lam, process.protocol(t1).lam
+    shrink, variance = leap(kind_of("process", process), *lams)
     return shrink * x, jnp.broadcast_to(variance, x.shape)
 
 
-def marginal(process: Process, t: Any) -> Any:
+def marginal(process: Process, t: Time) -> Density:
     """The density of a noising at time `t` of its span, exact where that of the data has a closed form (`noising`)."""
     kind_of("process", process)
-    return _at(process, process.protocol(_inside(process, "t", t)).lam)
+    return _marginal(process, _inside(process, "t", t))
 
 
-def _inside(process: Process, name: str, t: Any) -> Any:
+@eqx.filter_jit
+def _marginal(process: Process, t: Array) -> Density:
+    return _at(process, process.protocol(t).lam)
+
+
+def _inside(process: Process, name: str, t: Time) -> Array:
     """A time of the span of a noising."""
     t = jnp.asarray(t)
     value, t0, t1 = (_checks.known(v) for v in (t, process.protocol.t0, process.protocol.t1))
@@ -122,29 +147,46 @@ def _inside(process: Process, name: str, t: Any) -> Any:
     return t
 
 
-def score(process: Process) -> Any:
-    r"""The exact score of a noising, the callable $(x, \lambda) \mapsto \nabla \ln p_\lambda(x)$.
+def score(process: Process) -> Predictor:
+    r"""The exact score of a noising, $(x, \lambda) \mapsto \nabla \ln p_\lambda(x)$, as a `Predictor`.
 
     For data whose noised density has a closed form (`noising`); for `Empirical` data it is the score of the sample itself,
     which generates nothing but the sample. Known up to the first level of the schedule (all levels if it starts clean, e.g.
-    `Linear(t0=0.0)`); `ValueError` above it, NaN while tracing. Compile it with `equinox.filter_jit`.
+    `Linear(t0=0.0)`); `ValueError` above it, NaN while tracing.
     """
-    kind_of("process", process)
-    return eqx.Partial(_score, process)
+    kind = kind_of("process", process)
+    return predictor(eqx.Partial(_exact, process), "score", kind=kind, name="score")
 
 
-def _score(process: Process, x: State, lam: Scalar) -> State:
+def _exact(process: Process, x: State, lam: Scalar) -> State:
+    lam = jnp.asarray(lam)
+    value = _checks.known(lam)
+    if value is not None and (top := _checks.known(_top(process))) is not None:
+        if (value > top + _slack(top)).any():
+            raise ValueError(
+                f"lam = {value} lies above the first level of the schedule, {top}: the process knows its data as noised "
+                "there. Start from clean data (Linear(t0=0.0)) or from a higher level."
+            )
+    return _gradient(process, x, lam)
+
+
+@eqx.filter_jit
+def _gradient(process: Process, x: State, lam: Array) -> State:
     return jax.grad(_at(process, lam).log_prob)(x)
 
 
-def _at(process: Process, lam: Scalar) -> Any:
-    first = process.protocol(process.protocol.t0).lam
-    value, top = _checks.known(lam), _checks.known(first)
-    slack = 1e-5 * (1 + abs(first))
-    if value is not None and top is not None and (value > top + slack).any():
-        raise ValueError(
-            f"lam = {value} lies above the first level of the schedule, {top}: the process knows its data as noised there. "
-            "Start from clean data (Linear(t0=0.0)) or from a higher level."
-        )
-    lam = jnp.where(lam > first + slack, jnp.nan, lam)
+@eqx.filter_jit
+def _top(process: Process) -> Array:
+    """The first level."""
+    return process.protocol(process.protocol.t0).lam
+
+
+def _slack(first: Any) -> Any:
+    """By which a level may lie above the first one, by rounding."""
+    return 1e-5 * (1 + abs(first))
+
+
+def _at(process: Process, lam: Array) -> Density:
+    first = _top(process)
+    lam = jnp.where(lam > first + _slack(first), jnp.nan, lam)
     return noised(process.initial, *leap(kind_of("process", process), first, lam))

@@ -1,17 +1,14 @@
 r"""Noise schedules in continuous time: the log signal-to-noise ratio as a falling function of t, which is a protocol."""
 
 import abc
-from typing import Any
 
 import equinox as eqx
-import interpax
 import jax
 import jax.numpy as jnp
 import numpy as np
 
 from .. import _checks
-from .._guard import held
-from .._types import Array, PyTree, Scalar, Time
+from .._types import Array, ArrayLike, PyTree, Scalar, Time
 from ..protocols import AbstractProtocol
 from ._kinds import Level, excess
 
@@ -19,26 +16,51 @@ from ._kinds import Level, excess
 class AbstractSchedule(AbstractProtocol):
     r"""$\lambda(t)$, falling from `t0` to `t1`; as a protocol, its value is `Level(lam, rate)`.
 
-    To write one's own: the fields `t0`, `t1`, `log_snr(t)` and `given()`, which returns what a search must not change.
+    A schedule of one's own says what $\lambda$ is at a time, when it starts and stops, whether it starts from clean data
+    ($\lambda = \infty$), and which of its leaves are given, not for a search to change. Here $\lambda = L(1 - 2t^p)$:
+
+    ```python
+    import equinox as eqx
+    import jax
+    import jax.numpy as jnp
+    from thermojax import diffusion
+
+    class Power(diffusion.AbstractSchedule):
+        top: jax.Array
+        power: jax.Array
+        t0: jax.Array = eqx.field(default=0.0, converter=jnp.asarray)
+        t1: jax.Array = eqx.field(default=1.0, converter=jnp.asarray)
+        clean = False
+
+        def log_snr(self, t):
+            return self.top * (1 - 2 * t**self.power)
+
+        def given(self):
+            return self.t0, self.t1
+
+    print(Power(jnp.asarray(6.0), jnp.asarray(1.5))(0.5))
+    ```
     """
+
+    clean: eqx.AbstractVar[bool]
+    """Whether it starts from clean data, as far as that is known while tracing."""
 
     @abc.abstractmethod
     def log_snr(self, t: Scalar) -> Scalar:
         r"""$\lambda(t) = \ln a^2/s^2$."""
 
+    @abc.abstractmethod
+    def given(self) -> tuple[PyTree, ...]:
+        """The leaves that a search must not change: its times."""
+
     def __call__(self, t: Time) -> Level:
         t = jnp.asarray(t)
         if t.ndim:
             raise ValueError(f"A schedule is called with one time t, got shape {t.shape}. Vmap it.")
-        t = held(t, self.t0, self.t1)
+        # held at the ends, with the slope of the inside there, which jnp.clip halves
+        t = jnp.where(t < self.t0, self.t0, jnp.where(t > self.t1, self.t1, t))
         lam, slope = jax.jvp(self.log_snr, (t,), (jnp.ones_like(t),))
         return Level(lam, -slope)
-
-    @property
-    def clean(self) -> bool:
-        """Whether it starts from clean data, as far as that is known while tracing."""
-        lam = _checks.known(self(self.t0).lam)
-        return lam is not None and bool(np.isinf(lam))
 
     @property
     def before(self) -> Level:
@@ -49,7 +71,7 @@ class AbstractSchedule(AbstractProtocol):
         return self(self.t1)
 
 
-def _span(t0: Any, t1: Any, low: float = 0.0, high: float = np.inf) -> tuple[Array, Array]:
+def _span(t0: Time, t1: Time, low: float = 0.0, high: float = np.inf) -> tuple[Array, Array]:
     start, stop = _checks.known(t0), _checks.known(t1)
     t0, t1 = _checks.floating("t0", t0), _checks.floating("t1", t1)
     if start is not None and stop is not None and not low <= start < stop <= high:
@@ -73,7 +95,13 @@ class Linear(AbstractSchedule):
     sub: bool = eqx.field(static=True)
 
     def __init__(
-        self, b0: Any = 0.1, b1: Any = 20.0, *, t0: Any = 1e-3, t1: Any = 1.0, sub: bool = False
+        self,
+        b0: ArrayLike = 0.1,
+        b1: ArrayLike = 20.0,
+        *,
+        t0: Time = 1e-3,
+        t1: Time = 1.0,
+        sub: bool = False,
     ):
         self.b0 = _checks.floating("Linear.b0", b0, positive=True)
         self.b1 = _checks.floating("Linear.b1", b1, positive=True)
@@ -87,7 +115,7 @@ class Linear(AbstractSchedule):
     def clean(self) -> bool:
         return bool(_checks.known(self.t0) == 0)
 
-    def given(self) -> PyTree:
+    def given(self) -> tuple[PyTree, ...]:
         return self.t0, self.t1
 
     def log_snr(self, t: Scalar) -> Scalar:
@@ -97,12 +125,10 @@ class Linear(AbstractSchedule):
         lam = -total - (1 + self.sub) * jnp.log(-jnp.expm1(-total))
         return jnp.where(noisy, lam, jnp.inf)
 
-    def time(self, lam: Any) -> Array:
+    def time(self, lam: ArrayLike) -> Array:
         r"""The t at which $\lambda(t)$ = `lam`, one or many: for networks that take a time."""
-        if self.sub:
-            total = jnp.log1p(0.5 * excess(lam))
-        else:
-            total = jax.nn.softplus(-lam)
+        lam = jnp.asarray(lam)
+        total = jnp.log1p(0.5 * excess(lam)) if self.sub else jax.nn.softplus(-lam)
         return 2 * total / (self.b0 + jnp.sqrt(self.b0**2 + 2 * (self.b1 - self.b0) * total))
 
 
@@ -112,25 +138,23 @@ class Cosine(AbstractSchedule):
     `t1` stays below 1, where nothing of the data is left. Source: Nichol & Dhariwal, ICML 2021, eq. 17.
     """
 
-    offset: float = eqx.field(static=True)
+    offset: Array
     t0: Array
     t1: Array
 
-    def __init__(self, *, offset: float = 0.008, t0: Any = 1e-3, t1: Any = 0.999):
-        self.offset = float(offset)
-        if not self.offset > 0:
-            raise ValueError(f"Cosine.offset must be greater than zero, got {offset}.")
+    def __init__(self, *, offset: ArrayLike = 0.008, t0: Time = 1e-3, t1: Time = 0.999):
+        self.offset = _checks.floating("Cosine.offset", offset, positive=True)
         self.t0, self.t1 = _span(t0, t1, high=1 - 1e-6)
 
     @property
-    def _first(self) -> float:
-        return 0.5 * np.pi * self.offset / (1 + self.offset)
+    def _first(self) -> Array:
+        return 0.5 * jnp.pi * self.offset / (1 + self.offset)
 
     @property
     def clean(self) -> bool:
         return bool(_checks.known(self.t0) == 0)
 
-    def given(self) -> PyTree:
+    def given(self) -> tuple[PyTree, ...]:
         return self.t0, self.t1
 
     def log_snr(self, t: Scalar) -> Scalar:
@@ -141,10 +165,10 @@ class Cosine(AbstractSchedule):
         rest = jnp.sin(jnp.where(noisy, turned, 1)) * jnp.sin(turned + 2 * first)
         return jnp.where(noisy, 2 * jnp.log(jnp.cos(turned + first)) - jnp.log(rest), jnp.inf)
 
-    def time(self, lam: Any) -> Array:
+    def time(self, lam: ArrayLike) -> Array:
         r"""The t at which $\lambda(t)$ = `lam`, one or many: for networks that take a time."""
-        cos = np.cos(self._first) * jnp.exp(0.5 * jax.nn.log_sigmoid(lam))
-        return jnp.arccos(cos) * 2 * (1 + self.offset) / np.pi - self.offset
+        cos = jnp.cos(self._first) * jnp.exp(0.5 * jax.nn.log_sigmoid(jnp.asarray(lam)))
+        return jnp.arccos(cos) * 2 * (1 + self.offset) / jnp.pi - self.offset
 
 
 class EDM(AbstractSchedule):
@@ -155,40 +179,39 @@ class EDM(AbstractSchedule):
 
     sigma_min: Array
     sigma_max: Array
-    rho: float = eqx.field(static=True)
+    rho: Array
     t0: Array
     t1: Array
+    clean = False
 
     def __init__(
         self,
-        sigma_min: Any = 0.002,
-        sigma_max: Any = 80.0,
+        sigma_min: ArrayLike = 0.002,
+        sigma_max: ArrayLike = 80.0,
         *,
-        rho: float = 7.0,
-        t0: Any = 0.0,
-        t1: Any = 1.0,
+        rho: ArrayLike = 7.0,
+        t0: Time = 0.0,
+        t1: Time = 1.0,
     ):
         low, high = _checks.known(sigma_min), _checks.known(sigma_max)
         self.sigma_min = _checks.floating("EDM.sigma_min", sigma_min, positive=True)
         self.sigma_max = _checks.floating("EDM.sigma_max", sigma_max, positive=True)
         if low is not None and high is not None and not low < high:
             raise ValueError(f"EDM needs sigma_min < sigma_max, got {low} and {high}.")
-        self.rho = float(rho)
-        if not self.rho > 0:
-            raise ValueError(f"EDM.rho must be greater than zero, got {rho}.")
+        self.rho = _checks.floating("EDM.rho", rho, positive=True)
         self.t0, self.t1 = _span(t0, t1, high=1.0)
 
-    def given(self) -> PyTree:
+    def given(self) -> tuple[PyTree, ...]:
         return self.t0, self.t1
 
     def log_snr(self, t: Scalar) -> Scalar:
         low, high = self.sigma_min ** (1 / self.rho), self.sigma_max ** (1 / self.rho)
         return -2 * self.rho * jnp.log(low + t * (high - low))
 
-    def time(self, lam: Any) -> Array:
+    def time(self, lam: ArrayLike) -> Array:
         r"""The t at which $\lambda(t)$ = `lam`, one or many: for networks that take a time."""
         low, high = self.sigma_min ** (1 / self.rho), self.sigma_max ** (1 / self.rho)
-        return (jnp.exp(-0.5 * lam / self.rho) - low) / (high - low)
+        return (jnp.exp(-0.5 * jnp.asarray(lam) / self.rho) - low) / (high - low)
 
 
 class Uniform(AbstractSchedule):
@@ -201,72 +224,26 @@ class Uniform(AbstractSchedule):
     bottom: Array
     t0: Array
     t1: Array
+    clean = False
 
-    def __init__(self, top: Any = 10.0, bottom: Any = -10.0, *, t0: Any = 0.0, t1: Any = 1.0):
+    def __init__(
+        self, top: ArrayLike = 10.0, bottom: ArrayLike = -10.0, *, t0: Time = 0.0, t1: Time = 1.0
+    ):
         high, low = _checks.known(top), _checks.known(bottom)
-        self.top, self.bottom = (
-            _checks.floating("Uniform.top", top),
-            _checks.floating("Uniform.bottom", bottom),
-        )
+        self.top = _checks.floating("Uniform.top", top)
+        self.bottom = _checks.floating("Uniform.bottom", bottom)
         if high is not None and low is not None and not low < high:
             raise ValueError(
                 f"A noise schedule falls: Uniform needs bottom < top, got {low} and {high}."
             )
         self.t0, self.t1 = _span(t0, t1, high=1.0)
 
-    def given(self) -> PyTree:
+    def given(self) -> tuple[PyTree, ...]:
         return self.t0, self.t1
 
     def log_snr(self, t: Scalar) -> Scalar:
         return self.top + t * (self.bottom - self.top)
 
-    def time(self, lam: Any) -> Array:
+    def time(self, lam: ArrayLike) -> Array:
         r"""The t at which $\lambda(t)$ = `lam`, one or many: for networks that take a time."""
-        return (self.top - lam) / (self.top - self.bottom)
-
-
-class Levels(AbstractSchedule):
-    r"""The levels of an N-step chain as a schedule: $\lambda(k) = \lambda_k$, k = 1 … N, a monotone cubic between them.
-
-    `levels` is an array `(N,)` that falls strictly, or a callable without arguments that returns one, such as a
-    `schedules.LogSNR`, whose parameters are then the schedule's. Between 0 and 1, for the first step, $\lambda = \lambda_1
-    - 2 \ln t$: at time 0 the data are clean. With `clean=False` the schedule starts at time 1, from the first level.
-    """
-
-    levels: Any
-    starts_clean: bool = eqx.field(static=True)
-
-    def __init__(self, levels: Any, *, clean: bool = True):
-        self.levels = levels if callable(levels) else _checks.falling("levels", levels)
-        lam = _checks.falling("levels", self.array())
-        if lam.size < 2:
-            raise ValueError(f"levels must hold at least two levels, got {lam.size}.")
-        self.starts_clean = bool(clean)
-
-    @property
-    def clean(self) -> bool:
-        return self.starts_clean
-
-    @property
-    def t0(self) -> Array:
-        return jnp.asarray(0.0 if self.starts_clean else 1.0)
-
-    @property
-    def t1(self) -> Array:
-        return jnp.asarray(float(jax.eval_shape(self.array).size))
-
-    def array(self) -> Array:
-        """The levels, `(N,)`."""
-        lam: Any = self.levels() if callable(self.levels) else self.levels
-        return lam
-
-    def given(self) -> PyTree:
-        return ()
-
-    def log_snr(self, t: Scalar) -> Scalar:
-        lam = self.array()
-        knots = jnp.arange(1.0, lam.size + 1, dtype=lam.dtype)
-        with jax.numpy_dtype_promotion("standard"), jax.numpy_rank_promotion("allow"):
-            inside = interpax.interp1d(jnp.where(t < 1, 1, t), knots, lam, method="monotonic")
-        first = lam[0] - 2 * jnp.log(jnp.where(t < 1, t, 1.0))
-        return jnp.where(t < 1, first, inside)
+        return (self.top - jnp.asarray(lam)) / (self.top - self.bottom)

@@ -5,29 +5,32 @@ log-ratio of their probabilities along a path is the reduced dissipated work w o
 at any N, and $\langle w \rangle = -\mathrm{ELBO} - S_0$, which depends on the schedule, unlike the entropy production of the
 continuous process. Levels are log signal-to-noise ratios $\lambda_1 > \dots > \lambda_N$.
 
+What there is one of for each step is an array `(N,)` with step k at index k − 1: step 1 is the decoder, between clean data
+and $\lambda_1$. The end, $x_N$ against pure noise, is a field of its own. One array is shorter: the `dissipation` of the
+decoder is not known.
+
 Related: Williams, Campbell, Doucet & Syed, NeurIPS 2024 (arXiv 2412.07877); Sabour, Fidler & Kreis, arXiv 2404.14507;
 Watson et al., arXiv 2106.03802; Bao et al., ICLR 2022; Kingma et al., NeurIPS 2021.
 """
 
-from ._chain import (
-    Chain as Chain,
-    PathWork as PathWork,
-    chain as chain,
-    from_noise as from_noise,
-    from_score as from_score,
-    path_work as path_work,
-    sample as sample,
-)
-from ._curve import (
-    AbstractCurve as AbstractCurve,
+from ..diffusion import Chain as Chain, chain as chain
+from ._chain import PathWork as PathWork, path_work as path_work, sample as sample
+from ._cost import (
     Cost as Cost,
-    Curve as Curve,
-    denoising_curve as denoising_curve,
+    CostOf as CostOf,
+    cost_of as cost_of,
     dissipation as dissipation,
-    equal_length as equal_length,
-    friction as friction,
-    length as length,
     mean_work as mean_work,
     variances as variances,
 )
+from ._curve import (
+    AbstractCurve as AbstractCurve,
+    Curve as Curve,
+    denoising_curve as denoising_curve,
+)
 from ._logsnr import LogSNR as LogSNR
+from ._metric import (
+    equal_length as equal_length,
+    friction as friction,
+    thermodynamic_length as thermodynamic_length,
+)

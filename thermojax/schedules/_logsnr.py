@@ -1,6 +1,6 @@
 r"""Noise schedules: the log signal-to-noise ratios of a chain, decreasing by construction."""
 
-import math
+import warnings
 from typing import Any
 
 import equinox as eqx
@@ -9,110 +9,167 @@ import jax.numpy as jnp
 import numpy as np
 
 from .. import _checks
-from .._types import Array
+from .._types import Array, ArrayLike, PyTree
+from ..diffusion import EDM, AbstractSchedule, Cosine, Linear, Uniform
+from ..protocols import AbstractSearchable
 
 LOWEST, HIGHEST = -20.0, 20.0
 
 
-class LogSNR(eqx.Module):
+class LogSNR(AbstractSearchable):
     r"""$\lambda_1 > \dots > \lambda_N$, all free between `low` and `high`; calling it gives the array `(N,)`.
 
     $x_k = a_k x_0 + s_k \epsilon$ with $a^2 = 1/(1 + e^{-\lambda})$, $s^2 = 1/(1 + e^{\lambda})$. The N + 1 gaps, the outer
     two included, are the softmax of `logits` times the span, so that a search moves freely and stays in order and in
-    range. Keep the range to what the network was trained on: outside, its error is not known.
+    range. Keep the range to what the network was trained on: outside, its error is not known. `low` and `high` are limits,
+    without a derivative.
     """
 
     logits: Array
-    low: float = eqx.field(static=True)
-    high: float = eqx.field(static=True)
+    low: Array
+    high: Array
 
-    def __check_init__(self):
-        if not -math.inf < self.low < self.high < math.inf:
+    def __init__(self, logits: Array, low: ArrayLike, high: ArrayLike):
+        least, most = _checks.known(low), _checks.known(high)
+        if least is not None and most is not None and not -np.inf < least < most < np.inf:
             raise ValueError(
-                f"low must lie below high, both finite, got low={self.low} and high={self.high}. "
+                f"low must lie below high, both finite, got low={least} and high={most}. "
                 "LogSNR(logits, low, high): low is the noisy end."
             )
+        self.logits = _checks.floating("logits", logits)
+        # of the precision of the logits from the start: a loop that moves them would make it so, and compile again
+        self.low, self.high = (jnp.asarray(end, self.logits.dtype) for end in (low, high))
 
     def __call__(self) -> Array:
-        gaps = jax.nn.softmax(self.logits) * (self.high - self.low)
-        return self.high - jnp.cumsum(gaps)[:-1]
+        # Limits are leaves, so that new ones do not compile anew, and held, so that a descent over all leaves leaves them.
+        low, high = (jax.lax.stop_gradient(end).astype(self.logits.dtype) for end in self.given())
+        gaps = jax.nn.softmax(self.logits) * (high - low)
+        return high - jnp.cumsum(gaps)[:-1]
+
+    def given(self) -> tuple[PyTree, PyTree]:
+        """What a search must not change: the limits."""
+        return self.low, self.high
 
     @classmethod
-    def from_array(cls, lam: Any, *, low: float = LOWEST, high: float = HIGHEST) -> "LogSNR":
+    def from_array(
+        cls, lam: Array, *, low: ArrayLike = LOWEST, high: ArrayLike = HIGHEST
+    ) -> "LogSNR":
         """The schedule with these values, which must fall strictly and lie inside (`low`, `high`).
 
         While tracing, those that do not make it NaN.
         """
         lam = _checks.falling("lam", lam)
-        value = _checks.known(lam)
-        if value is not None:
-            if not (value.max() < high and value.min() > low):
+        value, least, most = (_checks.known(v) for v in (lam, low, high))
+        if value is not None and least is not None and most is not None:
+            if not (value.max() < most and value.min() > least):
                 raise ValueError(
-                    f"lam must lie inside ({low}, {high}), got {value.min():.6g} to {value.max():.6g}. Give low= and high=."
+                    f"lam must lie inside ({least}, {most}), got {value.min():.6g} to {value.max():.6g}. Give low= and "
+                    "high=."
                 )
-        gaps = -jnp.diff(
-            jnp.concatenate([jnp.array([high], lam.dtype), lam, jnp.array([low], lam.dtype)])
-        )
-        return cls(jnp.log(gaps), float(low), float(high))
+        top, bottom = (jnp.asarray(end, lam.dtype)[None] for end in (high, low))
+        return cls(jnp.log(-jnp.diff(jnp.concatenate([top, lam, bottom]))), low, high)
 
-    def between(self, top: Any, bottom: Any) -> "LogSNR":
+    @classmethod
+    def of(
+        cls,
+        schedule: AbstractSchedule,
+        steps: int,
+        *,
+        low: ArrayLike = LOWEST,
+        high: ArrayLike = HIGHEST,
+    ) -> "LogSNR":
+        r"""The levels of a schedule in time at N times of equal distance, e.g. `LogSNR.of(diffusion.Linear(), 25)`.
+
+        One that starts from clean data has them after each of N equal steps, at $t = t_0 + (t_1 - t_0)\,k/N$: level 0 is
+        the data. Any other has its own first level for its first, at $t = t_0 + (t_1 - t_0)\,(k - 1)/(N - 1)$.
+        """
+        steps = _steps(steps)
+        if not isinstance(schedule, AbstractSchedule):
+            raise TypeError(
+                f"schedule must be a schedule of thermojax.diffusion, such as Linear(), got {type(schedule).__name__}. "
+                "An array of levels: LogSNR.from_array(lam)."
+            )
+        return cls.from_array(_levels(schedule, steps), low=low, high=high)
+
+    def stretched(self, top: ArrayLike, bottom: ArrayLike) -> "LogSNR":
         r"""The same shape with other ends: $\lambda$ mapped linearly so that $\lambda_1$ = `top`, $\lambda_N$ = `bottom`."""
         lam = self()
         if lam.size < 2:
             raise ValueError(
-                f"between moves two ends, and this schedule has {lam.size} level. LogSNR.from_array gives it a value."
+                f"stretched moves two ends, and this schedule has {lam.size} level. LogSNR.from_array gives it a value."
             )
+        top, bottom = jnp.asarray(top), jnp.asarray(bottom)
         share = (lam - lam[-1]) / (lam[0] - lam[-1])
         return self.from_array(bottom + (top - bottom) * share, low=self.low, high=self.high)
+
+    def between(self, top: ArrayLike, bottom: ArrayLike) -> "LogSNR":
+        """The former name of `stretched`."""
+        warnings.warn("LogSNR.between is LogSNR.stretched now.", DeprecationWarning, stacklevel=2)
+        return self.stretched(top, bottom)
 
     @classmethod
     def uniform(
         cls,
         steps: int,
-        top: float = 6.0,
-        bottom: float = -3.0,
+        top: ArrayLike = 6.0,
+        bottom: ArrayLike = -3.0,
         *,
-        low: float = LOWEST,
-        high: float = HIGHEST,
+        low: ArrayLike = LOWEST,
+        high: ArrayLike = HIGHEST,
     ) -> "LogSNR":
-        r"""Even in $\lambda$ from `top` to `bottom`, for which there is no standard."""
-        return cls.from_array(jnp.linspace(top, bottom, _steps(steps)), low=low, high=high)
+        r"""`of` `diffusion.Uniform`: even in $\lambda$ from `top` to `bottom`, for which there is no standard."""
+        return cls.of(Uniform(top, bottom), steps, low=low, high=high)
 
     @classmethod
-    def linear(cls, steps: int, *, low: float = LOWEST, high: float = HIGHEST) -> "LogSNR":
-        r"""The linear schedule of DDPM, $\beta(t) = 0.1 + 19.9\,t$, at $t = k/N$. Ho, Jain & Abbeel, NeurIPS 2020."""
-        t = np.arange(1, _steps(steps) + 1) / steps
-        total = 0.1 * t + 9.95 * t**2
-        return cls.from_array(-np.log(np.expm1(total)), low=low, high=high)
+    def linear(cls, steps: int, *, low: ArrayLike = LOWEST, high: ArrayLike = HIGHEST) -> "LogSNR":
+        r"""`of` `diffusion.Linear`: DDPM's, $\beta(t) = 0.1 + 19.9\,t$, at $t = k/N$. Ho, Jain & Abbeel, NeurIPS 2020."""
+        return cls.of(Linear(t0=0.0), steps, low=low, high=high)
 
     @classmethod
-    def cosine(cls, steps: int, *, low: float = LOWEST, high: float = HIGHEST) -> "LogSNR":
-        r"""$a^2 \propto \cos^2\!\big(\tfrac{\pi}{2} \tfrac{t + 0.008}{1.008}\big)$ at $t = k/N$, $\beta_k \le 0.999$.
+    def cosine(cls, steps: int, *, low: ArrayLike = LOWEST, high: ArrayLike = HIGHEST) -> "LogSNR":
+        r"""`diffusion.Cosine` at $t = k/N$, with $\beta_k \le 0.999$, which places the last level, at t = 1.
 
         Nichol & Dhariwal, ICML 2021, eq. 17.
         """
-        f = np.cos(0.5 * np.pi * (np.arange(_steps(steps) + 1) / steps + 0.008) / 1.008) ** 2
-        square = np.cumprod(np.maximum(f[1:] / f[:-1], 1e-3))
-        return cls.from_array(np.log(square / (1 - square)), low=low, high=high)
+        steps = _steps(steps)
+        lam = jnp.full(1, jnp.inf)
+        if steps > 1:
+            whole = _levels(Cosine(t0=0.0, t1=1 - 1 / steps), steps - 1)
+            lam = jnp.concatenate([lam, whole])
+        square = 1e-3 * jax.nn.sigmoid(lam[-1:])
+        last = jnp.log(square) - jnp.log1p(-square)
+        return cls.from_array(jnp.concatenate([lam[1:], last]), low=low, high=high)
 
     @classmethod
     def edm(
         cls,
         steps: int,
         *,
-        rho: float = 7.0,
-        sigma_min: float = 0.002,
-        sigma_max: float = 80.0,
-        low: float = LOWEST,
-        high: float = HIGHEST,
+        rho: ArrayLike = 7.0,
+        sigma_min: ArrayLike = 0.002,
+        sigma_max: ArrayLike = 80.0,
+        low: ArrayLike = LOWEST,
+        high: ArrayLike = HIGHEST,
     ) -> "LogSNR":
-        r"""$\sigma = e^{-\lambda/2}$ even in $\sigma^{1/\rho}$. Karras, Aittala, Aila & Laine, NeurIPS 2022, eq. 5."""
-        if not 0 < sigma_min < sigma_max:
-            raise ValueError(
-                f"edm needs 0 < sigma_min < sigma_max, got {sigma_min} and {sigma_max}."
-            )
-        root = np.linspace(sigma_min ** (1 / rho), sigma_max ** (1 / rho), _steps(steps))
-        return cls.from_array(-2 * rho * np.log(root), low=low, high=high)
+        r"""`of` `diffusion.EDM`: $\sigma = e^{-\lambda/2}$ even in $\sigma^{1/\rho}$.
+
+        Karras, Aittala, Aila & Laine, NeurIPS 2022, eq. 5.
+        """
+        return cls.of(EDM(sigma_min, sigma_max, rho=rho), steps, low=low, high=high)
+
+
+def _levels(schedule: AbstractSchedule, steps: int) -> Array:
+    dtype = _checks.one_float(schedule=schedule)
+    if schedule.clean:
+        share = jnp.arange(1, steps + 1).astype(dtype) / steps
+    else:
+        share = jnp.linspace(0, 1, steps, dtype=dtype)
+    return _evaluated(schedule, share)
+
+
+@eqx.filter_jit
+def _evaluated(schedule: AbstractSchedule, share: Array) -> Array:
+    return jax.vmap(schedule.log_snr)(schedule.t0 + (schedule.t1 - schedule.t0) * share)
 
 
 def _steps(steps: Any) -> int:
