@@ -14,7 +14,7 @@ from ._ledger import check_path
 from ._normal import Normal
 from ._paths import Path
 from ._process import Process, a_process, each_path, span, within
-from ._types import Array, Density, Scalar, State
+from ._types import Array, Density, Key, Scalar, State, Times
 from .protocols import AbstractProtocol
 from .systems import AbstractKernelStep, Euler
 

@@ -9,7 +9,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from .. import _checks
-from .._types import Scalar, State
+from .._types import Scalar, State, Time
 from ._kinds import VP, AbstractNoising
 
 Predicts = Literal["score", "noise", "clean"]
@@ -30,27 +30,30 @@ class Predictor(eqx.Module):
     predicts: Predicts = eqx.field(static=True)
     name: str = eqx.field(static=True, default="net")  # of the network, in errors
 
-    def __call__(self, x: State, lam: Scalar) -> State:
+    def __call__(self, x: State, lam: Time) -> State:
         return self.score(x, lam)
 
-    def score(self, x: State, lam: Scalar) -> State:
+    def score(self, x: State, lam: Time) -> State:
         r"""$\nabla \ln p_\lambda(x)$."""
+        lam = jnp.asarray(lam)
         said = self._said(x, lam)
         if self.predicts == "score":
             return said
         s = self.kind.noise(lam)
         return -said / s if self.predicts == "noise" else (self.kind.signal(lam) * said - x) / s**2
 
-    def noise(self, x: State, lam: Scalar) -> State:
+    def noise(self, x: State, lam: Time) -> State:
         r"""$\hat\epsilon$, the noise in x in units of s."""
+        lam = jnp.asarray(lam)
         said = self._said(x, lam)
         if self.predicts == "noise":
             return said
         s = self.kind.noise(lam)
         return -s * said if self.predicts == "score" else (x - self.kind.signal(lam) * said) / s
 
-    def clean(self, x: State, lam: Scalar) -> State:
+    def clean(self, x: State, lam: Time) -> State:
         r"""$\hat x_0$, the mean of the clean states that x can come from."""
+        lam = jnp.asarray(lam)
         said = self._said(x, lam)
         if self.predicts == "clean":
             return said
