@@ -18,8 +18,8 @@ FLOORS = [
     # estimators: numbers in, numbers out, knows no noun of the library
     {"_checkpoint", "_loss", "_paths", "estimators", "potentials", "protocols", "systems"},
     {"_diffrax", "_process", "_search", "densities"},
-    {"_ledger", "evolve", "measured"},
-    {"_ratio", "_solvers"},
+    {"_ledger", "evolve"},
+    {"_ratio", "_solvers", "measured"},
     {"_simulate"},
     {"rates"},
     {"verify"},

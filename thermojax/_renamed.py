@@ -9,11 +9,49 @@ from collections.abc import Callable
 from typing import Any
 
 RENAMED = {
+    "thermojax.densities": {
+        "affine": ("thermojax._affine.affine", "private"),
+        "gaussian": (
+            "thermojax.densities._old.gaussian",
+            "density.normal(), which is None in the place of an error",
+        ),
+    },
+    "thermojax.diffusion": {
+        "Score": (
+            "thermojax.diffusion._old.Score",
+            "diffusion.predictor(net, predicts, kind=kind)",
+        ),
+        "jump": ("thermojax.diffusion.transition", "diffusion.transition"),
+        "walk": (
+            "thermojax.diffusion._old.walk",
+            "thermojax.sample_path(process, kernel, ts, key)",
+        ),
+    },
+    "thermojax.estimators": {
+        "cumulant": ("thermojax.estimators.second_cumulant", "estimators.second_cumulant"),
+    },
     "thermojax.measured": {
         "account": (
             "thermojax.measured._old.account",
             "thermojax.account(data.process(system, initial, final), data.path)",
         ),
+    },
+    "thermojax.optimal": {
+        "Average": ("thermojax.optimal.PathLoss", "optimal.PathLoss, built by optimal.average"),
+        "EstimatorVariance": (
+            "thermojax.optimal.PathLoss",
+            "optimal.PathLoss, built by optimal.estimator_variance",
+        ),
+        "StateToState": (
+            "thermojax.optimal.PathLoss",
+            "optimal.PathLoss, built by optimal.state_to_state",
+        ),
+        "stiffness": ("thermojax.optimal.breathing_trap", "optimal.breathing_trap"),
+    },
+    "thermojax.schedules": {
+        "from_noise": ("thermojax.schedules._old.from_noise", 'diffusion.predictor(net, "noise")'),
+        "from_score": ("thermojax.schedules._old.from_score", 'diffusion.predictor(net, "score")'),
+        "length": ("thermojax.schedules.thermodynamic_length", "schedules.thermodynamic_length"),
     },
 }
 
@@ -22,15 +60,20 @@ def renamed(room: str) -> Callable[[str], Any]:
     """The `__getattr__` of a room."""
 
     def get(name: str) -> Any:
-        if name not in RENAMED.get(room, {}):
+        if name not in RENAMED[room]:
             raise AttributeError(f"module {room!r} has no attribute {name!r}")
-        old, now = RENAMED[room][name]
-        warnings.warn(
-            f"{room}.{name} is now {now}; the old name goes with the next release.",
-            DeprecationWarning,
-            stacklevel=2,
-        )
-        module, _, attribute = old.rpartition(".")
-        return getattr(importlib.import_module(module), attribute)
+        return former(room, name)
 
     return get
+
+
+def former(room: str, name: str) -> Any:
+    """What a name stood for, with the warning."""
+    kept, now = RENAMED[room][name]
+    warnings.warn(
+        f"{room}.{name} is now {now}; the old name goes with the next release.",
+        DeprecationWarning,
+        stacklevel=3,
+    )
+    module, _, attribute = kept.rpartition(".")
+    return getattr(importlib.import_module(module), attribute)

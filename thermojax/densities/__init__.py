@@ -6,6 +6,7 @@ respect to every parameter $\theta$; where it cannot be, differentiating it rais
 incomplete.
 """
 
+from .._renamed import renamed
 from ._base import (
     AbstractDensity as AbstractDensity,
     AbstractKnownDensity as AbstractKnownDensity,
@@ -18,3 +19,5 @@ from ._mcmc import Draws as Draws, mcmc as mcmc
 from ._mixture import Mixture as Mixture
 from ._noised import Noised as Noised, noised as noised
 from ._points import Empirical as Empirical, Point as Point, Smoothed as Smoothed
+
+__getattr__ = renamed(__name__)

@@ -5,6 +5,7 @@ from typing import NamedTuple
 
 import equinox as eqx
 
+from .._renamed import former
 from .._types import Array, Density, Key, Scalar, State
 
 
@@ -57,6 +58,10 @@ class AbstractKnownDensity(AbstractDensity):
     @abc.abstractmethod
     def normal(self) -> GaussianParts | None:
         """Mean and covariance if the density is Gaussian, else None; told from its structure, not from values."""
+
+    def gaussian(self) -> AbstractDensity:
+        """Former name: see `normal`."""
+        return former("thermojax.densities", "gaussian")(self)
 
     @abc.abstractmethod
     def noised(self, scale: Scalar, variance: Scalar) -> Density:

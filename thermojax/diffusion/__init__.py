@@ -8,6 +8,7 @@ Source: Song et al., ICLR 2021 (arXiv 2011.13456); Kingma et al., NeurIPS 2021; 
 """
 
 from .._ratio import sample_path as sample_path
+from .._renamed import renamed
 from ._flow import flow as flow, flow_log_prob as flow_log_prob
 from ._generation import generate as generate, reverse_kernel as reverse_kernel
 from ._kinds import (
@@ -33,3 +34,5 @@ from ._schedules import (
     Linear as Linear,
     Uniform as Uniform,
 )
+
+__getattr__ = renamed(__name__)

@@ -8,6 +8,7 @@ number. `failed="drop"` goes on without them, which biases the average if failin
 nothing can be raised: the value is then NaN, and not reliable.
 """
 
+from .._renamed import renamed
 from ._base import Estimate as Estimate
 from ._bootstrap import Bootstrap as Bootstrap, bootstrap as bootstrap
 from ._distance import energy_distance as energy_distance
@@ -19,3 +20,5 @@ from ._one_sided import (
     second_law_excess as second_law_excess,
 )
 from ._two_sided import bar as bar, crooks as crooks
+
+__getattr__ = renamed(__name__)

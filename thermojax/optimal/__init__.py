@@ -1,5 +1,6 @@
 r"""The protocol that dissipates least: the descent in one call, ready-made losses, and the optima known in closed form."""
 
+from .._renamed import renamed
 from .._search import (
     AbstractLoss as AbstractLoss,
     History as History,
@@ -20,3 +21,5 @@ from ._losses import (
     state_to_state as state_to_state,
 )
 from ._path_loss import PathLoss as PathLoss
+
+__getattr__ = renamed(__name__)

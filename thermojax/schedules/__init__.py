@@ -13,6 +13,7 @@ Related: Williams, Campbell, Doucet & Syed, NeurIPS 2024 (arXiv 2412.07877); Sab
 Watson et al., arXiv 2106.03802; Bao et al., ICLR 2022; Kingma et al., NeurIPS 2021.
 """
 
+from .._renamed import renamed
 from ..diffusion import Chain as Chain, chain as chain
 from ._chain import PathWork as PathWork, path_work as path_work, sample as sample
 from ._cost import (
@@ -34,3 +35,5 @@ from ._metric import (
     friction as friction,
     thermodynamic_length as thermodynamic_length,
 )
+
+__getattr__ = renamed(__name__)

@@ -1,5 +1,6 @@
 r"""The mean work of a schedule from one denoising curve, what each of its steps dissipates, and the best variances."""
 
+import warnings
 from typing import Literal, NamedTuple
 
 import equinox as eqx
@@ -31,12 +32,19 @@ class Cost(NamedTuple):
         return jnp.concatenate([self.steps, self.end[None]])
 
 
-def variances(lam: Array, curve: AbstractCurve, *, tau: Tau = "optimal") -> Array:
+def variances(lam: Array, curve: AbstractCurve, *positional: Tau, tau: Tau = "optimal") -> Array:
     r"""The variances $\tau_k$ `(N,)` of the generating kernels, step k at index k − 1, for the chain with the levels `lam`.
 
     `"forward"`: $\beta_k$. `"posterior"`: $\tilde\beta_k$. `"optimal"`: $\tilde\beta_k + B_k^2\,\mathrm{mse}_k$, which
     costs least (Bao et al., ICLR 2022). For the decoder (k = 1) "posterior" means optimal: its $\tilde\beta$ is zero.
     """
+    if positional:
+        warnings.warn(
+            f"tau is a keyword now: variances(lam, curve, tau={positional[0]!r}).",
+            DeprecationWarning,
+            stacklevel=2,
+        )
+        (tau,) = positional
     lam = _checks.falling("lam", lam)
     precision(curve, lam=lam)
     return _variances(lam, curve(lam), tau)
