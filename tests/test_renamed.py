@@ -30,16 +30,16 @@ def test_old_signatures():
     """Those that changed, not only the name."""
     process = diffusion.noising(Gaussian(jnp.zeros(1), 0.5), diffusion.Linear())
     ts, key = jnp.linspace(process.protocol.t0, 1.0, 4), jax.random.key(0)
-    with pytest.warns(DeprecationWarning):
+    with pytest.warns(DeprecationWarning, match="sample_path"):
         old = diffusion.walk(process, ts, key, diffusion.transition)
     np.testing.assert_array_equal(
         old.xs, tjx.sample_path(process, diffusion.transition, ts, key).xs
     )
     x, lam, score = jnp.ones(1), jnp.asarray(0.3), diffusion.score(process)
-    with pytest.warns(DeprecationWarning):
+    with pytest.warns(DeprecationWarning, match="predictor"):
         old = schedules.from_score(score)(x, lam)
     np.testing.assert_array_equal(old, score.clean(x, lam))
-    with pytest.warns(DeprecationWarning):
+    with pytest.warns(DeprecationWarning, match="normal"):
         np.testing.assert_allclose(Gaussian(jnp.zeros(1), 0.5).gaussian().cov, [[0.5]])
     curve = schedules.Curve(
         lam=jnp.linspace(-4.0, 4.0, 5),

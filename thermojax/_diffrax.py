@@ -91,7 +91,7 @@ class Kick(dfx.AbstractTerm):
     def vf(self, t: Time, y: State, args: PyTree) -> State:
         return self.sigma
 
-    def contr(self, t0: Time, t1: Time, use_levy: bool = False, **kwargs: PyTree) -> PyTree:
+    def contr(self, t0: PyTree, t1: PyTree, use_levy: bool = False, **kwargs: PyTree) -> PyTree:
         dt = t1 - t0
         parts = [jnp.sqrt(dt / c) * z for c, z in zip((1, 12, 720), self.normals, strict=False)]
         if not use_levy:

@@ -12,7 +12,7 @@ import numpy as np
 from .. import _checks
 from .._process import Process
 from .._types import Array, PyTree, Scalar, State
-from ._noising import kind_of, prior_of
+from ._noising import kind_of, prior_of, schedule_of
 from ._predictor import Network, Predictor, Predicts, predictor
 
 Towards = Literal["data", "noise"]
@@ -76,7 +76,7 @@ def _ready(
 @eqx.filter_jit
 def _ends(process: Process) -> tuple[Array, Array]:
     """The first and the last level."""
-    schedule = process.protocol
+    schedule = schedule_of(process)
     return schedule(schedule.t0).lam, schedule(schedule.t1).lam
 
 

@@ -11,7 +11,7 @@ from .._types import Array, Control, Potential, Scalar, State
 from ..protocols import Reversed
 from ..systems import Overdamped
 from ._levels import Mean, between, signal
-from ._noising import kind_of, prior_of
+from ._noising import kind_of, prior_of, schedule_of
 from ._predictor import Network, Predictor, Predicts, predictor
 
 
@@ -56,7 +56,7 @@ def generate(
     kind = kind_of("process", process)
     drift = Drift(predictor(predict, predicts, kind=kind, name="predict"), potential)
     system = Overdamped(potential, force=drift, mobility=kind.mobility, temperature=1.0)
-    return Process(system, Reversed(process.protocol), prior_of(process), process.initial)
+    return Process(system, Reversed(schedule_of(process)), prior_of(process), process.initial)
 
 
 def reverse_kernel(

@@ -89,6 +89,15 @@ def kind_of(name: str, process: Process) -> AbstractNoising:
     return process.system
 
 
+def schedule_of(process: Process) -> AbstractSchedule:
+    """The schedule of a noising."""
+    if not isinstance(process.protocol, AbstractSchedule):
+        raise TypeError(
+            f"A noising is driven by a schedule of thermojax.diffusion, got {type(process.protocol).__name__}."
+        )
+    return process.protocol
+
+
 def prior_of(process: Process) -> Density:
     """Where the generation of a noising starts."""
     if process.final is None:
@@ -141,7 +150,8 @@ def _marginal(process: Process, t: Array) -> Density:
 def _inside(process: Process, name: str, t: Time) -> Array:
     """A time of the span of a noising."""
     t = jnp.asarray(t)
-    value, t0, t1 = (_checks.known(v) for v in (t, process.protocol.t0, process.protocol.t1))
+    schedule = schedule_of(process)
+    value, t0, t1 = (_checks.known(v) for v in (t, schedule.t0, schedule.t1))
     if value is not None and t0 is not None and t1 is not None and not t0 <= value <= t1:
         raise ValueError(f"{name} must lie in [{t0}, {t1}], the span of the schedule; got {value}.")
     return t
@@ -178,7 +188,8 @@ def _gradient(process: Process, x: State, lam: Array) -> State:
 @eqx.filter_jit
 def _top(process: Process) -> Array:
     """The first level."""
-    return process.protocol(process.protocol.t0).lam
+    schedule = schedule_of(process)
+    return schedule(schedule.t0).lam
 
 
 def _slack(first: Any) -> Any:

@@ -7,7 +7,7 @@ Neither knows the protocol, the ledger's sums or the engine: a new dynamics is o
 
 import abc
 from collections.abc import Callable
-from typing import Literal, NamedTuple
+from typing import TYPE_CHECKING, Literal, NamedTuple
 
 import equinox as eqx
 import jax
@@ -64,8 +64,15 @@ class AbstractSystem(eqx.Module):
     ```
     """
 
-    temperature: eqx.AbstractVar[Callable[[Control], Array]]
-    r"""$T(\lambda)$: a method, or a field that holds a callable; a scalar (one bath) or `(baths,)`."""
+    if TYPE_CHECKING:
+
+        @abc.abstractmethod
+        def temperature(self, lam: Control) -> Array:
+            r"""$T(\lambda)$: a scalar (one bath) or `(baths,)`."""
+    else:
+        temperature: eqx.AbstractVar[
+            Callable[[Control], Array]
+        ]  # a method, or a field that is called
 
     @abc.abstractmethod
     def energy(self, x: State, lam: Control) -> Scalar:

@@ -2,6 +2,7 @@ r"""Overdamped Langevin dynamics: potential, force, mobility and bath, all funct
 
 import abc
 from collections.abc import Callable
+from typing import TYPE_CHECKING
 
 import equinox as eqx
 import jax
@@ -43,8 +44,13 @@ class AbstractOverdamped(AbstractDiffusion):
     ```
     """
 
-    mobility: eqx.AbstractVar[Callable[[Control], Array]]
-    r"""$\mu(\lambda)$: a method, or a field that holds a callable; a scalar or `(d,)`."""
+    if TYPE_CHECKING:
+
+        @abc.abstractmethod
+        def mobility(self, lam: Control) -> Array:
+            r"""$\mu(\lambda)$: a scalar or `(d,)`."""
+    else:
+        mobility: eqx.AbstractVar[Callable[[Control], Array]]  # a method, or a field that is called
 
     @abc.abstractmethod
     def push(self, x: State, lam: Control) -> State:
@@ -148,8 +154,8 @@ class Overdamped(AbstractOverdamped):
 
     potential: Potential | None
     force: Force | None
-    mobility: "Constant | Driven"
-    temperature: "Constant | Driven"
+    mobility: "Constant | Driven"  # pyright: ignore[reportIncompatibleMethodOverride]
+    temperature: "Constant | Driven"  # pyright: ignore[reportIncompatibleMethodOverride]
 
     def __init__(
         self,
@@ -172,8 +178,8 @@ class Overdamped(AbstractOverdamped):
                 "Overdamped needs a potential, a force, or both. For free diffusion: lambda x, lam: 0 * x.sum()."
             )
         self.potential, self.force = potential, force
-        self.mobility = _at_control("mobility", mobility)  # pyright: ignore
-        self.temperature = _at_control("temperature", temperature)  # pyright: ignore
+        self.mobility = _at_control("mobility", mobility)
+        self.temperature = _at_control("temperature", temperature)
 
     def energy(self, x: State, lam: Control) -> Scalar:
         return jnp.zeros((), x.dtype) if self.potential is None else self.potential(x, lam)
