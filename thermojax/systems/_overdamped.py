@@ -178,8 +178,8 @@ class Overdamped(AbstractOverdamped):
                 "Overdamped needs a potential, a force, or both. For free diffusion: lambda x, lam: 0 * x.sum()."
             )
         self.potential, self.force = potential, force
-        self.mobility = _at_control("mobility", mobility)
-        self.temperature = _at_control("temperature", temperature)
+        self.mobility = _at_control("mobility", mobility)  # pyright: ignore[reportIncompatibleMethodOverride]
+        self.temperature = _at_control("temperature", temperature)  # pyright: ignore[reportIncompatibleMethodOverride]
 
     def energy(self, x: State, lam: Control) -> Scalar:
         return jnp.zeros((), x.dtype) if self.potential is None else self.potential(x, lam)
