@@ -363,7 +363,7 @@ if jax.config.jax_enable_x64:
         "float32 temperature",
         lambda: run(trap(temperature=single(1.0))),
         "TypeError",
-        r"process\.system\.temperature is float32",
+        r"process\.system\.temperature\.value is float32",
         *mix,
     )
     bad(
@@ -814,7 +814,7 @@ def _traced_negative_stiffness_marked():
 FINE = {
     "integer times": lambda: float(run(grid=[0, 1]).path.ts[-1]) == 1.0,
     "integer start becomes a float": lambda: jnp.issubdtype(run(initial=Point(0)).path.xs.dtype, jnp.floating),
-    "whole numbers stay weak": lambda: trap(temperature=1).temperature.weak_type,
+    "whole numbers stay weak": lambda: trap(temperature=1).temperature.value.weak_type,
     "whole numbers in single precision": lambda: run(trap(temperature=1, mobility=2), ramp(single(0), single(1), 1), Gaussian(single(0.0), 1), grid=single(ts())).work.dtype == jnp.float32,
     "integer parameters": lambda: bool(run(trap(temperature=1, mobility=2), ramp(0, 1, 1)).path.ok),
     "numpy integers": lambda: tjx.ensemble(ended(), ts(), key(), np.int64(2), save=np.int32(2)).path.xs.shape == (2, 3, 1),

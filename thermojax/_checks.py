@@ -141,10 +141,11 @@ def key(name: str, value: Any) -> Array:
 
 def times(name: str, ts: Any) -> Array:
     """A step grid: one-dimensional, at least two entries, finite, strictly increasing."""
-    if jnp.ndim(ts) != 1 or jnp.shape(ts)[0] < 2:
+    shape = array(name, ts).shape
+    if len(shape) != 1 or shape[0] < 2:
         floating(name, ts)  # what is no number is said first
         raise ValueError(
-            f"{name} must be a one-dimensional grid of at least two times, got shape {jnp.shape(ts)}. "
+            f"{name} must be a one-dimensional grid of at least two times, got shape {shape}. "
             f"Example: jnp.linspace(0.0, 1.0, 101) for 100 steps."
         )
     return grids(name, ts)

@@ -69,5 +69,5 @@ def spread(system: AbstractDiffusion, x: State, lam: Control) -> State:
 def no_ratio(name: str) -> str:
     return (
         f'rule="kernel" is the log-ratio of the kernels of a step, such as Euler–Maruyama\'s; got solver={name}, which has '
-        "none in closed form. Use solver=None, thermojax.systems.Euler() or diffrax.Euler() with it."
+        "none in closed form. Use solver=None or diffrax.Euler() with it."
     )
