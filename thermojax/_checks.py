@@ -124,6 +124,14 @@ def draw(name: str, value: Density) -> jax.ShapeDtypeStruct:
     return x
 
 
+def without_kernel(name: str) -> str:
+    """What a step says that has no log-ratio."""
+    return (
+        f'rule="kernel" is the log-ratio of the kernels of a step, such as Euler–Maruyama\'s; got solver={name}, which has '
+        "none in closed form. Use solver=None or diffrax.Euler() with it."
+    )
+
+
 def key(name: str, value: Any) -> Array:
     """One typed key of `jax.random.key`."""
     typed = isinstance(value, jax.Array) and jnp.issubdtype(value.dtype, jax.dtypes.prng_key)

@@ -8,16 +8,15 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
+from . import _checks
 from ._types import Array, Control, Key, PyTree, Scalar, State, Time
-from .systems import (  # what a step of diffusions asks and says
+from .systems import (
+    AbstractDiffusion,
     AbstractKernelStep,
     AbstractStep,
     AbstractSystem,
     Euler,
     Rule,
-    diffusive,
-    no_ratio,
-    spread,
 )
 
 Solver: TypeAlias = dfx.AbstractSolver | AbstractStep | None
@@ -69,9 +68,9 @@ class Diffrax(AbstractStep):
     def __call__(
         self, system: AbstractSystem, x: State, lam: Control, dt: Scalar, draw: tuple[Array, ...]
     ) -> State:
-        system = diffusive(f"diffrax.{type(self.solver).__name__}", system)
+        system = AbstractDiffusion.needed_by(f"diffrax.{type(self.solver).__name__}", system)
         drift = dfx.ODETerm(lambda t, y, args: system.drift(y, lam))
-        terms = dfx.MultiTerm(drift, Kick(spread(system, x, lam), draw))
+        terms = dfx.MultiTerm(drift, Kick(system.spread(x, lam), draw))
         start = jnp.zeros_like(dt)
         hidden = self.solver.init(terms, start, dt, x, None)
         return self.solver.step(terms, start, dt, x, None, hidden, made_jump=False)[0]
@@ -79,7 +78,7 @@ class Diffrax(AbstractStep):
     def log_ratio(
         self, system: AbstractSystem, x0: State, x1: State, lam: Control, dt: Scalar
     ) -> Scalar:
-        raise ValueError(no_ratio(type(self.solver).__name__))
+        raise ValueError(_checks.without_kernel(type(self.solver).__name__))
 
 
 class Kick(dfx.AbstractTerm):

@@ -19,10 +19,4 @@ from ._overdamped import (
     Driven as Driven,
     Overdamped as Overdamped,
 )
-from ._steps import (
-    Euler as Euler,
-    Heun as Heun,
-    diffusive as diffusive,
-    no_ratio as no_ratio,
-    spread as spread,
-)
+from ._steps import Euler as Euler, Heun as Heun

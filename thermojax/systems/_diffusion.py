@@ -2,6 +2,8 @@ r"""Systems that move by a drift and by noise."""
 
 import abc
 
+import jax.numpy as jnp
+
 from .._types import Array, Control, State
 from ._base import AbstractSystem
 
@@ -24,3 +26,17 @@ class AbstractDiffusion(AbstractSystem):
     @abc.abstractmethod
     def heating(self, x: State, lam: Control) -> Array:
         r"""The mean rate $\dot Q_i$ at which each bath is given heat in the state x, of the shape of `temperature(lam)`."""
+
+    def spread(self, x: State, lam: Control) -> State:
+        r"""$\sigma_i = \sqrt{2 D_i}$."""
+        return jnp.broadcast_to(jnp.sqrt(2 * self.diffusion(x, lam)), x.shape)
+
+    @staticmethod
+    def needed_by(name: str, system: AbstractSystem) -> "AbstractDiffusion":
+        """The system, if it is a diffusion; if not, a `TypeError` that says who needs one."""
+        if not isinstance(system, AbstractDiffusion):
+            raise TypeError(
+                f"{name} steps a system with a drift and additive noise (AbstractDiffusion), and {type(system).__name__} "
+                "is none. Use solver=None, the step of the system itself."
+            )
+        return system
