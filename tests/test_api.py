@@ -21,7 +21,7 @@ SIGNATURES = {
         "process ts key size",
         "solver=None rule='alternating' save='ends' adjoint=None sharding=None",
     ),
-    "account": ("process path", "rule='alternating' cumulative=False"),
+    "account": ("process path", "rule='alternating' cumulative=False solver=None"),
     "reduced_work": ("process trajectory", ""),
     "dissipated_work": ("process trajectory", ""),
     "reverse": ("process", ""),
@@ -67,10 +67,6 @@ SIGNATURES = {
     "estimators.crooks": ("w_forward w_reverse", "failed='raise'"),
     "measured.read_csv": ("file", "time positions controls path=None delimiter=None"),
     "measured.read_each": ("file", "time positions controls path=None delimiter=None"),
-    "measured.account": (
-        "system data initial final=None",
-        "rule='alternating' cumulative=False",
-    ),
     "evolve.moments": ("process ts", "rtol=None"),
     "densities.noised": ("density scale variance", ""),
     "schedules.chain": ("lam mean='ddpm'", ""),
@@ -126,7 +122,7 @@ FIELDS = {
     "measured.Measured": "path controls",
     "optimal.Optimum": "protocol work",
     "schedules.PathWork": "w steps",
-    "schedules.Cost": "total steps end",
+    "schedules.Cost": "total parts",
     "schedules.Chain": "shrink noise keep add posterior",
     "diffusion.Level": "lam rate",
 }

@@ -229,7 +229,7 @@ def test_reversed_run_obeys_it_too(seen):
     back, size = tjx.reverse(process), len(forward.work)
     grid = tjx.reverse_grid(process, TS)
     r = tjx.ensemble(back, grid, jax.random.key(5), size, rule="kernel").entropy.total
-    sigmas.assert_within(np.exp(-np.asarray(r)), 1.0, absolute=0.08)
+    sigmas.assert_within(np.exp(-np.asarray(r)), 1.0, absolute=0.12)
 
 
 def test_path_ratio(seen):

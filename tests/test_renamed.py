@@ -48,6 +48,6 @@ def test_old_signatures():
         dim=1,
     )
     levels = jnp.array([2.0, 0.0])
-    with pytest.warns(DeprecationWarning, match="tau is a keyword now"):
+    with pytest.warns(DeprecationWarning, match="variances takes tau by keyword now"):
         old = schedules.variances(levels, curve, "forward")
     np.testing.assert_array_equal(old, schedules.variances(levels, curve, tau="forward"))

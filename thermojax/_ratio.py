@@ -16,7 +16,7 @@ from ._paths import Path
 from ._process import Process, a_process, each_path, span, within
 from ._types import Array, Density, Key, Scalar, State, Times
 from .protocols import AbstractProtocol
-from .systems import AbstractKernelStep, Euler
+from .systems import AbstractKernelStep
 
 # (process, x, t0, t1) -> the density of the state at t1, or the pair (mean, variance) of a Normal
 Kernel: TypeAlias = Callable[[Process, State, Scalar, Scalar], Density | tuple[Array, Array]]
@@ -32,12 +32,10 @@ def _taken(step: AbstractKernelStep, process: Process, x: State, t0: Scalar, t1:
 
 
 def euler(process: Process, x: State, t0: Scalar, t1: Scalar) -> Density:
-    r"""The Euler–Maruyama kernel of one step, a `Normal`, with the control of the middle of the step."""
-    return _taken(Euler(), process, x, t0, t1)
+    r"""The kernel of one step that the kernel rule takes, with the control of the middle of the step.
 
-
-def own(process: Process, x: State, t0: Scalar, t1: Scalar) -> Density:
-    """The kernel of the system's own step for the kernel rule, with the control of the middle of the step."""
+    For overdamped dynamics it is Euler and Maruyama's, a `Normal`; any other system has its own.
+    """
     step = process.system.step("kernel")
     if not isinstance(step, AbstractKernelStep):
         raise ValueError(
@@ -52,7 +50,7 @@ def path_ratio(
     backward: Process,
     path: Path,
     *,
-    kernels: Kernel | tuple[Kernel, Kernel] = own,
+    kernels: Kernel | tuple[Kernel, Kernel] = euler,
 ) -> Array:
     r"""$\ln P_F[x] / P_B[x_R]$ over two chains of kernels, in nats, per path:
 
@@ -62,10 +60,9 @@ def path_ratio(
     The backward chain walks the mirrored grid ($\varepsilon$ flips what is odd under time reversal). `kernels` maps
     `(process, x, t0, t1)` to the density of the next state, or to the `(mean, variance)` of a normal one; one for both
     chains or a pair `(forward, backward)`. Normalisers are kept, so variances may differ. By default each chain takes its
-    system's own, which are Euler–Maruyama's (`thermojax.euler`) for overdamped dynamics: with `backward =
-    reverse(forward)` the result is R of `rule="kernel"`. $\langle e^{-R} \rangle = 1$ at every step size if the path was
-    drawn from the forward chain. Source: Crooks, PRE 60, 2721 (1999), eq. 8; Sivak, Chodera & Crooks, PRX 3, 011007
-    (2013).
+    system's own, Euler–Maruyama's for overdamped dynamics: with `backward = reverse(forward)` the result is R of
+    `rule="kernel"`. $\langle e^{-R} \rangle = 1$ at every step size if the path was drawn from the forward chain. Source:
+    Crooks, PRE 60, 2721 (1999), eq. 8; Sivak, Chodera & Crooks, PRX 3, 011007 (2013).
     """
     a_process("forward", forward)
     a_process("backward", backward)

@@ -3,7 +3,9 @@
 `RENAMED` holds, by room, old name: (where the old one is kept, what to use now).
 """
 
+import functools as ft
 import importlib
+import inspect
 import warnings
 from collections.abc import Callable
 from typing import Any
@@ -77,3 +79,26 @@ def former(room: str, name: str) -> Any:
     )
     module, _, attribute = kept.rpartition(".")
     return getattr(importlib.import_module(module), attribute)
+
+
+def by_keyword(*names: str) -> Callable[[Callable[..., Any]], Callable[..., Any]]:
+    """A function whose last arguments, `names`, could be given by position once."""
+
+    def decorate(fn: Callable[..., Any]) -> Callable[..., Any]:
+        parameters = inspect.signature(fn).parameters.values()
+        count = sum(p.kind is p.POSITIONAL_OR_KEYWORD for p in parameters)
+
+        @ft.wraps(fn)
+        def call(*args: Any, **rest: Any) -> Any:
+            late = dict(zip(names, args[count:], strict=False))
+            if late:
+                warnings.warn(
+                    f"{fn.__name__} takes {', '.join(late)} by keyword now; by position it goes with the next release.",
+                    DeprecationWarning,
+                    stacklevel=2,
+                )
+            return fn(*args[:count], *args[count + len(late) :], **late, **rest)
+
+        return call
+
+    return decorate

@@ -113,7 +113,7 @@ def _moments(process: Process, ts: Array, rtol: float | None) -> Evolution:
         spread = jax.jacfwd(system.drift)(origin, lam) @ y.cov
         noise = jnp.broadcast_to(2 * system.diffusion(origin, lam), (dim,))
         bend = jax.hessian(system.heating)(origin, lam)
-        heat = system.heating(y.mean, lam) + 0.5 * jnp.sum(bend * y.cov, (-2, -1))
+        heat = system.heating(y.mean, lam) + 0.5 * jnp.einsum("...ij,ij->...", bend, y.cov)
         cov = spread + spread.T + jnp.where(jnp.eye(dim, dtype=bool), noise[:, None], 0)
         medium = jnp.sum(heat / system.temperature(lam))
         return _Moments(system.drift(y.mean, lam), cov, heat, medium)

@@ -1,6 +1,5 @@
 r"""The mean work of a schedule from one denoising curve, what each of its steps dissipates, and the best variances."""
 
-import warnings
 from typing import Literal, NamedTuple
 
 import equinox as eqx
@@ -18,18 +17,22 @@ Tau = Literal["optimal", "posterior", "forward"]
 
 
 class Cost(NamedTuple):
-    r"""$-$ELBO in nats, and what it is the sum of: each step's cost `(N,)`, step k at index k − 1 (the first is the
-    decoder's), and the end's, KL of $x_N$ to noise.
+    r"""$-$ELBO in nats, and its N + 1 `parts`: `steps`, the cost of each step `(N,)`, step k at index k − 1 (the first is
+    the decoder's), and `end`, KL of $x_N$ to noise.
     """
 
     total: Scalar
-    steps: Array
-    end: Scalar
+    parts: Array
 
     @property
-    def parts(self) -> Array:
-        """The steps' and the end's, `(N + 1,)`."""
-        return jnp.concatenate([self.steps, self.end[None]])
+    def steps(self) -> Array:
+        """The cost of each step, `(N,)`."""
+        return self.parts[:-1]
+
+    @property
+    def end(self) -> Scalar:
+        """The cost of the end."""
+        return self.parts[-1]
 
 
 def variances(lam: Array, curve: AbstractCurve, *positional: Tau, tau: Tau = "optimal") -> Array:
@@ -38,13 +41,6 @@ def variances(lam: Array, curve: AbstractCurve, *positional: Tau, tau: Tau = "op
     `"forward"`: $\beta_k$. `"posterior"`: $\tilde\beta_k$. `"optimal"`: $\tilde\beta_k + B_k^2\,\mathrm{mse}_k$, which
     costs least (Bao et al., ICLR 2022). For the decoder (k = 1) "posterior" means optimal: its $\tilde\beta$ is zero.
     """
-    if positional:
-        warnings.warn(
-            f"tau is a keyword now: variances(lam, curve, tau={positional[0]!r}).",
-            DeprecationWarning,
-            stacklevel=2,
-        )
-        (tau,) = positional
     lam = _checks.falling("lam", lam)
     precision(curve, lam=lam)
     return _variances(lam, curve(lam), tau)
@@ -97,7 +93,7 @@ def _cost(lam: Array, mse: Array, tau: Tau | Array, second_moment: Array, dim: i
     log_s2 = jax.nn.log_sigmoid(-lam[-1:])
     end = jax.nn.sigmoid(lam[-1:]) * (second_moment - 1) - log_s2
     parts = 0.5 * dim * jnp.concatenate([decoder, steps, end])
-    return Cost(jnp.sum(parts), parts[:-1], parts[-1])
+    return Cost(jnp.sum(parts), parts)
 
 
 def dissipation(lam: Array, curve: AbstractCurve, *, tau: Tau | Array = "optimal") -> Array:
