@@ -42,7 +42,7 @@ pytest: $(VENV)/stamp-test
 	$(BIN)/pytest -n $(JOBS) --dist loadfile
 
 test32: $(VENV)/stamp-test
-	THERMOJAX_TEST_X64=0 $(BIN)/pytest tests/test_float32.py tests/test_frozen.py
+	THERMOJAX_TEST_X64=0 $(BIN)/pytest -n $(JOBS) --dist load tests/test_float32.py tests/test_frozen.py
 
 lint: $(VENV)/stamp-test,lint
 	$(BIN)/ruff check

@@ -7,6 +7,8 @@ import pytest
 
 pytestmark = [
     pytest.mark.usefixtures("unoptimised"),
+    # the cases call things by the names of that commit, which have to work for one release
+    pytest.mark.filterwarnings("ignore:.* goes with the next release:DeprecationWarning"),
     pytest.mark.skipif(jax.default_backend() != "cpu", reason="the table was made on CPU"),
 ]
 

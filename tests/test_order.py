@@ -25,7 +25,6 @@ from oracles import (
 )
 
 import thermojax as tjx
-from thermojax._solvers import heun
 from thermojax.densities import Boltzmann, Gaussian
 from thermojax.potentials import Quartic
 from thermojax.protocols import ramp
@@ -116,9 +115,7 @@ def hardening():
 
             def step(x, now, n=n):
                 lam, dw = now
-                x = heun(
-                    lambda x: system.total_force(x, lam), x, jnp.asarray(1 / n), jnp.sqrt(2.0) * dw
-                )
+                x = tjx.Heun()(system, x, lam, jnp.asarray(1 / n), (jnp.sqrt(float(n)) * dw,))
                 return x, x
 
             _, xs = jax.lax.scan(step, x0, (lams, summed))

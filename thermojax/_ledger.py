@@ -20,6 +20,7 @@ from ._process import (
     check_run,
     each_path,
     ends,
+    looked,
     within,
 )
 from ._types import Array, Control, Scalar, State
@@ -237,7 +238,11 @@ def check_path(process: Process, path: Path) -> Path:
         raise TypeError(f"path.xs must be floating point, got {xs.dtype}. Use xs.astype(float).")
     path = Path(ts, xs, ok)
     shape_of(path)
+    x = jax.ShapeDtypeStruct(xs.shape[-1:], xs.dtype)
+    if ts.ndim == 2 and _checks.known(ts) is None:
+        # a run's own paths, inside of the same trace: nothing is called back for their values
+        looked(process, ts, x)
+        return path
     ts = _checks.grids("path.ts", ts)
     within(process, ts)
-    x = jax.ShapeDtypeStruct(xs.shape[-1:], xs.dtype)
     return path._replace(ts=check_run(process, ts, x))

@@ -129,7 +129,7 @@ def check_run(process: Process, ts: Array, x: jax.ShapeDtypeStruct | None = None
     Shapes and dtypes are looked at once, while tracing; what the drive must keep above zero, at every step, each time.
     Returns the times.
     """
-    for name, values in _looked(process, ts, x).items():
+    for name, values in looked(process, ts, x).items():
         good = jnp.isfinite(values) & (values > 0)
         allowed = "finite and greater than zero at every step"
         ts = _checks.must(f"{name}(lam(t))", ts, good, allowed, got=values)
@@ -137,7 +137,8 @@ def check_run(process: Process, ts: Array, x: jax.ShapeDtypeStruct | None = None
 
 
 @eqx.filter_jit
-def _looked(process: Process, ts: Array, x: jax.ShapeDtypeStruct | None) -> dict[str, Array]:
+def looked(process: Process, ts: Array, x: jax.ShapeDtypeStruct | None) -> dict[str, Array]:
+    """What a drive must keep above zero, along it; on the way, shapes and dtypes of all that a run evaluates."""
     if x is None:
         x = _checks.draw("initial", process.initial)
         _checks.one_float(**{"the initial state": x, "ts": ts, "process": process})

@@ -8,6 +8,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from .. import _checks
+from .._renamed import by_keyword
 from .._types import Array, Key, Scalar
 from ..diffusion import chain
 from ._curve import AbstractCurve, precision
@@ -35,7 +36,8 @@ class Cost(NamedTuple):
         return self.parts[-1]
 
 
-def variances(lam: Array, curve: AbstractCurve, *positional: Tau, tau: Tau = "optimal") -> Array:
+@by_keyword("tau")
+def variances(lam: Array, curve: AbstractCurve, *, tau: Tau = "optimal") -> Array:
     r"""The variances $\tau_k$ `(N,)` of the generating kernels, step k at index k − 1, for the chain with the levels `lam`.
 
     `"forward"`: $\beta_k$. `"posterior"`: $\tilde\beta_k$. `"optimal"`: $\tilde\beta_k + B_k^2\,\mathrm{mse}_k$, which

@@ -104,7 +104,11 @@ class LogSNR(AbstractSearchable):
 
     def between(self, top: ArrayLike, bottom: ArrayLike) -> "LogSNR":
         """The former name of `stretched`."""
-        warnings.warn("LogSNR.between is LogSNR.stretched now.", DeprecationWarning, stacklevel=2)
+        warnings.warn(
+            "LogSNR.between is now LogSNR.stretched; the old name goes with the next release.",
+            DeprecationWarning,
+            stacklevel=2,
+        )
         return self.stretched(top, bottom)
 
     @classmethod
