@@ -15,11 +15,12 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 from compare import close
-from numpy.testing import assert_allclose
+from numpy.testing import assert_allclose, assert_array_equal
 from systems import ADJOINTS, CASES, GRID, KNOTS, LAMS, THETA, WELL, quick, uneven
 
 import thermojax as tjx
 from thermojax.densities import Gaussian
+from thermojax.potentials import MovingTrap
 from thermojax.protocols import Piecewise, ramp
 
 pytestmark = pytest.mark.usefixtures("unoptimised")
@@ -324,3 +325,72 @@ def test_sharding():
         check=False,
     )
     assert done.returncode == 0, done.stderr[-3000:]
+
+
+# ---- a protocol for each path
+
+
+def each_its_own(values):
+    """One trap, a drive for each path, with end jumps."""
+    ts = jnp.array([0.0, 0.4, 1.0])
+    drives = jax.vmap(lambda v: Piecewise(ts, v, before=0.0, after=v[-1] + 1.0))(values)
+    system = tjx.Overdamped(MovingTrap(1.5), temperature=lambda lam: 1.0 + lam**2)
+    return tjx.Process(system, drives, Gaussian(0.0, 0.5), Gaussian(1.0, 0.7))
+
+
+VALUES = jnp.array([[0.0, 1.0, 2.0], [0.5, 0.2, -1.0], [1.0, 1.0, 0.3]])
+
+
+@pytest.mark.parametrize("rule", ["alternating", "kernel"])
+def test_each_path_may_have_its_own_protocol(rule):
+    """Path i of the run is path i of a run in which all have the protocol of path i; so is all that is made of it."""
+    process, ts = each_its_own(VALUES), jnp.linspace(0.0, 1.0, 6)
+    run = tjx.ensemble(process, ts, jax.random.key(8), 3, save="all", rule=rule)
+    back = tjx.reverse(process)
+    mine = (
+        run,
+        tjx.account(process, run.path, rule=rule),
+        tjx.reduced_work(process, run),
+        tjx.dissipated_work(process, run),
+        tjx.path_ratio(process, back, run.path),
+    )
+    for i in range(3):
+        alone = process.replace(protocol=jax.tree.map(lambda v, i=i: v[i], process.protocol))
+        all_alike = tjx.ensemble(alone, ts, jax.random.key(8), 3, save="all", rule=rule)
+        theirs = (
+            all_alike,
+            tjx.account(alone, all_alike.path, rule=rule),
+            tjx.reduced_work(alone, all_alike),
+            tjx.dissipated_work(alone, all_alike),
+            tjx.path_ratio(alone, tjx.reverse(alone), all_alike.path),
+        )
+        close(*(jax.tree.map(lambda v, i=i: v[i], tree) for tree in (mine, theirs)))
+
+
+def test_a_protocol_for_each_path_differentiates():
+    """The work of a path depends on its own knots alone."""
+    ts = jnp.linspace(0.0, 1.0, 6)
+
+    def works(values):
+        return tjx.ensemble(each_its_own(values), ts, jax.random.key(8), 3).work
+
+    slope = jax.jit(jax.jacrev(works))(VALUES)
+    assert slope.shape == (3, 3, 3)
+    own = slope[jnp.arange(3), jnp.arange(3)]
+    assert (jnp.abs(own).sum(1) > 0.1).all()
+    assert_array_equal(slope.at[jnp.arange(3), jnp.arange(3)].set(0), 0)
+
+
+def test_a_protocol_for_each_path_is_checked():
+    process, ts = each_its_own(VALUES), jnp.linspace(0.0, 1.0, 6)
+    with pytest.raises(ValueError, match=r"protocol for each of 3 paths.*size=4"):
+        tjx.ensemble(process, ts, jax.random.key(8), 4)
+    with pytest.raises(ValueError, match=r"protocol for each of 3 paths.*size=None"):
+        tjx.simulate(process, ts, jax.random.key(8))
+    with pytest.raises(ValueError, match=r"span \[0\.0, 1\.0\], got a grid from 0\.0 to 1\.5"):
+        tjx.ensemble(process, 1.5 * ts, jax.random.key(8), 3)
+    with pytest.raises(ValueError, match="takes one protocol"):
+        tjx.evolve.moments(process, ts)
+    some = process.replace(protocol=eqx.tree_at(lambda p: p.before, process.protocol, 0.0 * ts[0]))
+    with pytest.raises(ValueError, match="paths as leading axis of all of its arrays"):
+        tjx.ensemble(some, ts, jax.random.key(8), 3)

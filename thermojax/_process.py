@@ -245,8 +245,7 @@ def _span(protocol: Drive) -> tuple[Array, Array]:
 def reverse(process: Process) -> Process:
     r"""The reversed process: $\lambda_R(t) = \lambda(t_0 + t_1 - t)$, started from `final`, ended at `initial`.
 
-    Everything that depends on time depends on it through $\lambda$, so temperature, mobility and force are reversed
-    with it. What is odd under time reversal changes sign: momenta in the densities, magnetic fields in the system.
+    Everything that depends on time depends on it through $\lambda$, so temperatures and forces are reversed with it. What is odd under time reversal changes sign: momenta in the densities, magnetic fields in the system.
     Simulate it on `reverse_grid(process, ts)`. Source: Crooks, PRE 60, 2721 (1999).
     """
     a_process("process", process)
