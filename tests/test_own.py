@@ -5,6 +5,7 @@ Free spins that jump (the example of the docstrings), and a particle with a velo
 
 import re
 import textwrap
+from typing import NamedTuple
 
 import equinox as eqx
 import jax
@@ -313,3 +314,113 @@ def test_a_diffrax_solver_steps_diffusions_only():
 
     with pytest.raises(TypeError, match=r"ShARK steps a system with a drift.*Spins is none"):
         tjx.ensemble(process, TS, jax.random.key(0), 2, solver=dfx.ShARK())
+
+
+# ---- what a step, a system or a kernel of one's own may get wrong is refused, not spread or sliced
+
+
+class Shifted(tjx.AbstractStep):
+    """A step of the shapes it is told to have."""
+
+    drawn: object = eqx.field(static=True)
+    moved: object = eqx.field(static=True)
+
+    def draw(self, key, shape, dtype):
+        return self.drawn(key, shape)
+
+    def __call__(self, system, x, lam, dt, draw):
+        return self.moved(x, draw)
+
+    def log_ratio(self, system, x0, x1, lam, dt):
+        raise ValueError("none")
+
+
+NORMALS = lambda key, shape: (jax.random.normal(key, shape),)
+MOVED = lambda x, draw: x + draw[0]
+
+
+@pytest.mark.parametrize(
+    ("drawn", "moved", "words"),
+    [
+        (lambda key, shape: (jax.random.normal(key, shape[-1:]),), MOVED, "paths in front"),
+        (lambda key, shape: jax.random.normal(key, shape), MOVED, "must return a tuple"),
+        (NORMALS, lambda x, draw: jnp.sum(x + draw[0]), r"a state like the one it was given"),
+        (NORMALS, lambda x, draw: (x + draw[0]).astype(jnp.float32), "float32"),
+    ],
+)
+def test_shapes_of_a_step(drawn, moved, words):
+    system = tjx.Overdamped(tjx.potentials.Harmonic(1.0))
+    process = tjx.Process(system, lambda t: t, Gaussian(jnp.zeros(3), 1.0))
+    with pytest.raises(ValueError, match=words):
+        tjx.ensemble(process, TS, jax.random.key(0), 2, solver=Shifted(drawn, moved))
+
+
+def test_shapes_of_a_system():
+    """A heat for one bath where there are two."""
+
+    class One(tjx.AbstractSystem):
+        def temperature(self, lam):
+            return jnp.ones(2)
+
+        energy = OWN["Spins"].energy
+        flip, reversed, step = OWN["Spins"].flip, OWN["Spins"].reversed, OWN["Spins"].step
+        check, positive = OWN["Spins"].check, OWN["Spins"].positive
+
+        def exchange(self, x0, x1, lam, lost):
+            return tjx.Exchange(0 * lost, lost, lost)
+
+    process = tjx.Process(One(), ramp(-0.5, 1.0, 1.0), Field(jnp.asarray(-0.5), 2))
+    with pytest.raises(ValueError, match=r"One\.exchange must return .*\(\(\), \(2,\), \(\)\)"):
+        tjx.ensemble(process, TS, jax.random.key(0), 2)
+
+
+class Laplace(NamedTuple):
+    """A density that is a tuple, too."""
+
+    loc: jax.Array
+    scale: jax.Array
+
+    def sample(self, key):
+        return self.loc + self.scale * jax.random.laplace(key, self.loc.shape)
+
+    def log_prob(self, x):
+        return -jnp.sum(jnp.abs(x - self.loc) / self.scale + jnp.log(2 * self.scale))
+
+
+def test_kernels_of_any_kind():
+    """A density that is a tuple is that density; a pair, a list and an array are mean and variance."""
+    system = tjx.Overdamped(tjx.potentials.Harmonic(1.0))
+    ends = Gaussian(0.0, 1.0), Gaussian(0.3, 0.8)
+    process = tjx.Process(system, ramp(0.0, 1.0, 1.0), *ends)
+    path = tjx.Path(jnp.array([0.0, 1.0]), jnp.array([[0.2], [1.0]]))
+    start = ends[0].log_prob(path.xs[0]) - ends[1].log_prob(path.xs[1])
+
+    def ratio(kernel):
+        back = tjx.reverse(process)
+        return (
+            tjx.path_ratio(process, back, path, kernels=lambda p, x, a, b: kernel(0.9 * x)) - start
+        )
+
+    want = -(abs(1.0 - 0.18) - abs(0.2 - 0.9)) / 2.0
+    np.testing.assert_allclose(ratio(lambda m: Laplace(m, 2 + 0 * m)), want, rtol=1e-12)
+    want = -((1.0 - 0.18) ** 2 - (0.2 - 0.9) ** 2) / 4.0
+    for pair in (
+        tjx.Normal,
+        lambda m, v: (m, v),
+        lambda m, v: [m, v],
+        lambda m, v: jnp.stack([m, v]),
+    ):
+        np.testing.assert_allclose(ratio(lambda m, p=pair: p(m, 2 + 0 * m)), want, rtol=1e-12)
+
+
+def test_reverse_needs_no_draws():
+    class Uniform(eqx.Module):
+        def sample(self, key):
+            raise NotImplementedError
+
+        def log_prob(self, x):
+            return 0.0 * jnp.sum(x)
+
+    system = tjx.Overdamped(tjx.potentials.Harmonic(1.0))
+    process = tjx.Process(system, ramp(0.0, 1.0, 1.0), Uniform(), Gaussian(0.0, 1.0))
+    assert isinstance(tjx.reverse(process).final, Uniform)

@@ -394,3 +394,30 @@ def test_a_protocol_for_each_path_is_checked():
     some = process.replace(protocol=eqx.tree_at(lambda p: p.before, process.protocol, 0.0 * ts[0]))
     with pytest.raises(ValueError, match="paths as leading axis of all of its arrays"):
         tjx.ensemble(some, ts, jax.random.key(8), 3)
+
+
+def test_grids_and_spans_of_a_protocol_for_each_path():
+    """As many knots as the grid has times: what is the paths' is not taken for the grid's."""
+    knots = jnp.linspace(0.0, 2.0, 6)
+    drives = jax.vmap(lambda v: Piecewise(knots, v * knots))(jnp.array([1.0, 2.0, 3.0]))
+    system = tjx.Overdamped(MovingTrap(1.5))
+    process = tjx.Process(system, drives, Gaussian(0.0, 0.5), Gaussian(1.0, 0.7))
+    grid = tjx.reverse_grid(process, knots / 2)
+    assert_array_equal(grid, (2.0 - knots / 2)[::-1])
+    shared = process.replace(protocol=ramp(0.0, 1.0, 2.0))
+    run = tjx.ensemble(process, knots, jax.random.key(3), 3, save="all")
+    assert tjx.path_ratio(process, tjx.reverse(shared), run.path).shape == (3,)
+    other = tjx.reverse(process.replace(protocol=ramp(0.0, 1.0, 3.0)))
+    with pytest.raises(ValueError, match="must share one span"):
+        tjx.path_ratio(process, other, run.path)
+    with pytest.raises(ValueError, match="sample_path takes one protocol"):
+        tjx.sample_path(process, tjx.euler, knots, jax.random.key(3))
+
+
+@pytest.mark.parametrize(
+    "of", [tjx.account, lambda p, path: tjx.path_ratio(p, tjx.reverse(p), path)]
+)
+def test_a_run_that_is_priced_in_the_same_trace_calls_nothing_back(of):
+    ts = jnp.linspace(0.0, 1.0, 6)
+    both = jax.jit(lambda key: of(WELL, tjx.simulate(WELL, ts, key).path))
+    assert "callback" not in both.lower(KEY).as_text()

@@ -42,6 +42,12 @@ def exchange(
     forward and backward kernels.
     """
     given = system.exchange(*ends, lam, energies[0] - energies[1])
+    got, wanted = tuple(map(jnp.shape, given)), ((), jnp.shape(system.temperature(lam)), ())
+    if got != wanted:
+        raise ValueError(
+            f"{type(system).__name__}.exchange must return Exchange(work, heat, medium) of shapes {wanted}, the heat's that "
+            f"of temperature(lam); got {got}."
+        )
     if rule == "alternating":
         return given
     return given._replace(medium=step.log_ratio(system, *ends, lam, dt))
@@ -239,9 +245,10 @@ def check_path(process: Process, path: Path) -> Path:
     path = Path(ts, xs, ok)
     shape_of(path)
     x = jax.ShapeDtypeStruct(xs.shape[-1:], xs.dtype)
-    if ts.ndim == 2 and _checks.known(ts) is None:
-        # a run's own paths, inside of the same trace: nothing is called back for their values
-        looked(process, ts, x)
+    if _checks.known(ts) is None:
+        # a run's own path, inside of the same trace: nothing is called back for its values
+        path = path._replace(ts=_checks.floating("path.ts", ts))
+        looked(process, path.ts, x)
         return path
     ts = _checks.grids("path.ts", ts)
     within(process, ts)

@@ -43,7 +43,14 @@ class Noise(eqx.Module):
         keys = jax.random.wrap_key_data(self.data, impl=self.impl)
 
         def block(key: Key, shape: tuple[int, ...]) -> tuple[Array, ...]:
-            return draw(jax.random.fold_in(key, step), shape, self.dtype)
+            drawn = draw(jax.random.fold_in(key, step), shape, self.dtype)
+            got = jax.tree_util.tree_map(jnp.shape, drawn)
+            if not isinstance(drawn, tuple) or any(s[: len(shape) - 1] != shape[:-1] for s in got):
+                raise ValueError(
+                    f"A step's draw(key, shape, dtype) must return a tuple of arrays with the paths in front, as in shape = "
+                    f"{shape}; got {got}."
+                )
+            return drawn
 
         if self.size is None:
             return block(keys, (self.dim,))

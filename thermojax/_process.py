@@ -220,7 +220,7 @@ def within(process: Process, ts: Array) -> None:
     protocol = process.protocol
     if not isinstance(protocol, AbstractProtocol):
         return
-    grid, (t0, t1) = _checks.known(ts), each_protocol(process, _span)
+    grid, (t0, t1) = _checks.known(ts), spans(process)
     t0, t1 = _checks.known(t0), _checks.known(t1)
     if grid is None or t0 is None or t1 is None:
         return
@@ -238,14 +238,16 @@ def within(process: Process, ts: Array) -> None:
         )
 
 
-def _span(protocol: Drive) -> tuple[Array, Array]:
-    return span(protocol, "a run")
+def spans(process: Process) -> tuple[Array, Array]:
+    """The span of the protocol, or those of each path's."""
+    return each_protocol(process, lambda protocol: span(protocol, "a run"))
 
 
 def reverse(process: Process) -> Process:
     r"""The reversed process: $\lambda_R(t) = \lambda(t_0 + t_1 - t)$, started from `final`, ended at `initial`.
 
-    Everything that depends on time depends on it through $\lambda$, so temperatures and forces are reversed with it. What is odd under time reversal changes sign: momenta in the densities, magnetic fields in the system.
+    Everything that depends on time depends on it through $\lambda$, so temperatures and forces are reversed with it. What
+    is odd under time reversal changes sign: momenta in the densities, magnetic fields in the system.
     Simulate it on `reverse_grid(process, ts)`. Source: Crooks, PRE 60, 2721 (1999).
     """
     a_process("process", process)
@@ -259,11 +261,21 @@ def reverse(process: Process) -> Process:
         raise _spanless("reverse")
     back = drive.protocol if isinstance(drive, Reversed) else Reversed(drive)
     initial, final = process.final, process.initial
-    # whether a coordinate is odd is told from the program of flip: it returns what it was given, or something else
-    flip = jax.make_jaxpr(process.system.flip)(_checks.draw("initial", process.initial)).jaxpr
-    if flip.outvars != flip.invars:
+    if _odd(process):
         initial, final = (_flipped(density, process.system) for density in (initial, final))
     return Process(process.system.reversed(), back, initial, final)
+
+
+def _odd(process: Process) -> bool:
+    """Whether a coordinate is odd, told from the program of `flip`: it returns what it was given, or something else."""
+    for density in (process.initial, process.final):
+        try:
+            x = _checks.draw("density", density)
+        except Exception:  # noqa: S112 - it may have no draws; nothing is drawn here
+            continue
+        flip = jax.make_jaxpr(process.system.flip)(x).jaxpr
+        return flip.outvars != flip.invars
+    return True  # then Flipped is right in any case
 
 
 def _flipped(density: Density, system: AbstractSystem) -> Density:
@@ -276,5 +288,14 @@ def reverse_grid(process: Process, ts: Times) -> Times:
     a_process("process", process)
     ts = _checks.times("ts", ts)
     within(process, ts)
-    t0, t1 = span(process.protocol, "reverse_grid")
-    return (t0 + t1 - ts)[::-1]
+    span(process.protocol, "reverse_grid")
+    middle = sum(spans(process))
+    if jnp.ndim(middle):
+        alike = _checks.known(middle)
+        if alike is None or not (alike == alike[0]).all():
+            raise ValueError(
+                "reverse_grid mirrors a grid about the middle of one span, and the protocols of these paths have spans of "
+                "their own. Give each path its grid."
+            )
+        middle = middle[0]
+    return (middle - ts)[::-1]

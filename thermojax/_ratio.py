@@ -1,6 +1,6 @@
 r"""Chains of kernels: their paths, and the log-ratio of two, one walked forwards and one backwards."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import TypeAlias
 
 import equinox as eqx
@@ -13,13 +13,13 @@ from ._guard import guarded
 from ._ledger import check_path
 from ._normal import Normal
 from ._paths import Path
-from ._process import Process, a_process, each_path, span, within
+from ._process import Process, a_process, each_path, paths, span, spans, within
 from ._types import Array, Density, Key, Scalar, State, Times
 from .protocols import AbstractProtocol
 from .systems import AbstractKernelStep
 
 # (process, x, t0, t1) -> the density of the state at t1, or the pair (mean, variance) of a Normal
-Kernel: TypeAlias = Callable[[Process, State, Scalar, Scalar], Density | tuple[Array, Array]]
+Kernel: TypeAlias = Callable[[Process, State, Scalar, Scalar], Density | Sequence[Array] | Array]
 
 
 def kernel_of(step: AbstractKernelStep) -> Kernel:
@@ -117,6 +117,10 @@ def sample_path(process: Process, kernel: Kernel, ts: Times, key: Key) -> Path:
     if not callable(kernel):
         raise TypeError(f"kernel must be a callable (process, x, t0, t1), got {kernel!r}.")
     ts, key = _checks.times("ts", ts), _checks.key("key", key)
+    if paths(process) is not None:
+        raise ValueError(
+            "sample_path takes one protocol, and this process has one for each path. Vmap it over them and over keys."
+        )
     within(process, ts)
     return _sample_path(process, kernel, ts, key)
 
@@ -143,17 +147,22 @@ def _sample_path(process: Process, kernel: Kernel, ts: Times, key: Key) -> Path:
     return Path(ts, xs, jnp.all(jnp.isfinite(xs)))
 
 
-def a_density(given: Density | tuple[Array, Array]) -> Density:
+def a_density(given: Density | Sequence[Array] | Array) -> Density:
     """What a kernel returned, as a density."""
-    return Normal(*given) if isinstance(given, tuple) else given
+    return given if isinstance(given, Density) else Normal(*given)
 
 
 def _one_span(forward: Process, backward: Process) -> None:
     """A path is mirrored about the middle of the backward protocol's span: that of the forward one, where both are known."""
     span(backward.protocol, "path_ratio")
     if isinstance(forward.protocol, AbstractProtocol):
-        mine, other = (_checks.known(span(p.protocol, "")) for p in (forward, backward))
-        if mine is not None and other is not None and not np.allclose(mine, other, rtol=1e-5):
+        pairs = zip(spans(forward), spans(backward), strict=True)
+        known = [tuple(map(_checks.known, pair)) for pair in pairs]
+        mine, other = ([end[i] for end in known] for i in (0, 1))
+        apart = [
+            not np.allclose(a, b, rtol=1e-5) for a, b in known if a is not None and b is not None
+        ]
+        if any(apart):
             raise ValueError(
                 f"path_ratio: forward and backward must share one span (t0, t1), got {mine} and {other}: the "
                 "backward chain walks the mirrored grid. thermojax.reverse(process) has the right one."

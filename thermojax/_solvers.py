@@ -101,6 +101,11 @@ class Ledgered(dfx.AbstractSolver):
 
         def step(state: Running) -> Running:
             x0, x1 = state.x, self.inner(system, state.x, lam, dt, drawn)
+            if jnp.shape(x1) != x0.shape or x1.dtype != x0.dtype:
+                raise ValueError(
+                    f"{type(self.inner).__name__} must return a state like the one it was given, {x0.dtype}{x0.shape}; got "
+                    f"{x1.dtype}{jnp.shape(x1)}."
+                )
             u0, u1 = system.energy(x0, lam), system.energy(x1, lam)
             of = exchange(system, self.inner, (x0, x1), (u0, u1), lam, dt, self.rule)
             turn = u0 - state.energy

@@ -12,8 +12,8 @@ from .. import _checks
 from .._diffrax import Solver, with_kernel
 from .._guard import untracked
 from .._ledger import account
-from .._paths import Path, Trajectory, per_path
-from .._process import Process, a_process
+from .._paths import Path, Trajectory
+from .._process import Process, a_process, each_path
 from .._ratio import kernel_of, log_path
 from .._search import AbstractLoss
 from .._simulate import Save, ensemble
@@ -164,6 +164,7 @@ def _reweighted(
 ) -> Scalar:
     costs = of.costs(run)
     others = (jnp.sum(costs) - costs) / (costs.size - 1)
-    log_p = per_path(lambda path: jnp.sum(log_path(process, kernel_of(step), path)), path)
+    kernel = kernel_of(step)
+    log_p = each_path(lambda p, path: jnp.sum(log_path(p, kernel, path)), (process,), path)
     advantage = jax.lax.stop_gradient(costs - others)
     return jnp.mean(costs) + jnp.mean(advantage * (log_p - jax.lax.stop_gradient(log_p)))

@@ -74,7 +74,7 @@ class AbstractOverdamped(AbstractDiffusion):
         mobility, temperature = self.mobility(lam), self.temperature(lam)
         slopes = jnp.diagonal(jax.jacfwd(self.total_force)(x, lam))
         each = mobility * self.total_force(x, lam) ** 2 + mobility * temperature * slopes
-        return each if temperature.ndim else jnp.sum(each)
+        return each if jnp.ndim(temperature) else jnp.sum(each)
 
     def exchange(self, x0: State, x1: State, lam: Control, lost: Scalar) -> Exchange:
         r"""$w = f \circ dx, \qquad Q = -\Delta U + f \circ dx, \qquad \Delta S_m = \sum_i Q_i/T_i .$
@@ -87,7 +87,7 @@ class AbstractOverdamped(AbstractDiffusion):
         temperature = self.temperature(lam)
         work = jnp.sum(0.5 * (self.push(x0, lam) + self.push(x1, lam)) * (x1 - x0))
         heat = lost + work
-        if temperature.ndim:
+        if jnp.ndim(temperature):
             heat = self._per_bath(x0, x1, heat, lam)
         return Exchange(work, heat, jnp.sum(heat / temperature))
 
@@ -110,8 +110,14 @@ class AbstractOverdamped(AbstractDiffusion):
 
     def check(self, x: State | jax.ShapeDtypeStruct, lam: Control) -> None:
         _checks.scalar("potential(x, lam)", self.energy, x, lam)
+        _checks.like("force(x, lam)", x, self.push, x, lam)
         _checks.like("force(x, lam)", x, self.total_force, x, lam)
         for name, at in (("mobility", self.mobility), ("temperature", self.temperature)):
+            if not callable(at):
+                raise TypeError(
+                    f"{name} of a system must be a callable of lam, got {at!r}. To change the number of one that is made: "
+                    f"equinox.tree_at(lambda system: system.{name}.value, system, ...)."
+                )
             shape = _checks.shapes(name, at, lam).shape
             if shape not in ((), x.shape):
                 raise ValueError(
