@@ -268,7 +268,7 @@ def reverse(process: Process) -> Process:
 
 def _odd(process: Process) -> bool:
     """Whether a coordinate is odd, told from the program of `flip`: it returns what it was given, or something else."""
-    for density in (process.initial, process.final):
+    for density in (process.initial, process.final or process.initial):
         try:
             x = _checks.draw("density", density)
         except Exception:  # noqa: S112 - it may have no draws; nothing is drawn here
@@ -289,7 +289,8 @@ def reverse_grid(process: Process, ts: Times) -> Times:
     ts = _checks.times("ts", ts)
     within(process, ts)
     span(process.protocol, "reverse_grid")
-    middle = sum(spans(process))
+    t0, t1 = spans(process)
+    middle = t0 + t1
     if jnp.ndim(middle):
         alike = _checks.known(middle)
         if alike is None or not (alike == alike[0]).all():
