@@ -338,13 +338,13 @@ def each_its_own(values):
     return tjx.Process(system, drives, Gaussian(0.0, 0.5), Gaussian(1.0, 0.7))
 
 
-VALUES = jnp.array([[0.0, 1.0, 2.0], [0.5, 0.2, -1.0], [1.0, 1.0, 0.3]])
+KNOTS_OF_EACH = jnp.array([[0.0, 1.0, 2.0], [0.5, 0.2, -1.0], [1.0, 1.0, 0.3]])
 
 
 @pytest.mark.parametrize("rule", ["alternating", "kernel"])
 def test_each_path_may_have_its_own_protocol(rule):
     """Path i of the run is path i of a run in which all have the protocol of path i; so is all that is made of it."""
-    process, ts = each_its_own(VALUES), jnp.linspace(0.0, 1.0, 6)
+    process, ts = each_its_own(KNOTS_OF_EACH), jnp.linspace(0.0, 1.0, 6)
     run = tjx.ensemble(process, ts, jax.random.key(8), 3, save="all", rule=rule)
     back = tjx.reverse(process)
     mine = (
@@ -374,7 +374,7 @@ def test_a_protocol_for_each_path_differentiates():
     def works(values):
         return tjx.ensemble(each_its_own(values), ts, jax.random.key(8), 3).work
 
-    slope = jax.jit(jax.jacrev(works))(VALUES)
+    slope = jax.jit(jax.jacrev(works))(KNOTS_OF_EACH)
     assert slope.shape == (3, 3, 3)
     own = slope[jnp.arange(3), jnp.arange(3)]
     assert (jnp.abs(own).sum(1) > 0.1).all()
@@ -382,7 +382,7 @@ def test_a_protocol_for_each_path_differentiates():
 
 
 def test_a_protocol_for_each_path_is_checked():
-    process, ts = each_its_own(VALUES), jnp.linspace(0.0, 1.0, 6)
+    process, ts = each_its_own(KNOTS_OF_EACH), jnp.linspace(0.0, 1.0, 6)
     with pytest.raises(ValueError, match=r"protocol for each of 3 paths.*size=4"):
         tjx.ensemble(process, ts, jax.random.key(8), 4)
     with pytest.raises(ValueError, match=r"protocol for each of 3 paths.*size=None"):
