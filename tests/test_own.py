@@ -424,3 +424,38 @@ def test_reverse_needs_no_draws():
     system = tjx.Overdamped(tjx.potentials.Harmonic(1.0))
     process = tjx.Process(system, ramp(0.0, 1.0, 1.0), Uniform(), Gaussian(0.0, 1.0))
     assert isinstance(tjx.reverse(process).final, Uniform)
+
+
+def test_the_ratio_of_two_normals():
+    """With its normalisers where the variances differ; without the digits they would cost where they do not."""
+    there, back = (
+        tjx.Normal(jnp.array([0.1, 0.4]), jnp.array([0.5, 2.0])),
+        tjx.Normal(jnp.zeros(2), 3.0),
+    )
+    x, y = jnp.array([0.3, -0.2]), jnp.array([1.0, 0.7])
+    want = there.log_prob(y) - back.log_prob(x)
+    np.testing.assert_allclose(there.log_ratio(y, back, x), want, rtol=1e-12)
+    assert abs(back.log_ratio(x, there, y) + want) < 1e-12
+
+
+def test_a_push_that_would_spread():
+    class Spread(tjx.AbstractOverdamped):
+        energy, mobility = OWN["Sheared"].energy, OWN["Sheared"].mobility
+        temperature, positive = OWN["Sheared"].temperature, OWN["Sheared"].positive
+        stiffness: float
+
+        def push(self, x, lam):
+            return lam
+
+    process = tjx.Process(Spread(1.0), ramp(0.5, 1.5, 1.0), Gaussian(jnp.zeros(2), 1.0))
+    with pytest.raises(ValueError, match=r"force\(x, lam\) must return an array of the shape"):
+        tjx.ensemble(process, TS, jax.random.key(0), 2)
+
+
+def test_a_bare_number_in_the_place_of_a_temperature():
+    process = tjx.Process(
+        tjx.Overdamped(tjx.potentials.Harmonic(1.0)), ramp(0.0, 1.0, 1.0), Gaussian(0.0, 1.0)
+    )
+    bare = eqx.tree_at(lambda p: p.system.temperature, process, jnp.asarray(2.0))
+    with pytest.raises(TypeError, match=r"temperature of a system must be a callable.*\.value"):
+        tjx.ensemble(bare, TS, jax.random.key(0), 2)
