@@ -23,7 +23,12 @@ from ._ledger import (
 )
 from ._paths import Entropy as Entropy, Path as Path, Trajectory as Trajectory
 from ._process import Process as Process, reverse as reverse, reverse_grid as reverse_grid
-from ._ratio import euler as euler, path_ratio as path_ratio, sample_path as sample_path
+from ._ratio import (
+    euler as euler,
+    log_prob as log_prob,
+    path_ratio as path_ratio,
+    sample_path as sample_path,
+)
 from ._simulate import ensemble as ensemble, simulate as simulate
 from .systems import (
     AbstractDiffusion as AbstractDiffusion,

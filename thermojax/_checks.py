@@ -23,8 +23,12 @@ from ._types import Array, Density, PyTree
 
 def known(x: Any) -> np.ndarray | None:
     """The value of `x` as numpy, or None while it is being traced."""
-    traced = any(isinstance(leaf, jax.core.Tracer) for leaf in jtu.tree_leaves(x))
-    return None if traced else np.asarray(x)
+    return None if traced(x) else np.asarray(x)
+
+
+def traced(tree: PyTree) -> bool:
+    """Whether a value in it is being traced."""
+    return any(isinstance(leaf, jax.core.Tracer) for leaf in jtu.tree_leaves(tree))
 
 
 def floating(name: str, x: Any, *, positive: bool = False) -> Array:
@@ -161,8 +165,8 @@ def times(name: str, ts: Any) -> Array:
 
 def grids(name: str, ts: Any) -> Array:
     """A step grid `(n,)`, or one for each path, `(paths, n)`."""
-    given, ts = ts, floating(name, ts)
-    value = known(given)
+    given, ts = known(ts), floating(name, ts)
+    value = known(ts)
     if ts.ndim not in (1, 2) or ts.shape[-1] < 2:
         raise ValueError(
             f"{name} must be a grid of at least two times, or one for each path, got shape {ts.shape}. "
@@ -171,6 +175,9 @@ def grids(name: str, ts: Any) -> Array:
     if value is None:
         rising = jnp.isfinite(ts).all() & (jnp.diff(ts) > 0).all()
         return eqx.error_if(ts, ~rising, f"{name} must be finite and strictly increasing.")
+    assert given is not None
+    if (np.diff(given) > 0).all():
+        resolved(name, value)
     late = np.argwhere(np.diff(value) <= 0)
     if len(late):
         *row, i = map(int, late[0])
@@ -180,6 +187,18 @@ def grids(name: str, ts: Any) -> Array:
             f"{name}[{of}] = {value[(*row, i)]}."
         )
     return ts
+
+
+def resolved(name: str, value: np.ndarray) -> None:
+    """Times whose steps the precision holds: far from zero it has no digits left for them."""
+    step, last = np.min(np.diff(value)), np.max(np.abs(value))
+    apart = np.spacing(last)
+    if apart > step / 8:
+        raise ValueError(
+            f"{name}: near {last:.10g} the numbers of {value.dtype} are {apart:.3g} apart, too far for steps of {step:.3g}. "
+            f"Start the clock at zero ({name} - {name}[0], and the protocol's times alike), or use float64 "
+            '(jax.config.update("jax_enable_x64", True)).'
+        )
 
 
 def falling(name: str, x: Any) -> Array:

@@ -3,6 +3,8 @@ r"""The ledger: turn the knob at fixed x (work), let the bath act at fixed $\lam
 W is work done ON the system, Q is heat given TO the bath, $\Delta U = W - Q$, $k_B = 1$.
 """
 
+from collections.abc import Callable
+
 import equinox as eqx
 import jax
 import jax.numpy as jnp
@@ -23,7 +25,7 @@ from ._process import (
     looked,
     within,
 )
-from ._types import Array, Control, Scalar, State
+from ._types import Array, Control, PyTree, Scalar, State
 from .systems import AbstractStep, AbstractSystem, Exchange, Rule
 
 
@@ -81,7 +83,8 @@ def account(
     `(paths, m, d)`; a process with a protocol for each path prices each along its own. `solver` is the step whose kernels
     `rule="kernel"` compares, None the system's own. With `cumulative=True` work, heat and medium are running totals of
     length m (the last with the end jump), and so are `entropy.total` and `.system`, which compare the start with the state
-    so far.
+    so far by the process's own `final`: before the end `entropy.total` is a log-ratio, and not the entropy produced so far,
+    unless `final` is the density at that time. Of the running totals, `medium` alone is that of any time.
 
     Raises `ValueError` for wrong shapes, a grid that does not rise or leaves the protocol's span, or an unknown rule. A
     path with a state or an energy that is not finite gets `ok=False` and NaN totals.
@@ -158,8 +161,10 @@ def reduced_work(process: Process, trajectory: Trajectory) -> Array:
     """
     _totals("reduced_work", process, trajectory)
     reduced, gap = _reduced(process, trajectory)
-    gap = _checks.known(gap)
-    if gap is not None and np.mean(gap > 0.01) > 0.5:
+    other = _checks.known(gap)
+    if other is None:
+        return jnp.where(jnp.mean(gap > 0.01) > 0.5, jnp.nan, reduced)
+    if np.mean(other > 0.01) > 0.5:
         raise ValueError(
             "reduced_work needs the process that the trajectory is a run of: the energy at its ends does not change by "
             "its work minus its heat. The works of reversed runs are reduced_work(reverse(process), run)."
@@ -181,13 +186,23 @@ def _reduced(process: Process, trajectory: Trajectory) -> tuple[Array, Array]:
         process: Process, path: Path, work: Array, heat: Array, medium: Array
     ) -> tuple[Array, Array]:
         system, (before, after) = process.system, ends(process.protocol, path.ts)
-        u0, u1 = system.energy(path.xs[0], before), system.energy(path.xs[-1], after)
-        size = abs(u0) + abs(u1) + abs(work) + abs(heat)
-        gap = abs(u1 - u0 - work + heat) / jnp.where(size > 0, size, 1)
-        reduced = u1 / system.temperature(after) - u0 / system.temperature(before) + medium
-        return reduced, gap
+
+        def reduced() -> tuple[Array, Array]:
+            u0, u1 = system.energy(path.xs[0], before), system.energy(path.xs[-1], after)
+            gain = u1 / system.temperature(after) - u0 / system.temperature(before)
+            size = abs(u0) + abs(u1) + abs(work) + abs(heat)
+            gap = abs(u1 - u0 - work + heat) / jnp.where(size > 0, size, 1)
+            return gain + medium, jax.lax.stop_gradient(gap)
+
+        return _of_ok(path, reduced)
 
     return each_path(one, (process,), path, work, heat, entropy.medium)
+
+
+def _of_ok(path: Path, fn: Callable[[], PyTree]) -> PyTree:
+    """`fn()` of a path that is ok, with its derivative; NaN, and no derivative, of one that failed."""
+    ok = jnp.asarray(path.ok)
+    return jtu.tree_map(lambda v: jnp.where(ok, v, jnp.nan), guarded(ok, fn))
 
 
 def dissipated_work(process: Process, trajectory: Trajectory) -> Array:
@@ -208,7 +223,7 @@ def dissipated_work(process: Process, trajectory: Trajectory) -> Array:
 @eqx.filter_jit
 def _dissipated(process: Process, path: Path, medium: Array) -> Array:
     def one(process: Process, path: Path, medium: Array) -> Array | None:
-        return entropies(process, path.xs[0], path.xs[-1], medium).total
+        return _of_ok(path, lambda: entropies(process, path.xs[0], path.xs[-1], medium).total)
 
     return each_path(one, (process,), path, medium)
 

@@ -54,9 +54,15 @@ class Noise(eqx.Module):
 
         if self.size is None:
             return block(keys, (self.dim,))
-        blocks = jax.vmap(lambda key: block(key, (BLOCK, self.dim)))(keys)
+        rows = self.size if self.size < BLOCK and _by_index(self.impl) else BLOCK
+        blocks = jax.vmap(lambda key: block(key, (rows, self.dim)))(keys)
         drawn = tuple(z.reshape(-1, *z.shape[2:])[: self.size] for z in blocks)
         return jax.lax.platform_dependent(drawn, cpu=lambda z: _once(z, step), default=lambda z: z)
+
+
+def _by_index(impl: str) -> bool:
+    """Whether an element of a draw depends on its place alone: fewer rows are then the first of more."""
+    return impl == "threefry2x32" and bool(jax.config.jax_threefry_partitionable)  # pyright: ignore[reportAttributeAccessIssue]
 
 
 def _once(z: tuple[Array, ...], step: Array) -> tuple[Array, ...]:

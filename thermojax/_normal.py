@@ -1,31 +1,48 @@
 r"""The normal density of a step: independent coordinates, each with its mean and variance."""
 
-from typing import NamedTuple
+from collections.abc import Iterator
 
+import equinox as eqx
 import jax
 import jax.numpy as jnp
 
-from ._types import Array, Key, Scalar, State
+from ._types import Array, ArrayLike, Key, Scalar, State
 
 
-class Normal(NamedTuple):
+class Normal(eqx.Module):
     r"""$N(m_i, v_i)$ per coordinate: what a kernel of a step is. It unpacks as `(mean, variance)`.
 
-    `mean` is `(d,)`, `variance` that of each coordinate, `(d,)`, or one for all.
+    `mean` is `(d,)`, `variance` that of each coordinate, `(d,)`, or one for all. A step that goes from x by a small `shift`
+    says so, `Normal(x, variance, shift)` with the mean $x + $ `shift`: no digits are then lost far from the origin.
     """
 
-    mean: State
-    variance: Array
+    origin: State
+    variance: ArrayLike
+    shift: ArrayLike = 0.0
+
+    @property
+    def mean(self) -> State:
+        return self.origin + self.shift
+
+    def __iter__(self) -> Iterator[Array]:
+        return iter((self.mean, self.variance))
 
     def log_prob(self, x: State) -> Scalar:
         r"""$-\tfrac12 \sum_i (x_i - m_i)^2/v_i + \ln 2\pi v_i$, in nats."""
-        square = (x - self.mean) ** 2 / self.variance
+        square = (x - self.origin - self.shift) ** 2 / self.variance
         return -0.5 * jnp.sum(square + jnp.log(2 * jnp.pi * self.variance))
 
     def log_ratio(self, y: State, back: "Normal", x: State) -> Scalar:
-        r"""$\ln N(y; m, v) / N(x; m', v')$ without the normalisers, which cancel where $v = v'$ and would cost digits."""
-        there, here = (y - self.mean) ** 2 / self.variance, (x - back.mean) ** 2 / back.variance
-        return 0.5 * jnp.sum(here - there + jnp.log(back.variance / self.variance))
+        r"""$\ln N(y; m, v) / N(x; m', v')$ without the normalisers, which cancel where $v = v'$ and would cost digits.
+
+        $a^2 - b^2$ is $(a + b)(a - b)$: of two steps there and back the sum of the moves is zero, exactly.
+        """
+        there, here = y - self.origin, x - back.origin
+        plus = (here + there) - (back.shift + self.shift)
+        minus = (here - there) - (back.shift - self.shift)
+        apart = 1 / back.variance - 1 / self.variance  # zero, mostly
+        square = plus * minus / self.variance + (here - back.shift) ** 2 * apart
+        return 0.5 * jnp.sum(square + jnp.log(back.variance / self.variance))
 
     def at(self, z: State) -> State:
         r"""The point $m + \sqrt v\, z$ of a standard normal `z`."""

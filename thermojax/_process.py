@@ -1,7 +1,10 @@
 r"""A `Process`: a system, a protocol, and the two densities between which irreversibility is measured."""
 
+import contextlib
 import dataclasses
-from collections.abc import Callable
+import threading
+import warnings
+from collections.abc import Callable, Iterator
 
 import equinox as eqx
 import jax
@@ -133,7 +136,7 @@ def check_run(process: Process, ts: Array, x: jax.ShapeDtypeStruct | None = None
         good = jnp.isfinite(values) & (values > 0)
         allowed = "finite and greater than zero at every step"
         ts = _checks.must(f"{name}(lam(t))", ts, good, allowed, got=values)
-    return ts
+    return marked(process, ts)
 
 
 @eqx.filter_jit
@@ -144,6 +147,11 @@ def looked(process: Process, ts: Array, x: jax.ShapeDtypeStruct | None) -> dict[
         _checks.one_float(**{"the initial state": x, "ts": ts, "process": process})
     else:
         _checks.one_float(**{"path.ts": ts, "path.xs": x, "process": process})
+    if x.dtype.itemsize < 4:
+        raise TypeError(
+            f"The state is {x.dtype}: with half precision's digits a ledger is off by per cents. Give the initial density, "
+            "the system and the protocol as float32 or float64."
+        )
     ts = ts.astype(x.dtype)
     lam = _checks.shapes("protocol(t)", _first(process), ts[..., 0].reshape(-1)[0])
     _checks.one_float(**{"the state": x, "protocol(t)": lam})
@@ -201,13 +209,13 @@ def ends(protocol: Drive, ts: Times) -> tuple[Control, Control]:
     `before` and `after` count only where the grid reaches the protocol's own ends; elsewhere, and for a plain callable,
     it is $\lambda$ at the grid's end, so that the half-step turns are counted.
     """
-    first, last = protocol(ts[0]), protocol(ts[-1])
     if not isinstance(protocol, AbstractProtocol):
-        return first, last
-    eps = 8 * jnp.finfo(ts.dtype).eps
-    t0, t1 = jnp.asarray(protocol.t0, ts.dtype), jnp.asarray(protocol.t1, ts.dtype)
-    slack = eps * jnp.maximum(jnp.abs(t0), jnp.abs(t1))
-    starts, stops = jnp.abs(ts[0] - t0) <= slack, jnp.abs(ts[-1] - t1) <= slack
+        return protocol(ts[0]), protocol(ts[-1])
+    early, late = gaps(ts, protocol.t0, protocol.t1)
+    starts, stops = early == 0, late == 0
+    # where the end does not count it is not asked for, either: its derivative may be infinite
+    first = protocol(jnp.where(starts, 0.5 * (ts[0] + ts[1]), ts[0]))
+    last = protocol(jnp.where(stops, 0.5 * (ts[-2] + ts[-1]), ts[-1]))
 
     def choose(at_end: Array, outside: Control, inside: Control) -> Control:
         return jtu.tree_map(lambda o, i: jnp.where(at_end, o, i), outside, inside)
@@ -215,17 +223,77 @@ def ends(protocol: Drive, ts: Times) -> tuple[Control, Control]:
     return choose(starts, protocol.before, first), choose(stops, protocol.after, last)
 
 
+def gaps(ts: Array, t0: Array, t1: Array) -> tuple[Array, Array]:
+    """By how much a grid `(..., n)` starts after t0 and stops before t1 (negative: outside); zero if the end is meant.
+
+    It is where they are a thousandth of the step there apart, or the rounding of the times.
+    """
+    t0, t1 = jnp.asarray(t0, ts.dtype), jnp.asarray(t1, ts.dtype)
+    rounding = 8 * jnp.finfo(ts.dtype).eps * jnp.maximum(jnp.abs(t0), jnp.abs(t1))
+    early, late = ts[..., 0] - t0, t1 - ts[..., -1]
+    first, last = ts[..., 1] - ts[..., 0], ts[..., -1] - ts[..., -2]
+
+    def gap(apart: Array, step: Array) -> Array:
+        return jnp.where(jnp.abs(apart) <= jnp.maximum(rounding, 1e-3 * step), 0, apart)
+
+    return gap(early, first), gap(late, last)
+
+
+class _Searching(threading.local):
+    """Whether a search is tracing or asking its loss: what is a warning elsewhere is an error then."""
+
+    on = False
+
+
+_searching = _Searching()
+
+
+@contextlib.contextmanager
+def searching() -> Iterator[None]:
+    """Inside, a grid must reach the ends of its protocol: a search would hide work in a jump that is not counted."""
+    before, _searching.on = _searching.on, True
+    try:
+        yield
+    finally:
+        _searching.on = before
+
+
+def marked(process: Process, ts: Array) -> Array:
+    """The times; NaN if they leave the protocol's span, or, in a search, do not reach its ends.
+
+    So that what could not be refused while tracing is marked in the result: a run on them has `ok=False`.
+    """
+    protocol = process.protocol
+    if not isinstance(protocol, AbstractProtocol) or not _checks.traced((ts, spans(process))):
+        return ts
+    early, late = gaps(ts, *spans(process))
+    wrong = (early < 0) | (late < 0)
+    if _searching.on:
+        wrong = wrong | (early > 0) | (late > 0)
+    if ts.ndim == 1:
+        wrong = jnp.any(wrong)
+    return jnp.where(wrong[..., None], jnp.nan, ts)
+
+
 def within(process: Process, ts: Array) -> None:
-    """Refuse a grid, or one of a batch of grids, that leaves its protocol's span, where both are known."""
+    """Refuse a grid, or one of a batch of grids, that leaves its protocol's span, where both are known.
+
+    A grid that ends elsewhere, where the control is not `after` (or `before`), is warned of, and refused in a search: the
+    jump that remains is not part of the run.
+    """
     protocol = process.protocol
     if not isinstance(protocol, AbstractProtocol):
         return
-    grid, (t0, t1) = _checks.known(ts), spans(process)
-    t0, t1 = _checks.known(t0), _checks.known(t1)
-    if grid is None or t0 is None or t1 is None:
+    of = spans(process)
+    if _checks.traced((ts, of)):
         return
-    slack = 8 * np.finfo(ts.dtype).eps * np.maximum(abs(t0), abs(t1))
-    out = np.atleast_1d((grid[..., 0] < t0 - slack) | (grid[..., -1] > t1 + slack))
+    early, late = map(np.asarray, gaps(ts, *of))
+    grid, t0, t1 = map(np.asarray, (ts, *of))
+    out = np.atleast_1d((early < 0) | (late < 0))
+    if not out.any() and ts.ndim == 1:
+        for name, gap, at, end in (("before", early, 0, t0), ("after", late, -1, t1)):
+            if np.any(gap > 0):
+                _unfinished(process, name, ts[at], np.atleast_1d(end)[np.argmax(gap)])
     if out.any():
         i = int(np.argmax(out))
         t0, t1, first, last = (
@@ -236,6 +304,35 @@ def within(process: Process, ts: Array) -> None:
             f"ts must lie within the protocol's span [{t0}, {t1}], got a grid from {first} to {last}{whose}. "
             "Extend the protocol, or shorten the grid."
         )
+
+
+def _unfinished(process: Process, name: str, t: Array, end: float) -> None:
+    """Say that a run does not reach `before` or `after`, if that makes a difference."""
+
+    def apart(protocol: Drive) -> Array:
+        outside = getattr(protocol, name)
+        pairs = zip(jtu.tree_leaves(protocol(t)), jtu.tree_leaves(outside), strict=True)
+        return jnp.any(jnp.stack([_differ(a, b) for a, b in pairs]))
+
+    differs = _checks.known(each_protocol(process, apart))
+    if differs is None or not (differs.any() or _searching.on):
+        return
+    where = "starts" if name == "before" else "ends"
+    message = (
+        f"the grid {where} at t = {t} and the protocol at {end}: the control there is not its `{name}`, and the turn to it is "
+        f"no part of the run's work. Let ts {where[:-1]} at {end} (jnp.linspace(t0, t1, n + 1), not arange), or give the "
+        "protocol of the part that is run."
+    )
+    if _searching.on:
+        raise ValueError(f"In a search the grid must reach the ends of the protocol: {message}")
+    warnings.warn(f"A part of the protocol is run: {message}", UserWarning, stacklevel=4)
+
+
+def _differ(a: Array, b: Array) -> Array:
+    """Whether two controls are not the same number."""
+    eps = jnp.finfo(jnp.result_type(a, float)).eps
+    size = jnp.maximum(jnp.max(jnp.abs(a)), jnp.max(jnp.abs(b)))
+    return jnp.any(jnp.abs(a - b) > 100 * eps * size)
 
 
 def spans(process: Process) -> tuple[Array, Array]:

@@ -97,6 +97,36 @@ def _ratio(
     return each_path(one, (forward, backward), path)
 
 
+def log_prob(process: Process, path: Path, *, kernel: Kernel = euler) -> Array:
+    r"""The log-density of a path, $\ln p_0(x_0) + \sum_k \ln k(x_{k+1} | x_k)$, in nats, per path: its likelihood.
+
+    `kernel` maps `(process, x, t0, t1)` to the density of the next state, or to the `(mean, variance)` of a normal one; by
+    default it is that of the step which the kernel rule takes, Euler–Maruyama's for overdamped dynamics: right to first
+    order in the spacing of `path.ts`, and exact for a path that was drawn so. It is the density of all the states on the
+    grid, in the state's units: differences between processes mean something, its value alone does not. Differentiable by
+    every leaf of the process and by the path, for maximum likelihood and for samplers of parameters.
+
+    A path that is not ok has NaN. Source: Onsager & Machlup, Phys. Rev. 91, 1505 (1953).
+    """
+    a_process("process", process)
+    if not callable(kernel):
+        raise TypeError(f"kernel must be a callable (process, x, t0, t1), got {kernel!r}.")
+    return _log_prob(process, kernel, check_path(process, path))
+
+
+@eqx.filter_jit
+def _log_prob(process: Process, kernel: Kernel, path: Path) -> Array:
+    def one(process: Process, path: Path) -> Array:
+        ok = path.ok & jnp.all(jnp.isfinite(path.xs))
+
+        def total() -> Scalar:
+            return process.initial.log_prob(path.xs[0]) + jnp.sum(log_path(process, kernel, path))
+
+        return jnp.where(ok, guarded(ok, total), jnp.nan)
+
+    return each_path(one, (process,), path)
+
+
 def log_path(process: Process, kernel: Kernel, path: Path) -> Array:
     """The log-density of each step of one path, given the state before, `(steps,)`."""
 

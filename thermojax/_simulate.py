@@ -1,5 +1,6 @@
 """The verbs: one realisation, or many at once, of a driven process with its ledger."""
 
+import math
 from collections.abc import Callable
 from typing import Literal, NamedTuple
 
@@ -16,6 +17,7 @@ from ._ledger import check_rule, entropies
 from ._noise import Noise, fold
 from ._paths import Entropy, Path, Trajectory
 from ._process import Process, a_process, baths, check_run, each_protocol, ends, paths, within
+from ._stiff import watched
 from ._solvers import Chunks, Driven, Ledgered, Running, alive
 from ._types import (
     Array,
@@ -131,7 +133,29 @@ def _front(process: Process, ts: Times, key: Key, size: int | None, how: Solve) 
             "save", save, '"ends", "all", or a whole number k, for every k-th step'
         )
     _check_adjoint(how.adjoint)
-    return _run(process, check_run(process, ts), key, size, step, how._replace(save=save))
+    how = how._replace(save=save, sharding=_spread(how.sharding, size))
+    run = _run(process, check_run(process, ts), key, size, step, how)
+    return watched(process, ts, run, how.rule)
+
+
+def _spread(
+    sharding: jax.sharding.Sharding | None, size: int | None
+) -> jax.sharding.Sharding | None:
+    """A sharding of the paths that is kept: of a mesh whose axes the compiler may use, over which they divide evenly."""
+    if not isinstance(sharding, jax.sharding.NamedSharding):
+        return sharding
+    if jax.sharding.AxisType.Explicit in sharding.mesh.axis_types:  # what jax.make_mesh makes
+        mesh = jax.sharding.Mesh(sharding.mesh.devices, sharding.mesh.axis_names)
+        sharding = jax.sharding.NamedSharding(mesh, sharding.spec)
+    first = sharding.spec[0] if len(sharding.spec) else None
+    names = () if first is None else (first,) if isinstance(first, str) else tuple(first)
+    devices = math.prod(sharding.mesh.shape[name] for name in names)
+    if size is not None and size % devices:
+        raise ValueError(
+            f"size={size} paths do not divide over the {devices} devices of sharding, and would not be spread at all. Take "
+            f"{size - size % devices or devices} or {size + devices - size % devices}."
+        )
+    return sharding
 
 
 def _check_adjoint(adjoint: dfx.AbstractAdjoint | None) -> None:
@@ -175,20 +199,21 @@ def _run(
     solution = dfx.diffeqsolve(
         dfx.ODETerm(_still),
         Ledgered(step, how.rule),
-        ts[0],
-        ts[-1],
+        jnp.asarray(-steps, ts.dtype),
+        jnp.zeros((), ts.dtype),
         None,
         y0,
-        Driven(process, Noise(key_noise, start.shape[-1], size, start.dtype)),
+        Driven(process, Noise(key_noise, start.shape[-1], size, start.dtype), ts),
         saveat=dfx.SaveAt(subs=(path_at, dfx.SubSaveAt(t1=True))),
-        stepsize_controller=_Grid(ts),
+        stepsize_controller=_Count(),
         adjoint=Chunks() if how.adjoint is None else how.adjoint,
         max_steps=steps,
         throw=False,
     )
     assert solution.ts is not None
     assert solution.ys is not None
-    (saved, _), (xs, end) = solution.ts, solution.ys
+    (count, _), (xs, end) = solution.ts, solution.ys
+    saved = ts[jnp.round(count).astype(int) + steps]
     end = jtu.tree_map(lambda leaf: leaf[0], end)
 
     def close(x0: State, end: Running, after: Control) -> tuple[PyTree, ...]:
@@ -207,13 +232,11 @@ def _run(
     return Trajectory(Path(saved, xs, ok), work, heat, nats)
 
 
-class _Grid(dfx.AbstractStepSizeController):
-    """Steps to the given times, which were checked at the front door: `diffrax.StepTo` would check them again, by a
-    callback in the compiled run."""
+class _Count(dfx.AbstractStepSizeController):
+    """The solver's clock counts the steps: -n, ..., -1, 0. The times are the grid's, read where they are needed: diffrax
+    rounds what ends within 100 ulps of the last time to it, which near zero no step does."""
 
-    ts: Array
-
-    def wrap(self, direction: Time) -> "_Grid":
+    def wrap(self, direction: Time) -> "_Count":
         return self
 
     def init(
@@ -226,8 +249,8 @@ class _Grid(dfx.AbstractStepSizeController):
         args: Driven,
         func: Callable[..., PyTree],
         error_order: PyTree,
-    ) -> tuple[Array, int]:
-        return self.ts[1], 2
+    ) -> tuple[Array, None]:
+        return t0 + 1, None
 
     def adapt_step_size(
         self,
@@ -238,10 +261,9 @@ class _Grid(dfx.AbstractStepSizeController):
         args: Driven,
         y_error: PyTree,
         error_order: PyTree,
-        controller_state: Shaped[ArrayLike, ""],
+        controller_state: None,
     ) -> tuple[PyTree, ...]:
-        step = controller_state
-        return True, t1, self.ts[step], False, step + 1, dfx.RESULTS.successful
+        return True, t1, t1 + 1, False, None, dfx.RESULTS.successful
 
 
 def _state(t: Time, y: Running, args: Driven) -> Array:

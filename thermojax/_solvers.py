@@ -42,10 +42,11 @@ class Driven(NamedTuple):
 
     process: Process
     noise: Noise
+    ts: Array
 
 
 class Ledgered(dfx.AbstractSolver):
-    """The ledger around a step. Its hidden state counts the steps."""
+    """The ledger around a step. Its hidden state counts the steps: the clock of the solver is not read."""
 
     inner: AbstractStep
     rule: Rule = eqx.field(static=True)
@@ -76,7 +77,8 @@ class Ledgered(dfx.AbstractSolver):
         solver_state: Array,
         made_jump: PyTree,
     ) -> PyTree:
-        process, noise = args
+        process, noise, ts = args
+        t0, t1 = ts[solver_state], ts[solver_state + 1]
         lam = each_protocol(process, lambda protocol: protocol(0.5 * (t0 + t1)))
         drawn = noise(solver_state, self.inner.draw)
 

@@ -1,5 +1,6 @@
 r"""Densities without sampling: the exact evolution of a driven linear system, with its mean work, heat and entropy."""
 
+import warnings
 from typing import NamedTuple
 
 import diffrax as dfx
@@ -7,6 +8,7 @@ import equinox as eqx
 import jax
 import jax.numpy as jnp
 import jax.tree_util as jtu
+import numpy as np
 
 from . import _checks, _factor
 from ._affine import affine
@@ -40,7 +42,10 @@ class Evolution(eqx.Module):
         return Gaussian(self.mean[-1], self.cov[-1])
 
     def at(self, t: Time) -> Gaussian:
-        """The density at time `t`: exact at `ts`, between them by linear interpolation of mean and covariance."""
+        """The density at time `t`: exact at `ts`, between them by linear interpolation of mean and covariance.
+
+        Beyond `ts` there is none: a `ValueError`, or NaN while tracing.
+        """
         t = jnp.asarray(t, self.ts.dtype)
         value = _checks.known(t)
         grid = _checks.known(self.ts)
@@ -50,6 +55,7 @@ class Evolution(eqx.Module):
             )
         i = jnp.clip(jnp.sum(self.ts <= t) - 1, 0, self.ts.shape[0] - 2)
         s = (t - self.ts[i]) / (self.ts[i + 1] - self.ts[i])
+        s = jnp.where((s < 0) | (s > 1), jnp.nan, s)  # beyond the times there is no density
         return Gaussian(*((1 - s) * v[i] + s * v[i + 1] for v in (self.mean, self.cov)))
 
     def log_prob(self, x: State, t: Time) -> Scalar:
@@ -68,7 +74,13 @@ class _Moments(NamedTuple):
     medium: Array
 
 
-def moments(process: Process, ts: Times, *, rtol: float | None = None) -> Evolution:
+def moments(
+    process: Process,
+    ts: Times,
+    *,
+    rtol: float | None = None,
+    adjoint: dfx.AbstractAdjoint | None = None,
+) -> Evolution:
     r"""Mean and covariance of a linear system in time, and the exact mean work, heat, reduced work and entropies.
 
     With the drift $b = B x + c$ and $D$ per coordinate,
@@ -85,7 +97,9 @@ def moments(process: Process, ts: Times, *, rtol: float | None = None) -> Evolut
 
     The initial density must be Gaussian (`Gaussian`, `Point`, `Boltzmann` of a quadratic potential); from a `Point` the
     entropies are infinite. Raises `ValueError` if the force is not linear in x.
-    Differentiable in reverse mode.
+    Differentiable in reverse mode by default; with `adjoint=diffrax.DirectAdjoint()` in forward mode, too, and twice
+    (`jax.hessian`), the gradient being slower then. A warning tells where the precision can't resolve the heat: in float32
+    that of a drive of a thousand relaxation times.
 
     Source: Risken, *The Fokker–Planck Equation* (1989), sec. 6.5; for the heat, Seifert (2012), eq. 25.
     """
@@ -96,11 +110,43 @@ def moments(process: Process, ts: Times, *, rtol: float | None = None) -> Evolut
             "moments takes one protocol, and this process has one for each path. Vmap it over them."
         )
     within(process, ts)
-    return _moments(process, check_run(process, ts), rtol)
+    if adjoint is None:
+        adjoint = dfx.RecursiveCheckpointAdjoint(checkpoints=64)
+    ts = check_run(process, ts)
+    try:
+        evolution, unknown = _moments(process, ts, rtol, adjoint)
+    except TypeError as error:
+        if "forward-mode" in str(error):
+            error.add_note("moments: adjoint=diffrax.DirectAdjoint() has forward mode, and second derivatives.")
+        raise
+    if not _checks.traced((unknown, evolution)):
+        _resolved(evolution, unknown)
+    return evolution
+
+
+def _resolved(evolution: Evolution, unknown: Array) -> None:
+    """Say it if what the tolerance leaves open in the medium entropy is a part of it that matters."""
+    mean = np.asarray(evolution.mean)
+    if not np.isfinite(mean).all():
+        i = int(np.argmin(np.isfinite(mean).all(-1)))
+        raise ValueError(
+            f"moments: the equations could not be solved between ts[{i - 1}] and ts[{i}]: more than 4096 steps, or numbers "
+            "that are not finite. Give more times in between, or look at the drift there."
+        )
+    medium = np.abs(np.asarray(evolution.entropy.medium[-1]))
+    if unknown > 0.01 * medium and unknown > 1e-3:
+        warnings.warn(
+            f"moments: heat and entropy are small differences of large terms here, and known to about {unknown:.1g} nats only "
+            f"(medium entropy {medium:.3g}): the drive is slow, or long. Use float64, or a smaller rtol.",
+            RuntimeWarning,
+            stacklevel=3,
+        )
 
 
 @eqx.filter_jit
-def _moments(process: Process, ts: Array, rtol: float | None) -> Evolution:
+def _moments(
+    process: Process, ts: Array, rtol: float | None, adjoint: dfx.AbstractAdjoint
+) -> tuple[Evolution, Array]:
     protocol, start = process.protocol, _gaussian(process.initial)
     system = _linear(process.system, start.mean, protocol, ts)
     dim, dtype = start.mean.shape[0], jnp.result_type(start.mean)
@@ -117,6 +163,12 @@ def _moments(process: Process, ts: Array, rtol: float | None) -> Evolution:
         cov = spread + spread.T + jnp.where(jnp.eye(dim, dtype=bool), noise[:, None], 0)
         medium = jnp.sum(heat / system.temperature(lam))
         return _Moments(system.drift(y.mean, lam), cov, heat, medium)
+
+    def gross(mean: Array, cov: Array, lam: Control) -> Scalar:
+        """The rate of the medium entropy with all its terms positive: what an error of `rtol` is relative to."""
+        bend = jax.hessian(system.heating)(origin, lam)
+        terms = jnp.abs(system.heating(mean, lam)) + 0.5 * jnp.abs(jnp.einsum("...ij,ij->...", bend, cov))
+        return jnp.sum(terms / system.temperature(lam))
 
     several = baths(process, ts)
     y0 = _Moments(start.mean, start.cov, jnp.zeros(several, dtype), jnp.zeros((), dtype))
@@ -136,10 +188,13 @@ def _moments(process: Process, ts: Array, rtol: float | None) -> Evolution:
             t[1] - t[0],
             y,
             stepsize_controller=controller,
-            adjoint=dfx.RecursiveCheckpointAdjoint(checkpoints=64),
+            adjoint=adjoint,
             max_steps=4096,
+            throw=False,
         )
-        y = jtu.tree_map(lambda v: v[0], solution.ys)
+        # an interval that takes more steps than that is NaN, and so is all after it
+        solved = solution.result == dfx.RESULTS.successful
+        y = jtu.tree_map(lambda v: jnp.where(solved, v[0], jnp.nan), solution.ys)
         return y, y
 
     _, later = jax.lax.scan(leg, y0, jnp.stack([ts[:-1], ts[1:]], axis=1))
@@ -160,7 +215,7 @@ def _moments(process: Process, ts: Array, rtol: float | None) -> Evolution:
         phi = energies / jax.vmap(system.temperature)(lams)
         reduced = phi - phi[0] + path.medium
     work = energies - energies[0] + heat
-    return Evolution(
+    evolution = Evolution(
         ts,
         work,
         path.heat,
@@ -169,6 +224,9 @@ def _moments(process: Process, ts: Array, rtol: float | None) -> Evolution:
         path.mean,
         path.cov,
     )
+    rates = jax.vmap(gross)(path.mean, path.cov, lams)
+    unknown = rtol * jnp.sum(0.5 * (rates[1:] + rates[:-1]) * jnp.diff(ts))
+    return evolution, jax.lax.stop_gradient(unknown)
 
 
 def _gaussian(density: Density) -> GaussianParts:

@@ -108,8 +108,8 @@ def same(name: str, value: Control, like: Control) -> None:
 
 
 def span(t0: ArrayLike, t1: ArrayLike) -> tuple[Array, Array]:
-    a, b = known(t0), known(t1)
     t0, t1 = floating("t0", t0), floating("t1", t1)
+    a, b = known(t0), known(t1)
     for name, t in (("t0", t0), ("t1", t1)):
         rank(name, t, {0}, "(), one time")
     if a is not None and b is not None and not b > a:

@@ -50,4 +50,4 @@ class Euler(AbstractKernelStep):
     def kernel(self, system: AbstractSystem, x: State, lam: Control, dt: Scalar) -> Normal:
         system = AbstractDiffusion.needed_by("Euler", system)
         variance = jnp.broadcast_to(2 * system.diffusion(x, lam) * dt, x.shape)
-        return Normal(x + system.drift(x, lam) * dt, variance)
+        return Normal(x, variance, system.drift(x, lam) * dt)

@@ -1,0 +1,83 @@
+r"""Is the step short enough? An explicit step of length h follows a relaxation at the rate r only where $h r \ll 1$."""
+
+import warnings
+
+import equinox as eqx
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from . import _checks
+from ._paths import Trajectory
+from ._process import Process, paths
+from ._types import Array, Control, Scalar, State, Times
+from .systems import AbstractDiffusion, Rule
+
+COARSE = 0.5  # h r of Heun's step above which its stationary variance is off by 8 % or more
+UNSTABLE = 2.0  # and above which explicit steps run away
+
+
+def rate(system: AbstractDiffusion, x: State, lam: Control) -> Scalar:
+    r"""The fastest rate of the drift at one state, $\|\partial b/\partial x\|$ (its largest singular value)."""
+    drift = lambda x: system.drift(x, lam)
+    _, pull = jax.vjp(drift, x)
+
+    def turn(v: State, _: None) -> tuple[State, Scalar]:
+        (back,) = pull(jax.jvp(drift, (x,), (v,))[1])
+        size = jnp.linalg.norm(back)
+        return jnp.where(size > 0, back / jnp.where(size > 0, size, 1), v), size
+
+    start = jnp.cos(jnp.arange(x.size, dtype=x.dtype))  # no special direction of any matrix
+    _, squares = jax.lax.scan(turn, start / jnp.linalg.norm(start), None, min(x.size, 8))
+    return jnp.sqrt(squares[-1])
+
+
+@eqx.filter_jit
+def _rates(process: Process, ts: Times, xs: Array) -> Array:
+    """h r at the given states, at a few steps of the grid."""
+    steps = np.unique(np.linspace(0, ts.shape[0] - 2, 5).astype(int))
+    lams = jax.vmap(process.protocol)(0.5 * (ts[steps] + ts[steps + 1]))
+
+
+    def of_step(x: State, lam: Control, h: Scalar) -> Scalar:
+        return h * rate(process.system, x, lam)
+
+    each = jax.vmap(jax.vmap(of_step, (None, 0, 0)), (0, None, None))
+    return each(xs, lams, ts[steps + 1] - ts[steps])
+
+
+def watched(process: Process, ts: Times, run: Trajectory, rule: Rule) -> Trajectory:
+    """The run; with a warning if its steps were too long for what they followed, where its values are known.
+
+    If they were too long to be stable, in all states that were looked at, none of its paths is `ok`. (The log-ratio of the
+    kernel rule is that of the steps taken, whatever their length: there, work and heat alone are not to be trusted.)
+    """
+    if not isinstance(process.system, AbstractDiffusion) or paths(process) is not None:
+        return run
+    if _checks.traced((run, ts, process)):
+        return run
+    ends = run.path.xs.reshape(-1, *run.path.xs.shape[-2:])[:4, :: run.path.xs.shape[-2] - 1]
+    of = np.asarray(_rates(process, ts, ends.reshape(-1, ends.shape[-1])))
+    of = of[np.repeat(np.atleast_1d(run.path.ok)[:4], 2) & np.isfinite(of).all(axis=1)]
+    if not len(of):  # all of them failed, and are marked
+        return run
+    unstable, most = np.max(np.min(of, axis=0)) > UNSTABLE, np.max(np.median(of, axis=0))
+    if not (unstable or (rule == "alternating" and most > COARSE)):
+        return run
+    longest = np.max(np.diff(np.asarray(ts)))
+    if unstable and rule == "alternating":
+        run = run._replace(path=run.path._replace(ok=jnp.zeros_like(run.path.ok)))
+    what = (
+        "the step is unstable: paths grow without bound, and none of them is marked ok"
+        if unstable and rule == "alternating"
+        else "the step is unstable: work and heat are those of paths that run away"
+        if unstable
+        else "work and heat are off by several per cent or more"
+    )
+    warnings.warn(
+        f"The step is too long for what it follows: h = {longest:.3g} is {most:.2g} relaxation times of the drift (the "
+        f"largest |db/dx| along the drive, times h), and {what}. Take about {most / 0.1:.0f} times as many steps.",
+        RuntimeWarning,
+        stacklevel=4,
+    )
+    return run
