@@ -26,7 +26,8 @@ from .protocols import trainable
 
 SAVE_EVERY = 1.0  # seconds between two checkpoints
 NOISE = 1e-6  # standard errors below this share of a price are rounding, not noise
-ALIKE = 1e-2  # without noise, prices that differ by less agree
+ALIKE = 1e-2  # without noise, prices that differ by less agree,
+NOTHING = 1e-4  # or by less than this share of what the start cost
 
 
 class History(NamedTuple):
@@ -168,7 +169,7 @@ def descend(
             "Nothing to search: the protocol has no trainable leaves. Use e.g. protocols.Piecewise; of any other pytree "
             "the floating-point leaves are searched (0.0, not 0)."
         )
-    first, unit = free, None
+    first, pace = free, None
     with _checks.lenient():
         state = optimizer.init(free)
     record, begin, last = np.zeros((2, steps)), 0, monotonic()
@@ -179,10 +180,9 @@ def descend(
         for i in range(begin, steps):
             now = jax.random.fold_in(key, 0 if common else i)
             seen = _slope(loss, free, given, now)
-            if stride is not None and unit is None:
+            if stride is not None and pace is None:
                 begun = _slope(loss, first, given, jax.random.fold_in(key, 0)) if i else seen
-                unit = units(begun[1])
-            pace = None if stride is None else (unit, stride)
+                pace = units(begun[1], stride), stride
             new, state, norm = _update(loss, optimizer, state, free, given, now, seen, pace)
             record[:, i] = float(seen[0]), float(norm)
             if not np.isfinite(record[:, i]).all():
@@ -250,11 +250,11 @@ def _agree(price: Estimate, check: Estimate, start: Estimate) -> tuple[bool, str
     loss, fine, begun = (float(one.value) for one in (price, check, start))
     apart, size = abs(loss - fine), max(abs(loss), abs(fine))
     error = math.hypot(float(price.stderr), float(check.stderr))
-    rounding = math.sqrt(float(jnp.finfo(price.value.dtype).eps)) * (abs(begun) or 0.0)
+    nothing = NOTHING * abs(begun) if math.isfinite(begun) else 0.0
     if error > NOISE * size:
         agrees, how = apart <= 4 * error, f"{apart / error:.1f} standard errors apart, 4 are allowed"
     else:
-        agrees = apart <= max(ALIKE * size, 0.0 if math.isnan(rounding) else rounding)
+        agrees = apart <= max(ALIKE * size, nothing)
         how = f"{apart / size if size else 0.0:.1%} apart, {ALIKE:.0%} is allowed where there is no noise"
     than = "cheaper" if fine < begun else "dearer"
     return agrees, "" if agrees else (

@@ -123,15 +123,18 @@ def _or_one(size: Array) -> Array:
     return jnp.where(size > 0, size, 1)
 
 
-def units(slope: PyTree) -> PyTree:
-    """What brings each leaf of a gradient near one, a power of two; one where it is not far from that.
+def units(slope: PyTree, stride: PyTree) -> PyTree:
+    """What makes of a gradient one by strides, each leaf of it near one, by a power of two where it is far from that.
 
     Adam does not see the size of a gradient, but for its own small number and for where a float ends.
     """
 
-    def of(leaf: Array) -> Array:
-        top = float(np.max(np.abs(np.asarray(leaf, float)), initial=0.0))
+    def of(leaf: Array, stride: Array) -> Array:
+        wide = np.asarray(leaf, float) * np.asarray(stride, float)
+        top = float(np.max(np.abs(wide), initial=0.0))
         far = np.isfinite(top) and top > 0 and not 1e-4 <= top <= 1e4
-        return jnp.asarray(2.0 ** -np.clip(np.round(np.log2(top)), -100, 100) if far else 1.0, leaf.dtype)
+        unit = 2.0 ** -np.clip(np.round(np.log2(top)), -200, 200) if far else 1.0
+        most = float(jnp.finfo(leaf.dtype).max)
+        return jnp.asarray(np.minimum(unit * np.asarray(stride, float), most), leaf.dtype)
 
-    return jtu.tree_map(of, slope)
+    return jtu.tree_map(of, slope, stride)
