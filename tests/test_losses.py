@@ -405,16 +405,13 @@ HALF = 0.5  # the step
 
 def kinked(a, c, width):
     """<x> after two Euler steps from N(0, 1), by quadrature: the chain's kernels on a grid that is fine beside the kink."""
-    x = np.linspace(-8.0, 8.0, 6001)
+    x = np.linspace(-8.0, 8.0, 1602)
     force = lambda x: -x - a * (x - c) / np.sqrt((x - c) ** 2 + width**2)
     after = x + HALF * force(x)
     start = np.exp(-0.5 * x**2) / np.sqrt(2 * np.pi)
-    grid = np.linspace(-9.0, 9.0, 3001)
-    middle = np.zeros_like(grid)
-    for i in range(0, len(x), 1000):
-        part = slice(i, i + 1000)
-        kernel = np.exp(-((grid[:, None] - after[part]) ** 2) / (4 * HALF))
-        middle += kernel @ start[part] * (x[1] - x[0]) / np.sqrt(4 * np.pi * HALF)
+    grid = np.linspace(-9.0, 9.0, 1802)
+    kernel = np.exp(-((grid[:, None] - after) ** 2) / (4 * HALF))
+    middle = kernel @ start * (x[1] - x[0]) / np.sqrt(4 * np.pi * HALF)
     return np.sum(middle * (grid + HALF * force(grid))) * (grid[1] - grid[0])
 
 
@@ -423,14 +420,14 @@ def kinked(a, c, width):
     [
         pytest.param(0.1, True, ("a", "c"), id="smooth-score"),
         pytest.param(0.1, False, ("a", "c"), id="smooth-pathwise"),
-        pytest.param(1e-4, True, ("a",), id="sharp-score"),
-        pytest.param(1e-4, False, (), id="sharp-pathwise"),
+        pytest.param(0.0, True, ("a",), id="sharp-score"),
+        pytest.param(0.0, False, (), id="sharp-pathwise"),
     ],
 )
 def test_a_kink_has_to_be_smooth_where_the_protocol_moves_it(width, score, seen):
     """Smooth, both derivatives are right. Sharp, the score sees the kink's height and not its place, and the pathwise
     derivative neither: the derivative by the place, 0.46, lies more than 20 standard errors off."""
-    h = 2e-3 if width > 0.01 else 0.02
+    h = 0.01 if width else 0.1  # a sharp kink has to pass many nodes
     at = {"a": 1.0, "c": 0.5}
     want = {
         name: (
@@ -444,18 +441,18 @@ def test_a_kink_has_to_be_smooth_where_the_protocol_moves_it(width, score, seen)
     drive = tjx.protocols.Steps(jnp.array([0.0, 2 * HALF]), values)
     process = tjx.Process(KINK, drive, Gaussian(0.0, 1.0))
     end = lambda run: run.path.xs[:, -1, 0]
-    loss = optimal.average(end, process, HALF * jnp.arange(3.0), 4000, solver=dfx.Euler())
+    loss = optimal.average(end, process, HALF * jnp.arange(3.0), 8000, solver=dfx.Euler())
     fn = loss.likelihood_ratio if score else loss
     slope = jax.jit(
         jax.grad(lambda v, key: fn(eqx.tree_at(lambda p: p.values, drive, v), key))
     )
-    grads = [slope(values, key) for key in jax.random.split(jax.random.key(5), 16)]
+    grads = [slope(values, key) for key in jax.random.split(jax.random.key(5), 8)]
     for name in at:
         got = np.array([g[name][0] for g in grads])
-        error = got.std(ddof=1) / 4
+        error = got.std(ddof=1) / np.sqrt(8)
         apart = abs(got.mean() - want[name])
         if name in seen:
-            assert error < 0.02
+            assert error < 0.03
             assert apart < 4.5 * error
         elif name == "c":
             assert apart > max(0.3, 20 * error)

@@ -460,7 +460,8 @@ def natural(loss, model, steps=25, rate=0.1):
     slope = eqx.filter_jit(eqx.filter_value_and_grad(loss))
     for _ in range(steps):
         _, grads = slope(model)
-        updates, state = adam.update(grads, state, model)
+        with jax.numpy_dtype_promotion("standard"):  # optax counts in whole numbers
+            updates, state = adam.update(grads, state, model)
         model = eqx.apply_updates(model, updates)
     return model
 
@@ -500,10 +501,13 @@ class Picked(AbstractProtocol):
         return ()
 
 
-@every_kind
-def test_a_natural_loop_does_not_train_the_question(build):
-    drive = build()
-    found = natural(dragging, drive, steps=3)
+@pytest.mark.parametrize(
+    "kind",
+    ["piecewise", "steps", "spline", "function", "network", "reversed", "fixed", "bounded", "joint"],
+)
+def test_a_natural_loop_does_not_train_the_question(kind):
+    drive = KINDS[kind]()
+    found = natural(dragging, drive, steps=2)
     for new, old in zip(question(found), question(drive), strict=True):
         np.testing.assert_array_equal(new, old)
     close((found.before, found.after, found.t0, found.t1), (drive.before, drive.after, 0.0, 2.0))
@@ -523,7 +527,7 @@ def test_a_natural_loop_finds_what_the_search_finds():
 
 
 def test_the_question_can_be_asked():
-    """<W> = (l - (jump at the start ...)): by `before` through the constructor, and through tree_at, as finite differences."""
+    """By `before` and `after`, through the constructor and through tree_at, as finite differences have it."""
     values = jnp.array([0.3, 0.8, 1.5])
     made = lambda b, a: dragging(Piecewise(KNOTS, values, b, a))
     drive = Piecewise(KNOTS, values, 0.1, 2.0)
@@ -545,7 +549,10 @@ def test_the_question_can_be_asked():
 
 def test_a_drive_made_of_what_one_differentiates_by_follows_it():
     """All leaves of a ramp depend on its three numbers at once, and nothing of that is held."""
-    cost = lambda theta: dragging(ramp(theta[0], theta[1], theta[2]))
+    ts = jnp.array([0.0, 0.5, 1.0, 1.5])
+    path = tjx.Path(ts, jnp.array([0.0, 0.2, 0.6, 1.0])[:, None])
+    drive = lambda theta: tjx.Process(TRAP, ramp(theta[0], theta[1], theta[2]), EQ)
+    cost = lambda theta: tjx.account(drive(theta), path).work
     theta = jnp.array([0.3, 1.5, 2.0])
     step = 1e-6 if jax.config.jax_enable_x64 else 1e-2
     for i in range(3):
@@ -582,10 +589,9 @@ def test_an_end_of_infinite_slope():
     np.testing.assert_allclose(slope, -0.125, rtol=1e-6)
 
 
-@pytest.mark.parametrize("edge", np.linspace(0.1, 0.9, 9))
-def test_a_reversed_edge_is_the_same_edge(edge):
+def test_a_reversed_edge_is_the_same_edge():
     """t0 + t1 - (t0 + t1 - t) is an ulp off t, on either side: the reversed drive has the forward one's value there."""
     edges = np.concatenate([[0.0], np.linspace(0.1, 0.9, 9), [1.3]])
     drive = Steps(jnp.asarray(edges), jnp.arange(10.0))
-    t = jnp.asarray(edge)
-    assert float(Reversed(drive)(drive.t0 + drive.t1 - t)) == float(drive(t))
+    for t in drive.ts:
+        assert float(Reversed(drive)(drive.t0 + drive.t1 - t)) == float(drive(t))

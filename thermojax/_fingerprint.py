@@ -7,8 +7,9 @@ cannot be looked into counts by its type alone.
 import dataclasses
 import functools as ft
 import hashlib
+import sys
 import types
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 
 import equinox as eqx
 import jax
@@ -16,10 +17,8 @@ import jax.numpy as jnp
 import numpy as np
 
 # of these the name says it: their code may change with a version
-LIBRARIES = {
-    *("blackjax", "builtins", "diffrax", "equinox", "functools", "interpax", "jax", "jaxlib", "jaxtyping", "lineax"),
-    *("math", "numpy", "operator", "optax", "optimistix", "scipy", "thermojax"),
-}  # fmt: skip
+OURS = "beartype blackjax diffrax equinox interpax jax jaxlib jaxtyping lineax numpy optax optimistix scipy thermojax"
+LIBRARIES = (sys.stdlib_module_names | {*OURS.split()}) - {"__main__"}
 
 
 def fingerprint(thing: object) -> str:
@@ -85,7 +84,7 @@ def _(thing: Iterable[object]) -> tuple[bytes, Iterable[object]]:
 
 @_parts.register(dict)
 @_parts.register(types.MappingProxyType)
-def _(thing: dict[object, object]) -> tuple[bytes, Iterable[object]]:
+def _(thing: Mapping[object, object]) -> tuple[bytes, Iterable[object]]:
     return b"", (part for name in sorted(thing, key=str) for part in (name, thing[name]))
 
 
