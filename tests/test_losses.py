@@ -443,9 +443,7 @@ def test_a_kink_has_to_be_smooth_where_the_protocol_moves_it(width, score, seen)
     end = lambda run: run.path.xs[:, -1, 0]
     loss = optimal.average(end, process, HALF * jnp.arange(3.0), 8000, solver=dfx.Euler())
     fn = loss.likelihood_ratio if score else loss
-    slope = jax.jit(
-        jax.grad(lambda v, key: fn(eqx.tree_at(lambda p: p.values, drive, v), key))
-    )
+    slope = jax.jit(jax.grad(lambda v, key: fn(eqx.tree_at(lambda p: p.values, drive, v), key)))
     grads = [slope(values, key) for key in jax.random.split(jax.random.key(5), 8)]
     for name in at:
         got = np.array([g[name][0] for g in grads])

@@ -330,7 +330,10 @@ def test_a_moving_trap_with_a_stiffness_per_coordinate():
 @pytest.mark.parametrize(
     ("call", "words"),
     [
-        (lambda v: O.moving_trap(0.0, 1.0, 1.0, stiffness=v), r"stiffness must be one number or one"),
+        (
+            lambda v: O.moving_trap(0.0, 1.0, 1.0, stiffness=v),
+            r"stiffness must be one number or one",
+        ),
         (lambda v: O.moving_trap(0.0, 1.0, 1.0, mobility=v), r"mobility must be one number or one"),
         (lambda v: O.moving_trap(0.0, v, 1.0), r"start and stop must have one shape"),
         (lambda v: O.moving_trap(0.0, 1.0, v), r"t1 must have shape \(\), one number"),
@@ -350,5 +353,7 @@ def test_arrays_where_one_number_is_meant_are_refused(call, words):
 def test_closed_forms_batch_by_vmap():
     works = jax.vmap(lambda k: O.breathing_trap(1.0, k, 1.0).work)(jnp.array([2.0, 4.0]))
     assert float(works[1]) == pytest.approx(0.890571785, rel=1e-5)
-    works = jax.vmap(lambda k: O.moving_trap(0.0, 1.0, 1.0, stiffness=k).work)(jnp.array([1.0, 4.0]))
+    works = jax.vmap(lambda k: O.moving_trap(0.0, 1.0, 1.0, stiffness=k).work)(
+        jnp.array([1.0, 4.0])
+    )
     np.testing.assert_allclose(works, [1 / 3, 4 / 6], rtol=1e-6)

@@ -503,7 +503,17 @@ class Picked(AbstractProtocol):
 
 @pytest.mark.parametrize(
     "kind",
-    ["piecewise", "steps", "spline", "function", "network", "reversed", "fixed", "bounded", "joint"],
+    [
+        "piecewise",
+        "steps",
+        "spline",
+        "function",
+        "network",
+        "reversed",
+        "fixed",
+        "bounded",
+        "joint",
+    ],
 )
 def test_a_natural_loop_does_not_train_the_question(kind):
     drive = KINDS[kind]()

@@ -33,7 +33,9 @@ def drag_cost(length, energy, distance=5.0):
         def step(mean, now):
             turn, there = now
             # work of the turn, at the mean before it: k (lam' - lam) ((lam + lam')/2 - mean)
-            return decay * mean + (1 - decay) * there[1], turn * (0.5 * (there[0] + there[1]) - mean)
+            return decay * mean + (1 - decay) * there[1], turn * (
+                0.5 * (there[0] + there[1]) - mean
+            )
 
         lams = jnp.concatenate([drive.before[None], lam, drive.after[None]])
         pairs = jnp.stack([lams[:-1], lams[1:]], axis=1)
@@ -54,7 +56,9 @@ def plain():
 def test_no_unit_changes_what_is_found(plain, length, energy):
     """Lengths in metres, energies in joules, inches: the same protocol, in its unit."""
     found = go(*drag_cost(length, energy))
-    rtol = 1e-3 if jax.config.jax_enable_x64 else 2e-2  # Adam makes steps of rounding where the slope is zero
+    rtol = (
+        1e-3 if jax.config.jax_enable_x64 else 2e-2
+    )  # Adam makes steps of rounding where the slope is zero
     np.testing.assert_allclose(found.found.values / length, plain.found.values, rtol=rtol)
     assert float(found.price.value) / energy == pytest.approx(float(plain.price.value), rel=rtol)
     assert float(found.price.value) < float(found.start_price.value)
@@ -72,7 +76,9 @@ def test_a_start_that_does_not_move_has_a_stride_of_its_size():
     loss = lambda drive, key: jnp.sum((1e6 * drive.values - 3.0) ** 2)
     found = go(loss, start)
     np.testing.assert_allclose(found.found.values, 3e-6, rtol=1e-2)
-    tame = go(lambda drive, key: jnp.sum((1e6 * drive.physical.values - 3.0) ** 2), P.positive(start))
+    tame = go(
+        lambda drive, key: jnp.sum((1e6 * drive.physical.values - 3.0) ** 2), P.positive(start)
+    )
     np.testing.assert_allclose(tame.found.physical.values, 3e-6, rtol=1e-2)
 
 
@@ -82,7 +88,9 @@ def test_each_component_has_its_own_stride():
     goal, scale = jnp.array([1.5e-6, 700.0, 3.0]), jnp.array([1e6, 1e-3, 1.0])
     cost = lambda v: jnp.sum((scale[None] * (v - goal[None])) ** 2)
     ts = jnp.linspace(0.0, 1.0, 3)
-    found = go(lambda drive, key: cost(drive.values), P.Piecewise(ts, values), steps=300).found.values
+    found = go(
+        lambda drive, key: cost(drive.values), P.Piecewise(ts, values), steps=300
+    ).found.values
     np.testing.assert_allclose(found[:, :2], jnp.broadcast_to(goal[:2], (3, 2)), rtol=2e-2)
     parts = {"k": values[:, 0], "x": values[:, 1]}
     two = lambda drive, key: cost(

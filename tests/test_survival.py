@@ -232,7 +232,9 @@ def test_the_file_of_another_loss_or_optimizer_is_refused(tmp_path):
     call = inspect.unwrap(search)
     options = {"steps": 5, "checkpoint": tmp_path / "it", "progress": False}
     call(pull(1.0), START, jax.random.key(0), **options)
-    with pytest.raises(ValueError, match=r"another search \(loss .*their code.*choose another name"):
+    with pytest.raises(
+        ValueError, match=r"another search \(loss .*their code.*choose another name"
+    ):
         call(pull(2.0), START, jax.random.key(0), **options)
     with pytest.raises(ValueError, match=r"another search \(optimizer "):
         call(pull(1.0), START, jax.random.key(0), optimizer=optax.sgd(0.1), **options)
@@ -243,7 +245,15 @@ def test_a_file_of_an_earlier_version_goes_on_with_a_warning(tmp_path):
     want = go(file)
     first, rest = file.read_bytes().split(b"\n", 1)
     key = jax.random.key(0)
-    old = Checkpoint(tmp_path / "x", (START, key), loss=0, optimizer=0, steps=5, noise="fresh", gradient="pathwise")
+    old = Checkpoint(
+        tmp_path / "x",
+        (START, key),
+        loss=0,
+        optimizer=0,
+        steps=5,
+        noise="fresh",
+        gradient="pathwise",
+    )
     file.write_bytes(json.dumps({**old.former, "done": 5}).encode() + b"\n" + rest)
     with pytest.warns(UserWarning, match="earlier version, which kept no fingerprint of the loss"):
         found = go(file)

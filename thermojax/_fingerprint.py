@@ -32,7 +32,10 @@ def is_key(leaf: object) -> bool:
 
 def _digest(thing: object, seen: dict[int, tuple[object, str]]) -> str:
     if id(thing) not in seen:
-        seen[id(thing)] = thing, "itself"  # what holds itself ends here; kept, so that no other takes its id
+        seen[id(thing)] = (
+            thing,
+            "itself",
+        )  # what holds itself ends here; kept, so that no other takes its id
         label, parts = _array(thing) if eqx.is_array_like(thing) else _parts(thing)
         mill = hashlib.sha256(f"{type(thing).__qualname__} ".encode() + label)
         for part in parts:

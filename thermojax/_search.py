@@ -252,7 +252,10 @@ def _agree(price: Estimate, check: Estimate, start: Estimate) -> tuple[bool, str
     error = math.hypot(float(price.stderr), float(check.stderr))
     nothing = NOTHING * abs(begun) if math.isfinite(begun) else 0.0
     if error > NOISE * size:
-        agrees, how = apart <= 4 * error, f"{apart / error:.1f} standard errors apart, 4 are allowed"
+        agrees, how = (
+            apart <= 4 * error,
+            f"{apart / error:.1f} standard errors apart, 4 are allowed",
+        )
     else:
         agrees = apart <= max(ALIKE * size, nothing)
         how = f"{apart / size if size else 0.0:.1%} apart, {ALIKE:.0%} is allowed where there is no noise"

@@ -12,7 +12,6 @@ import jax.tree_util as jtu
 from .._checks import floating, known, rank
 from .._types import Array, ArrayLike, Control, PyTree, Time
 
-
 P = TypeVar("P")
 
 
