@@ -115,8 +115,8 @@ def search(
 
     Warns, and returns `agrees=False`, if price and check differ by more than 4 standard errors (by more than 1 %, where
     neither has noise): an optimiser finds what a coarse grid gives away. Warns if the result is dearer than the start,
-    whose price stands beside its own. Raises `RuntimeError` if the loss or its gradient stops being finite, saying at which step,
-    how many paths failed and when.
+    whose price stands beside its own. Raises `RuntimeError` if the loss or its gradient stops being finite, saying at which
+    step, how many paths failed and when.
     """
     key = _checks.key("key", key)
     steps = _checks.whole("steps", steps, "a whole number of updates")

@@ -41,7 +41,7 @@ def moving_trap(
     _checks.rank("start", start, {0, 1}, "() or (d,)")
     if start.shape != stop.shape:
         raise ValueError(
-            f"start and stop must have one shape, () or (d,), got {start.shape} and {stop.shape}. Give both every coordinate."
+            f"start and stop must have one shape, () or (d,), got {start.shape} and {stop.shape}. Give both all coordinates."
         )
     stiffness = _per_coordinate("stiffness", stiffness, start)
     rate = stiffness * _per_coordinate("mobility", mobility, start)
@@ -93,7 +93,8 @@ def breathing_trap(
     $$\langle W \rangle = T \left[ \frac{(u-1)^2}{a} - \ln u + \frac12\left(\frac{k_1}{k_0} u^2 - 1\right) \right],
     \qquad k(t) = \frac{k_0 - c\,(1 + ct)/\mu}{(1 + ct)^2}, \quad c = \frac{u - 1}{t_1},$$
 
-    one coordinate, all arguments scalars, with jumps at both ends; the width of the cloud grows linearly to $u$ times its first one.
+    with jumps at both ends; the width of the cloud grows linearly to $u$ times its first one. One coordinate, all arguments
+    scalars.
     Source: Schmiedl & Seifert, PRL 98, 108301 (2007), eqs. 13 to 16.
     """
     start, stop, t1 = _number("start", start), _number("stop", stop), _number("t1", t1)

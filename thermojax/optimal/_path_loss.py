@@ -58,8 +58,8 @@ class PathLoss(AbstractLoss):
 
     `process` is the one given, with its protocol replaced by the one that is searched; `run` is its `Trajectory` of `size`
     paths on the grid `ts`; `key` is for random numbers of your own. `rule`, `solver` and `save` are those of
-    `thermojax.ensemble`. The loss checks itself on a grid twice as fine, of which `of` sees the same times. See `average` for
-    one number per path.
+    `thermojax.ensemble`. The loss checks itself on a grid twice as fine, of which `of` sees the same times. See `average`
+    for one number per path.
 
     `draws=False` says that `of` does without its key: all of it is then the run's.
     """
