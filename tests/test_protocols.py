@@ -582,6 +582,8 @@ def test_the_edges_of_steps_are_not_followed_in_silence():
     for grad in (jax.grad, jax.jacfwd, lambda f: jax.jit(jax.grad(f))):
         with pytest.raises(ValueError, match=r"Steps\.ts is being differentiated.*Piecewise"):
             grad(edge)(jnp.asarray(0.7))
+    with pytest.raises(ValueError, match=r"Steps\.ts is being differentiated"):  # all of it at once
+        jax.grad(lambda t: Steps(t * KNOTS, t * VALUES[:2], t, t)(0.3))(jnp.asarray(1.0))
     held = lambda t: edge(t, jax.lax.stop_gradient)
     assert float(jax.grad(held)(jnp.asarray(0.7))) == 0.0
     # in their place: a short ramp, which is followed

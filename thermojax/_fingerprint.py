@@ -157,4 +157,6 @@ def _is_code(value: object) -> bool:
 
 
 def _known(thing: object) -> bool:
-    return str(getattr(thing, "__module__", None)).partition(".")[0] in LIBRARIES
+    root = str(getattr(thing, "__module__", None)).partition(".")[0]
+    installed = str(getattr(sys.modules.get(root), "__file__", ""))
+    return root in LIBRARIES or "site-packages" in installed or "dist-packages" in installed

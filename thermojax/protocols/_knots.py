@@ -153,7 +153,8 @@ def _switched(value: Control, steps: AbstractKnots) -> Control:
 @_switched.def_jvp
 def _switched_jvp(primals: PyTree, tangents: PyTree) -> tuple[Control, Control]:
     value, steps = tangents
-    if steps is not None and steps.ts is not None and not together(primals[1], steps):
+    searched = together(primals[1], steps) and not primals[1].followed
+    if steps is not None and steps.ts is not None and not searched:
         raise ValueError(
             "Steps.ts is being differentiated, and the value between two edges does not follow them: the derivative would "
             "silently be zero. Use Piecewise with a short ramp in the place of each step; or, where the edges lie on the "
