@@ -192,7 +192,7 @@ class Line(eqx.Module):
 def test_the_settings_of_a_module_are_left_and_named():
     start = P.Function(Line(jnp.asarray(0.5), 0.25), 1.0)
     with pytest.warns(UserWarning, match=r"protocol\.fn\.rate: a Python number inside a module"):
-        found = go(lambda p, key: (p(1.0) - 3.0) ** 2, start)
+        found = go(lambda p, key: (p(1.0) - 3.0) ** 2, start, steps=400)
     assert found.found.fn.rate == 0.25
     assert float(found.found(1.0)) == pytest.approx(3.0, rel=1e-2)
 
