@@ -374,3 +374,83 @@ def test_the_score_holds_the_start_fixed(start):
     with pytest.raises(ValueError, match=r"Process\.initial is being differentiated"):
         jax.grad(price)(1.3, "score")
     assert abs(jax.grad(price)(1.3, "paths")) > 0.1
+
+
+# ---- what a loss sees of its paths
+
+
+@pytest.mark.parametrize(("save", "at"), [("all", 4), (3, 1), (3, 2), ("ends", 1)])
+def test_an_index_means_the_same_time_on_every_grid_and_for_either_gradient(save, at):
+    """On 7 uneven steps: the loss is the time of the saved state `at` itself, so that nothing but its index counts."""
+    ts = jnp.array([0.0, 0.1, 0.25, 0.4, 0.5, 0.75, 0.9, 1.0])
+    when = {"all": 0.5, 3: {1: 0.4, 2: 0.9}.get(at), "ends": 1.0}[save]
+    of = lambda run: run.path.ts[:, at]
+    loss = optimal.average(of, DRAGGED, ts, 8, solver=dfx.Euler(), save=save)
+    key = jax.random.key(0)
+    for one in (loss, loss.check(), loss.check().check()):
+        assert float(one(RAMP, key)) == pytest.approx(when, rel=1e-6)
+        assert float(one.likelihood_ratio(RAMP, key)) == pytest.approx(when, rel=1e-6)
+    assert loss.check().check().ts.shape == (29,)
+
+
+# ---- a kink whose place the protocol moves
+
+KINK = tjx.Overdamped(
+    lambda x, lam: jnp.sum(
+        0.5 * x**2 + lam["a"] * jnp.sqrt((x - lam["c"]) ** 2 + lam["width"] ** 2)
+    )
+)
+HALF = 0.5  # the step
+
+
+def kinked(a, c, width):
+    """<x> after two Euler steps from N(0, 1), by quadrature: the chain's kernels on a grid that is fine beside the kink."""
+    x = np.linspace(-8.0, 8.0, 1602)
+    force = lambda x: -x - a * (x - c) / np.sqrt((x - c) ** 2 + width**2)
+    after = x + HALF * force(x)
+    start = np.exp(-0.5 * x**2) / np.sqrt(2 * np.pi)
+    grid = np.linspace(-9.0, 9.0, 1802)
+    kernel = np.exp(-((grid[:, None] - after) ** 2) / (4 * HALF))
+    middle = kernel @ start * (x[1] - x[0]) / np.sqrt(4 * np.pi * HALF)
+    return np.sum(middle * (grid + HALF * force(grid))) * (grid[1] - grid[0])
+
+
+@pytest.mark.parametrize(
+    ("width", "score", "seen"),
+    [
+        pytest.param(0.1, True, ("a", "c"), id="smooth-score"),
+        pytest.param(0.1, False, ("a", "c"), id="smooth-pathwise"),
+        pytest.param(0.0, True, ("a",), id="sharp-score"),
+        pytest.param(0.0, False, (), id="sharp-pathwise"),
+    ],
+)
+def test_a_kink_has_to_be_smooth_where_the_protocol_moves_it(width, score, seen):
+    """Smooth, both derivatives are right. Sharp, the score sees the kink's height and not its place, and the pathwise
+    derivative neither: the derivative by the place, 0.46, lies more than 20 standard errors off."""
+    h = 0.01 if width else 0.1  # a sharp kink has to pass many nodes
+    at = {"a": 1.0, "c": 0.5}
+    want = {
+        name: (
+            kinked(**(at | {name: at[name] + h}), width=width)
+            - kinked(**(at | {name: at[name] - h}), width=width)
+        )
+        / (2 * h)
+        for name in at
+    }
+    values = {name: jnp.array([v]) for name, v in (at | {"width": width}).items()}
+    drive = tjx.protocols.Steps(jnp.array([0.0, 2 * HALF]), values)
+    process = tjx.Process(KINK, drive, Gaussian(0.0, 1.0))
+    end = lambda run: run.path.xs[:, -1, 0]
+    loss = optimal.average(end, process, HALF * jnp.arange(3.0), 8000, solver=dfx.Euler())
+    fn = loss.likelihood_ratio if score else loss
+    slope = jax.jit(jax.grad(lambda v, key: fn(eqx.tree_at(lambda p: p.values, drive, v), key)))
+    grads = [slope(values, key) for key in jax.random.split(jax.random.key(5), 8)]
+    for name in at:
+        got = np.array([g[name][0] for g in grads])
+        error = got.std(ddof=1) / np.sqrt(8)
+        apart = abs(got.mean() - want[name])
+        if name in seen:
+            assert error < 0.03
+            assert apart < 4.5 * error
+        elif name == "c":
+            assert apart > max(0.3, 20 * error)

@@ -1,5 +1,8 @@
 """The noise: normal, independent, never drawn twice; and the Lévy areas that some solvers ask for."""
 
+import ast
+from pathlib import Path
+
 import diffrax as dfx
 import jax
 import jax.numpy as jnp
@@ -110,3 +113,28 @@ def test_levy_areas(dtype):
     assert np.array_equal(
         np.asarray(kick.contr(jnp.asarray(0.1), jnp.asarray(0.1 + dt))).ravel(), parts[0]
     )
+
+
+def both_split_and_folded(source):
+    """Names of keys that one function both splits and folds numbers into: split(key)[1] is fold_in(key, 1)."""
+    found = []
+    for function in ast.walk(ast.parse(source)):
+        if not isinstance(function, ast.FunctionDef | ast.Lambda):
+            continue
+        uses = {"split": set(), "fold_in": set(), "fold": set()}
+        for call in ast.walk(function):
+            if isinstance(call, ast.Call) and call.args:
+                name = ast.unparse(call.func).removeprefix("jax.random.")
+                uses.get(name, set()).add(ast.unparse(call.args[0]))
+        found += sorted(uses["split"] & (uses["fold_in"] | uses["fold"]))
+    return found
+
+
+def test_no_key_is_both_split_and_folded():
+    files = list(Path(tjx.__file__).parent.rglob("*.py"))
+    assert len(files) > 50
+    assert {
+        path.name: names for path in files if (names := both_split_and_folded(path.read_text()))
+    } == {}
+    bad = "def f(key):\n    a, b = jax.random.split(key)\n    return jax.random.fold_in(key, 1)"
+    assert both_split_and_folded(bad) == ["key"]

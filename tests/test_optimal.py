@@ -306,3 +306,54 @@ def test_mean_dissipation_needs_final():
     process = tjx.Process(drag, P.ramp(0.0, 1.0, 1.0), D.Boltzmann(drag, 0.0))
     with pytest.raises(ValueError, match=r"process\.final"):
         O.mean_dissipation(process, jnp.linspace(0, 1, 3), 10)
+
+
+# ---- closed forms
+
+
+def test_a_moving_trap_with_a_stiffness_per_coordinate():
+    """Coordinates don't know of each other: the work is the sum of theirs, one number, and simulated exactly so."""
+    k, start, stop = jnp.array([1.0, 4.0]), jnp.zeros(2), jnp.array([3.0, 2.0])
+    found = O.moving_trap(start, stop, 1.0, stiffness=k)
+    alone = [O.moving_trap(0.0, float(stop[i]), 1.0, stiffness=float(k[i])).work for i in (0, 1)]
+    assert found.work.shape == ()
+    assert float(found.work) == pytest.approx(float(sum(alone)), rel=1e-6)
+    assert float(found.work) == pytest.approx(9 / 3 + 4 * 4 / 6, rel=1e-6)
+    trap = tjx.Overdamped(lambda x, lam: 0.5 * jnp.sum(k * (x - lam) ** 2))
+    process = tjx.Process(trap, found.protocol, D.Gaussian(start, jnp.diag(1 / k)))
+    work = tjx.evolve.moments(process, jnp.linspace(0.0, 1.0, 3)).work[-1]
+    assert float(work) == pytest.approx(float(found.work), rel=1e-5)
+    mobile = O.moving_trap(start, stop, 1.0, mobility=k)
+    assert float(mobile.work) == pytest.approx(9 / 3 + 4 / 6, rel=1e-6)
+
+
+@pytest.mark.parametrize(
+    ("call", "words"),
+    [
+        (
+            lambda v: O.moving_trap(0.0, 1.0, 1.0, stiffness=v),
+            r"stiffness must be one number or one",
+        ),
+        (lambda v: O.moving_trap(0.0, 1.0, 1.0, mobility=v), r"mobility must be one number or one"),
+        (lambda v: O.moving_trap(0.0, v, 1.0), r"start and stop must have one shape"),
+        (lambda v: O.moving_trap(0.0, 1.0, v), r"t1 must have shape \(\), one number"),
+        (lambda v: O.moving_trap(v, jnp.ones(3), 1.0), r"start and stop must have one shape"),
+        (lambda v: O.moving_trap(v[None], v[None], 1.0), r"start must have shape \(\) or \(d,\)"),
+        (lambda v: O.breathing_trap(v, 4.0, 1.0), r"start must have shape \(\), one number"),
+        (lambda v: O.breathing_trap(1.0, v, 1.0), r"stop must have shape \(\)"),
+        (lambda v: O.breathing_trap(1.0, 4.0, 1.0, temperature=v), r"temperature must have shape"),
+        (lambda v: O.breathing_trap(1.0, 4.0, 1.0, mobility=v), r"mobility must have shape"),
+    ],
+)
+def test_arrays_where_one_number_is_meant_are_refused(call, words):
+    with pytest.raises(ValueError, match=words):
+        call(jnp.array([1.0, 2.0]))
+
+
+def test_closed_forms_batch_by_vmap():
+    works = jax.vmap(lambda k: O.breathing_trap(1.0, k, 1.0).work)(jnp.array([2.0, 4.0]))
+    assert float(works[1]) == pytest.approx(0.890571785, rel=1e-5)
+    works = jax.vmap(lambda k: O.moving_trap(0.0, 1.0, 1.0, stiffness=k).work)(
+        jnp.array([1.0, 4.0])
+    )
+    np.testing.assert_allclose(works, [1 / 3, 4 / 6], rtol=1e-6)

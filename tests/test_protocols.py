@@ -5,8 +5,10 @@ import jax
 import jax.numpy as jnp
 import jax.tree_util as jtu
 import numpy as np
+import optax
 import pytest
 
+import thermojax as tjx
 from thermojax.protocols import (
     AbstractProtocol,
     AbstractSearchable,
@@ -446,3 +448,162 @@ def test_single_precision(build):
     for leaf in jtu.tree_leaves(drive(jnp.float32(0.7))):
         assert leaf.dtype == jnp.float32
     close(drive(jnp.float32(0.7)), build()(0.7), rtol=2e-6)
+
+
+# ---- a loop in the way of Equinox
+
+
+def natural(loss, model, steps=25, rate=0.1):
+    """The loop that stands in every Equinox script."""
+    adam = optax.adam(rate)
+    state = adam.init(eqx.filter(model, eqx.is_inexact_array))
+    slope = eqx.filter_jit(eqx.filter_value_and_grad(loss))
+    for _ in range(steps):
+        _, grads = slope(model)
+        with jax.numpy_dtype_promotion("standard"):  # optax counts in whole numbers
+            updates, state = adam.update(grads, state, model)
+        model = eqx.apply_updates(model, updates)
+    return model
+
+
+TS = jnp.linspace(0.0, 2.0, 5)
+TRAP = tjx.Overdamped(tjx.potentials.MovingTrap(1.0))
+EQ = tjx.densities.Gaussian(0.0, 1.0)
+
+
+def dragging(drive):
+    """The mean work along a drive, without its noise: every part of the drive counts in it."""
+    drive = drive if isinstance(drive(0.0), jax.Array) else Picked(drive)
+    path = tjx.Path(TS, jnp.array([0.0, 0.2, 0.6, 1.0, 1.4])[:, None])
+    return tjx.account(tjx.Process(TRAP, drive, EQ), path).work ** 2
+
+
+def question(drive):
+    given = jtu.tree_map(lambda free: not free, trainable(drive))
+    return jtu.tree_leaves(eqx.filter(eqx.filter(drive, given), eqx.is_inexact_array))
+
+
+class Picked(AbstractProtocol):
+    """One control of a joint drive."""
+
+    protocol: AbstractProtocol
+
+    t0 = property(lambda self: self.protocol.t0)
+    t1 = property(lambda self: self.protocol.t1)
+    before = property(lambda self: self.protocol.before["a"] + self.protocol.before["b"])
+    after = property(lambda self: self.protocol.after["a"] + self.protocol.after["b"])
+
+    def __call__(self, t):
+        lam = self.protocol(t)
+        return lam["a"] + lam["b"]
+
+    def given(self):
+        return ()
+
+
+@pytest.mark.parametrize(
+    "kind",
+    [
+        "piecewise",
+        "steps",
+        "spline",
+        "function",
+        "network",
+        "reversed",
+        "fixed",
+        "bounded",
+        "joint",
+    ],
+)
+def test_a_natural_loop_does_not_train_the_question(kind):
+    drive = KINDS[kind]()
+    found = natural(dragging, drive, steps=2)
+    for new, old in zip(question(found), question(drive), strict=True):
+        np.testing.assert_array_equal(new, old)
+    close((found.before, found.after, found.t0, found.t1), (drive.before, drive.after, 0.0, 2.0))
+    free = eqx.filter(drive, trainable(drive))
+    if jtu.tree_leaves(free):
+        assert not eqx.tree_equal(eqx.filter(found, trainable(drive)), free)
+
+
+def test_a_natural_loop_finds_what_the_search_finds():
+    """By the exact work of a dragged trap; the loop without protection ends below any possible work."""
+    ts, start = jnp.linspace(0.0, 1.0, 9), ramp(0.0, 5.0, 1.0, knots=5)
+    work = lambda drive: tjx.evolve.moments(tjx.Process(TRAP, drive, EQ), ts).work[-1]
+    found = natural(work, start, 60)
+    assert (float(found.before), float(found.after)) == (0.0, 5.0)
+    np.testing.assert_array_equal(found.ts, start.ts)
+    assert 25 / 3 - 1e-6 < float(work(found)) < 8.5
+
+
+def test_the_question_can_be_asked():
+    """By `before` and `after`, through the constructor and through tree_at, as finite differences have it."""
+    values = jnp.array([0.3, 0.8, 1.5])
+    made = lambda b, a: dragging(Piecewise(KNOTS, values, b, a))
+    drive = Piecewise(KNOTS, values, 0.1, 2.0)
+    step = 1e-6 if jax.config.jax_enable_x64 else 1e-2
+    want = [
+        float(made(0.1 + step, 2.0) - made(0.1 - step, 2.0)) / (2 * step),
+        float(made(0.1, 2.0 + step) - made(0.1, 2.0 - step)) / (2 * step),
+    ]
+    by = jnp.asarray
+    asked = jax.grad(made, (0, 1))(by(0.1), by(2.0))
+    at = lambda b: dragging(eqx.tree_at(lambda d: d.before, drive, b))
+    rtol = 1e-5 if jax.config.jax_enable_x64 else 2e-2
+    np.testing.assert_allclose(asked, want, rtol=rtol)
+    np.testing.assert_allclose(jax.grad(at)(by(0.1)), want[0], rtol=rtol)
+    everything = jax.grad(lambda v, b, a: dragging(Piecewise(KNOTS, v, b, a)), (0, 1, 2))
+    np.testing.assert_allclose(everything(values, by(0.1), by(2.0))[1:], want, rtol=rtol)
+    assert abs(want[0]) > 0.01
+
+
+def test_a_drive_made_of_what_one_differentiates_by_follows_it():
+    """All leaves of a ramp depend on its three numbers at once, and nothing of that is held."""
+    ts = jnp.array([0.0, 0.5, 1.0, 1.5])
+    path = tjx.Path(ts, jnp.array([0.0, 0.2, 0.6, 1.0])[:, None])
+    drive = lambda theta: tjx.Process(TRAP, ramp(theta[0], theta[1], theta[2]), EQ)
+    cost = lambda theta: tjx.account(drive(theta), path).work
+    theta = jnp.array([0.3, 1.5, 2.0])
+    step = 1e-6 if jax.config.jax_enable_x64 else 1e-2
+    for i in range(3):
+        e = step * jnp.eye(3)[i]
+        want = (cost(theta + e) - cost(theta - e)) / (2 * step)
+        rtol = 1e-4 if jax.config.jax_enable_x64 else 5e-2
+        np.testing.assert_allclose(jax.grad(cost)(theta)[i], want, rtol=rtol, atol=1e-3)
+
+
+# ---- what does not follow its times
+
+
+def test_the_edges_of_steps_are_not_followed_in_silence():
+    edge = lambda t, hold=lambda v: v: dragging(
+        Steps(hold(jnp.stack([0.0 * t, t, 0.0 * t + 2.0])), VALUES[:2])
+    )
+    for grad in (jax.grad, jax.jacfwd, lambda f: jax.jit(jax.grad(f))):
+        with pytest.raises(ValueError, match=r"Steps\.ts is being differentiated.*Piecewise"):
+            grad(edge)(jnp.asarray(0.7))
+    with pytest.raises(ValueError, match=r"Steps\.ts is being differentiated"):  # all of it at once
+        jax.grad(lambda t: Steps(t * KNOTS, t * VALUES[:2], t, t)(0.3))(jnp.asarray(1.0))
+    held = lambda t: edge(t, jax.lax.stop_gradient)
+    assert float(jax.grad(held)(jnp.asarray(0.7))) == 0.0
+    # in their place: a short ramp, which is followed
+    short = lambda t: dragging(
+        Piecewise(jnp.stack([0.0 * t, t - 0.2, t + 0.2, 0.0 * t + 2.0]), jnp.array([1.0, 1, 3, 3]))
+    )
+    want = (short(jnp.asarray(0.701)) - short(jnp.asarray(0.699))) / 0.002
+    np.testing.assert_allclose(jax.grad(short)(jnp.asarray(0.7)), want, rtol=2e-2)
+
+
+def test_an_end_of_infinite_slope():
+    """lambda = sqrt(t / tau): with `before` given, the derivative by tau between the ends is right."""
+    drive = lambda tau: Function(lambda t: jnp.sqrt(t / tau), 2.0, before=0.0, after=1.0)
+    slope = jax.grad(lambda tau: drive(tau)(0.5))(jnp.asarray(2.0))
+    np.testing.assert_allclose(slope, -0.125, rtol=1e-6)
+
+
+def test_a_reversed_edge_is_the_same_edge():
+    """t0 + t1 - (t0 + t1 - t) is an ulp off t, on either side: the reversed drive has the forward one's value there."""
+    edges = np.concatenate([[0.0], np.linspace(0.1, 0.9, 9), [1.3]])
+    drive = Steps(jnp.asarray(edges), jnp.arange(10.0))
+    for t in drive.ts:
+        assert float(Reversed(drive)(drive.t0 + drive.t1 - t)) == float(drive(t))

@@ -724,3 +724,36 @@ def test_one_typed_key_and_a_scalar_density():
                 run(FALLING, denoiser(0.5), ONES, key, tau=ONES)
     with pytest.raises(ValueError, match="log_p0 must return one real scalar.*log_prob"):
         schedules.path_work(FALLING, denoiser(0.5), ONES, KEY, tau=ONES, log_p0=lambda x: -(x**2))
+
+
+# ---- standard schedules in the range of a network
+
+
+@pytest.mark.parametrize(
+    ("levels", "high", "want"),
+    [
+        ([4.0, 2.0, -1.0, -3.0, -9.0], 7.0, [4.0, 2.0, -1.0, -3.0, -4.0]),  # halfway to low
+        ([12.0, 8.0, 2.0, 0.0], 6.5, [5.0, 3.5, 2.0, 0.0]),  # evenly up to high
+        ([9.0, 7.0], 4.0, [1.0, -2.0]),  # none inside: evenly between the limits
+        ([3.0, 1.0], 7.0, [3.0, 1.0]),
+    ],
+)
+def test_a_schedule_is_clipped_to_a_range_on_request(levels, high, want):
+    lam, limits = jnp.array(levels), {"low": -5.0, "high": high}
+    if levels != want:
+        with pytest.raises(ValueError, match=r"inside \(low, high\).*clip=True"):
+            LogSNR.from_array(lam, **limits)
+    made = jax.jit(lambda lam: LogSNR.from_array(lam, **limits, clip=True)())
+    for clipped in (LogSNR.from_array(lam, **limits, clip=True)(), made(lam)):
+        np.testing.assert_allclose(clipped, want, rtol=1e-5, atol=1e-6)
+
+
+@pytest.mark.parametrize("kind", ["linear", "cosine", "edm", "uniform"])
+def test_every_standard_schedule_can_be_clipped(kind):
+    make = getattr(LogSNR, kind)
+    lam = make(12, low=-2.0, high=3.0, clip=True)()
+    assert (lam < 3.0).all()
+    assert (lam > -2.0).all()
+    assert (np.diff(lam) < 0).all()
+    with pytest.raises(ValueError, match="clip=True"):
+        make(12, low=-2.0, high=3.0)

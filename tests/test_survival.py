@@ -1,6 +1,8 @@
 """A search that is killed and started again ends where it would have ended, to the last bit."""
 
+import functools as ft
 import inspect
+import json
 import os
 import random
 import signal
@@ -8,6 +10,7 @@ import subprocess
 import sys
 import time
 
+import equinox as eqx
 import hurry
 import jax
 import jax.numpy as jnp
@@ -16,6 +19,8 @@ import optax
 import pytest
 
 import thermojax as tjx
+from thermojax._checkpoint import Checkpoint
+from thermojax._fingerprint import fingerprint
 from thermojax.optimal import search
 
 PROGRAM = """
@@ -107,7 +112,7 @@ def test_another_search_is_refused(tmp_path):
         (lambda: go(file, seed=1), "another search .start"),
         (lambda: go(file, tjx.protocols.ramp(0.0, 2.0, 1.0, knots=3)), "another search .start"),
         (lambda: go(file, noise="common"), "another search .noise 'fresh', not 'common'"),
-        (lambda: go(file, optimizer=optax.sgd(0.1, momentum=0.9)), "another optimizer, perhaps"),
+        (lambda: go(file, optimizer=optax.sgd(0.1, momentum=0.9)), "another search .optimizer"),
     ):
         with pytest.raises(ValueError, match=words):
             call()
@@ -130,3 +135,167 @@ def test_bad_files(tmp_path):
         go(tmp_path / "nowhere" / "it")
     with pytest.raises(TypeError, match="must be the path of a file"):
         go(3.5)
+
+
+# ---- whose file it is
+
+
+def pull(goal):
+    """A loss that closes over a number."""
+    return lambda protocol, key: jnp.sum((protocol.values - goal) ** 2)
+
+
+class Pull(eqx.Module):
+    goal: jax.Array
+    power: int = eqx.field(static=True)
+
+    def __call__(self, protocol, key):
+        return jnp.sum((protocol.values - self.goal) ** self.power)
+
+
+WEIGHT = 1.0
+
+
+def weighed(protocol, key):
+    return WEIGHT * jnp.sum(protocol.values**2)
+
+
+def stiff(k):
+    """A ready-made loss, by the stiffness of its trap."""
+    system = tjx.Overdamped(lambda x, lam: 0.5 * k * jnp.sum((x - lam) ** 2))
+    process = tjx.Process(system, START, tjx.densities.Gaussian(0.0, 1.0))
+    return tjx.optimal.mean_work(process, jnp.linspace(0.0, 1.0, 3), 8)
+
+
+def squares(protocol, key):
+    return jnp.sum(protocol.values**2)
+
+
+def cubes(protocol, key):
+    return jnp.sum(protocol.values**3)
+
+
+def code(text):
+    names = {"jnp": jnp}
+    exec(text, names)  # as a script that has been edited
+    return names["loss"]
+
+
+EDITED = "def loss(protocol, key):\n    return jnp.sum(protocol.values {})\n"
+
+PAIRS = {
+    "a number closed over": lambda: (pull(1.0), pull(2.0)),
+    "an array closed over": lambda: (pull(jnp.ones(3)), pull(jnp.array([1.0, 1, 2]))),
+    "a leaf": lambda: (Pull(jnp.asarray(1.0), 2), Pull(jnp.asarray(2.0), 2)),
+    "a static part": lambda: (Pull(jnp.asarray(1.0), 2), Pull(jnp.asarray(1.0), 4)),
+    "the code": lambda: (squares, cubes),
+    "an edited script": lambda: (code(EDITED.format("** 2")), code(EDITED.format("** 4"))),
+    "a compiled function": lambda: (jax.jit(squares), jax.jit(cubes)),
+    "a partial": lambda: (ft.partial(scaled, 1.0), ft.partial(scaled, 2.0)),
+    "what it calls": lambda: (lambda p, k: squares(p, k), lambda p, k: cubes(p, k)),
+    "the system of a ready-made one": lambda: (stiff(1.0), stiff(8.0)),
+}
+
+
+def scaled(by, protocol, key):
+    return by * squares(protocol, key)
+
+
+@pytest.mark.parametrize("pair", PAIRS.values(), ids=PAIRS)
+def test_a_loss_is_known_again_and_told_from_another(pair):
+    (first, other), (again, _) = pair(), pair()
+    assert fingerprint(first) == fingerprint(again)
+    assert fingerprint(first) != fingerprint(other)
+
+
+def test_a_global_that_is_read_counts(monkeypatch):
+    before = fingerprint(weighed)
+    monkeypatch.setitem(globals(), "WEIGHT", 2.0)
+    assert fingerprint(weighed) != before
+
+
+@pytest.mark.parametrize(
+    "pair",
+    [
+        (optax.sgd(0.1), optax.sgd(0.2)),
+        (optax.adam(0.1), optax.adam(optax.cosine_decay_schedule(0.1, 10))),
+        (START, tjx.protocols.Spline(START.ts, START.values)),
+        ({"f": squares}, {"f": cubes}),
+    ],
+)
+def test_optimizers_and_starts_are_told_apart(pair):
+    assert fingerprint(pair[0]) != fingerprint(pair[1])
+
+
+def test_the_file_of_another_loss_or_optimizer_is_refused(tmp_path):
+    """A search for 2 that goes on with the file of one for 1 would return the latter's protocol."""
+    call = inspect.unwrap(search)
+    options = {"steps": 5, "checkpoint": tmp_path / "it", "progress": False}
+    call(pull(1.0), START, jax.random.key(0), **options)
+    with pytest.raises(
+        ValueError, match=r"another search \(loss .*their code.*choose another name"
+    ):
+        call(pull(2.0), START, jax.random.key(0), **options)
+    with pytest.raises(ValueError, match=r"another search \(optimizer "):
+        call(pull(1.0), START, jax.random.key(0), optimizer=optax.sgd(0.1), **options)
+
+
+def test_a_file_of_an_earlier_version_goes_on_with_a_warning(tmp_path):
+    file = tmp_path / "it"
+    want = go(file)
+    first, rest = file.read_bytes().split(b"\n", 1)
+    key = jax.random.key(0)
+    old = Checkpoint(
+        tmp_path / "x",
+        (START, key),
+        loss=0,
+        optimizer=0,
+        steps=5,
+        noise="fresh",
+        gradient="pathwise",
+    )
+    file.write_bytes(json.dumps({**old.former, "done": 5}).encode() + b"\n" + rest)
+    with pytest.warns(UserWarning, match="earlier version, which kept no fingerprint of the loss"):
+        found = go(file)
+    np.testing.assert_array_equal(found.protocol.values, want.protocol.values)
+    with pytest.raises(ValueError, match="another search .start"):
+        go(file, seed=1)
+
+
+# ---- whole or not at all
+
+
+def held(path):
+    return Checkpoint(path, START, loss=loss, optimizer=None, steps=5)
+
+
+def test_a_flipped_bit_is_seen_wherever_it_is(tmp_path):
+    file = tmp_path / "it"
+    held(file).save((START.values, np.arange(4.0)), 3)
+    whole, like = file.read_bytes(), lambda done: (START.values, np.zeros(4))
+    assert held(file).load(like)[1] == 3
+    for at in range(0, len(whole), 7):
+        for bit in (0, 5):
+            hurt = bytearray(whole)
+            hurt[at] ^= 1 << bit
+            file.write_bytes(hurt)
+            with pytest.raises(ValueError, match=r"is damaged|not the checkpoint|another search"):
+                held(file).load(like)
+
+
+def test_two_on_one_file_do_not_mix(tmp_path):
+    """The later of two takes the file over, and the earlier one says so and stops; the file is whole at any time."""
+    file, like = tmp_path / "it", lambda done: (START.values, np.zeros(4))
+    one, two = held(file), held(file)
+    one.save((START.values, np.full(4, 1.0)), 1)
+    with pytest.raises(RuntimeError, match="is being written by another process"):
+        two.save((START.values, np.full(4, 2.0)), 1)
+    (_, record), done = held(file).load(like)
+    assert (done, record[0]) == (1, 1.0)
+    later = held(file)
+    later.load(like)
+    later.save((START.values, np.full(4, 3.0)), 2)
+    with pytest.raises(RuntimeError, match="took it over"):
+        one.save((START.values, np.full(4, 1.0)), 3)
+    assert held(file).load(like)[1] == 2
+    assert os.listdir(tmp_path) == ["it"]

@@ -15,7 +15,7 @@ import numpy as np
 from . import _checks
 from ._paths import Path, per_path
 from ._types import Array, Control, Density, Drive, Key, PyTree, Scalar, State, Times
-from .protocols import AbstractProtocol, Reversed
+from .protocols import AbstractProtocol, Reversed, held
 from .systems import AbstractSystem
 
 
@@ -209,6 +209,7 @@ def ends(protocol: Drive, ts: Times) -> tuple[Control, Control]:
     `before` and `after` count only where the grid reaches the protocol's own ends; elsewhere, and for a plain callable,
     it is $\lambda$ at the grid's end, so that the half-step turns are counted.
     """
+    protocol = held(protocol)
     if not isinstance(protocol, AbstractProtocol):
         return protocol(ts[0]), protocol(ts[-1])
     early, late = gaps(ts, protocol.t0, protocol.t1)

@@ -19,11 +19,15 @@ import tqdm
 from . import _checks
 from ._checkpoint import Checkpoint
 from ._loss import AbstractLoss as AbstractLoss, Loss as Loss, Reweighted, as_loss
-from ._types import Key, PyTree, Scalar
+from ._start import numbers, strides, units
+from ._types import Array, Key, PyTree, Scalar
 from .estimators import Estimate, mean
 from .protocols import trainable
 
 SAVE_EVERY = 1.0  # seconds between two checkpoints
+NOISE = 1e-6  # standard errors below this share of a price are rounding, not noise
+ALIKE = 1e-2  # without noise, prices that differ by less agree,
+NOTHING = 1e-4  # or by less than this share of what the start cost
 
 
 class History(NamedTuple):
@@ -45,7 +49,8 @@ class Search(NamedTuple):
 
     `found` is what `search` was given, with its trainable leaves moved; `protocol` is another name for it. `price` is the
     loss on fresh noise and `check_price` that of the check, both averages over several keys; `agrees` is whether they do
-    within their errors, None without a check. `gradient` says how far the descent could still see.
+    within their errors, None without a check. `gradient` says how far the descent could still see. `start_price` is the
+    loss of the start, with the same noise as `price`.
     """
 
     found: PyTree
@@ -54,6 +59,7 @@ class Search(NamedTuple):
     check_price: Estimate | None
     agrees: bool | None
     gradient: Slope
+    start_price: Estimate
 
     @property
     def protocol(self) -> PyTree:
@@ -77,32 +83,40 @@ def search(
     r"""Descend `loss(protocol, key)` over the trainable leaves of `protocol`, then price the result on fresh noise.
 
     The descent is an ordinary optax loop; this function adds the bookkeeping. A protocol is searched over
-    `protocols.trainable(protocol)`; any other pytree over all its floating leaves.
+    `protocols.trainable(protocol)`; any other pytree over all its floating leaves, real Python numbers included (whole
+    numbers count something, and stay).
 
     **Arguments:**
 
     - `loss`: `loss(protocol, key) -> scalar`, e.g. `mean_work(process, ts, size)`, or your own.
     - `protocol`: where to start.
     - `steps`: number of updates.
-    - `optimizer`: any optax transformation; None is Adam with its rate falling from 0.1 to 0 along a cosine (0.1 in the
-      units of the control). Line searches (`optax.lbfgs()`) need `noise="common"`.
+    - `optimizer`: any optax transformation, in the units of what is searched; None is Adam with its rate falling to 0
+      along a cosine, from a step that does not depend on the unit: 1/30 of what the drive spans (`before` and `after`
+      included, each component for itself), 1/10 of a value that does not change, 1/10 of the largest number of any other
+      leaf, 0.1 for what is all zero or the logits of a noise schedule. Line searches (`optax.lbfgs()`) need
+      `noise="common"`.
     - `noise`: `"fresh"` keys at every step, or `"common"`: the same one throughout.
     - `gradient`: `"pathwise"` differentiates through the paths. `"score"` differentiates their probability instead (the
       likelihood ratio of the Euler–Maruyama chain, with the average over the other paths as baseline): for objectives
       with a step in them and forces that jump, where the pathwise derivative is zero or wrong. It is unbiased there too,
       but noisier, the more so the more steps. It needs `optimal.average(...)`, `mean_work` or `mean_dissipation`, with
-      Euler steps.
+      Euler steps. It sees the height of a force's jump, and not its place: where the protocol moves a kink of the
+      potential, both derivatives lack what that does. Smooth the kink there, $|x - c| \to \sqrt{(x - c)^2 +
+      \epsilon^2}$: then both are right.
     - `check`: `check(protocol, key) -> scalar`, the same quantity computed more finely. The ready-made losses bring one,
       on a grid twice as fine; a plain callable has none.
     - `prices`: how many fresh keys price the result.
     - `checkpoint`: the path of a file. The descent is saved there about every second, in one atomic move; the same call
       finds the file and goes on from it, to the same last bit as if it had not been interrupted. The file of another
-      search (another start, key, number of steps) is refused. It stays when the search ends.
+      search (another loss or optimizer, told by their numbers and their code; another start, key, number of steps) is
+      refused, a damaged one too, and of two processes on one file only the later goes on. It stays when the search ends.
     - `progress`: show a progress bar (on stderr).
 
-    Warns, and returns `agrees=False`, if price and check differ by more than 4 standard errors: an optimiser finds what
-    a coarse grid gives away. Raises `RuntimeError` if the loss or its gradient stops being finite, saying at which step,
-    how many paths failed and when.
+    Warns, and returns `agrees=False`, if price and check differ by more than 4 standard errors (by more than 1 %, where
+    neither has noise): an optimiser finds what a coarse grid gives away. Warns if the result is dearer than the start,
+    whose price stands beside its own. Raises `RuntimeError` if the loss or its gradient stops being finite, saying at which
+    step, how many paths failed and when.
     """
     key = _checks.key("key", key)
     steps = _checks.whole("steps", steps, "a whole number of updates")
@@ -111,23 +125,26 @@ def search(
         raise ValueError(f'noise must be "fresh" or "common", got {noise!r}.')
     if gradient not in ("pathwise", "score"):
         raise ValueError(f'gradient must be "pathwise" or "score", got {gradient!r}.')
+    start = numbers("protocol", protocol)
     of = as_loss(loss)
     check = of.check() if check is None else check
     of = of if gradient == "pathwise" else Reweighted(of)
     key_descent, *keys = jax.random.split(key, 3)
     options = {"steps": steps, "noise": noise, "gradient": gradient}
-    file = None if checkpoint is None else Checkpoint(checkpoint, (protocol, key), **options)
+    file = None
+    if checkpoint is not None:
+        file = Checkpoint(checkpoint, (start, key), loss=loss, optimizer=optimizer, **options)
     found, history = descend(
         of,
-        protocol,
+        start,
         key_descent,
         steps=steps,
-        optimizer=_adam(steps) if optimizer is None else optimizer,
+        optimizer=optimizer,
         common=noise == "common",
         file=file,
         progress=progress,
     )
-    return Search(found, history, *priced(of, found, keys, check=check, count=prices))
+    return Search(found, history, *priced(of, found, start, keys, check=check, count=prices))
 
 
 def descend(
@@ -136,20 +153,23 @@ def descend(
     key: Key,
     *,
     steps: int,
-    optimizer: optax.GradientTransformation,
+    optimizer: optax.GradientTransformation | None,
     common: bool = False,
     file: Checkpoint | None = None,
     progress: bool = False,
 ) -> tuple[PyTree, History]:
     """Where `steps` updates lead from `start`, with the record of the way; from `file` on, if that holds a part of it."""
-    loss, optimizer = as_loss(loss), _extended(optimizer)
+    stride = strides(start) if optimizer is None else None
+    loss, optimizer = as_loss(loss), _extended(_adam(steps) if optimizer is None else optimizer)
     free, given = eqx.partition(start, trainable(start))
     # weak types would retrace
     free = jtu.tree_map(lambda v: jax.lax.convert_element_type(v, v.dtype), free)
     if not jtu.tree_leaves(free):
         raise ValueError(
-            "Nothing to search: the protocol has no trainable leaves. Use e.g. protocols.Piecewise."
+            "Nothing to search: the protocol has no trainable leaves. Use e.g. protocols.Piecewise; of any other pytree "
+            "the floating-point leaves are searched (0.0, not 0)."
         )
+    first, pace = free, None
     with _checks.lenient():
         state = optimizer.init(free)
     record, begin, last = np.zeros((2, steps)), 0, monotonic()
@@ -160,7 +180,10 @@ def descend(
         for i in range(begin, steps):
             now = jax.random.fold_in(key, 0 if common else i)
             seen = _slope(loss, free, given, now)
-            new, state, norm = _update(loss, optimizer, state, free, given, now, seen)
+            if stride is not None and pace is None:
+                begun = _slope(loss, first, given, jax.random.fold_in(key, 0)) if i else seen
+                pace = units(begun[1], stride), stride
+            new, state, norm = _update(loss, optimizer, state, free, given, now, seen, pace)
             record[:, i] = float(seen[0]), float(norm)
             if not np.isfinite(record[:, i]).all():
                 why = loss.failures(eqx.combine(free, given), now)
@@ -179,27 +202,69 @@ def descend(
 
 
 def priced(
-    loss: Loss, found: PyTree, keys: Sequence[Key], *, check: Loss | None, count: int
-) -> tuple[Estimate, Estimate | None, bool | None, Slope]:
-    """`found` by the loss and by its check, each over `count` keys of its own; whether they agree; what slope is left."""
+    loss: Loss,
+    found: PyTree,
+    start: PyTree,
+    keys: Sequence[Key],
+    *,
+    check: Loss | None,
+    count: int,
+) -> tuple[Estimate, Estimate | None, bool | None, Slope, Estimate]:
+    """`found` by the loss and by its check, each over `count` keys of its own; whether they agree; what slope is left; and
+    the price of the start by the keys of the first."""
     free, given = eqx.partition(found, trainable(found))
+    first, _ = eqx.partition(start, trainable(start))
     fresh = [[jax.random.fold_in(key, i) for i in range(count)] for key in keys]
     values, slopes = zip(*(_slope(loss, free, given, key) for key in fresh[0]), strict=True)
     price, slope = mean(jnp.stack(values)), _left(list(slopes))
+    before = jnp.stack([_slope(loss, first, given, key)[0] for key in fresh[0]])
+    start_price = _price_of_start(before)
     if check is None:
-        return price, None, None, slope
-    check_price = mean(jnp.stack([_value(check, free, given, key) for key in fresh[1]]))
-    apart = abs(float(price.value - check_price.value))
-    error = math.hypot(float(price.stderr), float(check_price.stderr))
-    agrees = apart <= 4 * error
-    if not agrees:
-        warnings.warn(
-            f"The protocol found costs {float(price.value):.6g} by the loss, but {float(check_price.value):.6g} by its "
-            f"check ({apart / error if error else math.inf:.1f} standard errors apart): the time step is too coarse "
-            "for it. Search again on a finer grid.",
-            stacklevel=3,
+        checked, agrees, why = None, None, ""
+    else:
+        checked = mean(jnp.stack([_value(check, free, given, key) for key in fresh[1]]))
+        agrees, why = _agree(price, checked, start_price)
+    worse = jnp.stack(values) - before  # the same noise in both
+    most = max(4 * float(jnp.std(worse)) / math.sqrt(count), ALIKE * abs(float(start_price.value)))
+    if float(jnp.mean(worse)) > most:
+        why = (
+            f"The search made it worse: what it found costs {float(price.value):.6g} by the loss, and its start "
+            f"{float(start_price.value):.6g}. Keep the start, and search with a smaller learning rate (optimizer=), more "
+            f"paths or more updates.{why and ' '}{why}"
         )
-    return price, check_price, agrees, slope
+    if why:
+        warnings.warn(why, stacklevel=3)
+    return price, checked, agrees, slope, start_price
+
+
+def _price_of_start(values: Array) -> Estimate:
+    """A start may be where the loss is not finite for some noise."""
+    if bool(jnp.all(jnp.isfinite(values))):
+        return mean(values)
+    nan = jnp.full((), jnp.nan, values.dtype)
+    return Estimate(nan, nan, jnp.zeros_like(nan), jnp.asarray(False))
+
+
+def _agree(price: Estimate, check: Estimate, start: Estimate) -> tuple[bool, str]:
+    """Whether price and check do within their errors, or, where these are rounding, within a share; and what to say."""
+    loss, fine, begun = (float(one.value) for one in (price, check, start))
+    apart, size = abs(loss - fine), max(abs(loss), abs(fine))
+    error = math.hypot(float(price.stderr), float(check.stderr))
+    nothing = NOTHING * abs(begun) if math.isfinite(begun) else 0.0
+    if error > NOISE * size:
+        agrees, how = (
+            apart <= 4 * error,
+            f"{apart / error:.1f} standard errors apart, 4 are allowed",
+        )
+    else:
+        agrees = apart <= max(ALIKE * size, nothing)
+        how = f"{apart / size if size else 0.0:.1%} apart, {ALIKE:.0%} is allowed where there is no noise"
+    than = "cheaper" if fine < begun else "dearer"
+    return agrees, "" if agrees else (
+        f"The protocol found costs {loss:.6g} by the loss, but {fine:.6g} by its check ({how}): the time step is too coarse "
+        f"for it. Search again on a finer grid. The start costs {begun:.6g} by the loss: by its check, what was found is "
+        f"{than} than that."
+    )
 
 
 @ft.cache  # the same object for the same call: a second search does not compile again
@@ -231,15 +296,33 @@ def _update(
     given: PyTree,
     key: Key,
     seen: tuple[Scalar, PyTree],
+    pace: tuple[PyTree, PyTree] | None,
 ) -> tuple[PyTree, PyTree, Scalar]:
+    """The next parameters, the next state of the optimizer, and the norm of the gradient.
+
+    `pace` holds what the gradient and the step are multiplied by.
+    """
+
     def again(free: PyTree) -> Scalar:  # for line searches; traced only by those
         return loss(eqx.combine(free, given), key)
 
     value, slope = seen
+    norm = _norm(slope)
     with _checks.lenient():  # optax counts in whole numbers
+        if pace is not None:
+            slope = jtu.tree_map(jnp.multiply, slope, pace[0])
         step, state = optimizer.update(slope, state, free, value=value, grad=slope, value_fn=again)
-        norm = jnp.sqrt(sum(jnp.sum(leaf**2) for leaf in jtu.tree_leaves(slope)))
+        if pace is not None:
+            step = jtu.tree_map(jnp.multiply, step, pace[1])
         return optax.apply_updates(free, step), state, norm
+
+
+def _norm(slope: PyTree) -> Scalar:
+    """The norm of a gradient, of any size."""
+    leaves = jtu.tree_leaves(slope)
+    top = jnp.max(jnp.stack([jnp.max(jnp.abs(leaf)).astype(leaves[0].dtype) for leaf in leaves]))
+    top = jnp.where(top > 0, top, 1)
+    return top * jnp.sqrt(sum(jnp.sum((leaf.astype(top.dtype) / top) ** 2) for leaf in leaves))
 
 
 def _left(slopes: list[PyTree]) -> Slope:

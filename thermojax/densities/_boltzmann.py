@@ -36,6 +36,9 @@ class Boltzmann(AbstractEquilibrium):
 
     Samples differentiate with respect to the system, `lam` and `bounds`, except a `sampler`'s: to differentiate those
     raises `ValueError`. A `log_z` is differentiated as it is given: make it a function of the same parameters.
+    A step of the potential is not followed where its place depends on a parameter (`jnp.where(x > c, h, 0)`, by c; by h it
+    is): the derivative lacks what it does. Smooth it, `h * jax.nn.sigmoid((x - c) / width)`; a wall at c is `bounds`, which
+    are followed.
 
     `dim` is the number of coordinates, 1 unless given. A force that does no potential work is left out: with f ≠ 0 this
     is the reference state of $\Delta(\beta F)$, not the stationary one. One bath only.

@@ -31,17 +31,39 @@ def moving_trap(
 
     $$\lambda(t) = l\,\frac{1 + \omega t}{2 + \omega t_1}, \qquad \langle W \rangle = \frac{k\,l^2}{2 + \omega t_1},$$
 
-    a straight line between two equal end jumps. `start`, `stop` are scalars or `(d,)`; any temperature.
+    a straight line between two equal end jumps. `start`, `stop` are both scalars or both `(d,)`, `stiffness` and `mobility`
+    scalars or one number per coordinate; the work is that of all coordinates together. Any temperature. Raises `ValueError`
+    for other shapes.
     Source: Schmiedl & Seifert, PRL 98, 108301 (2007), eqs. 8 and 9.
     """
     start, stop = _checks.floating("start", start), _checks.floating("stop", stop)
-    t1 = _checks.floating("t1", t1, positive=True)
-    stiffness = _checks.floating("stiffness", stiffness, positive=True)
-    rate = stiffness * _checks.floating("mobility", mobility, positive=True)
+    t1 = _number("t1", t1)
+    _checks.rank("start", start, {0, 1}, "() or (d,)")
+    if start.shape != stop.shape:
+        raise ValueError(
+            f"start and stop must have one shape, () or (d,), got {start.shape} and {stop.shape}. Give both all coordinates."
+        )
+    stiffness = _per_coordinate("stiffness", stiffness, start)
+    rate = stiffness * _per_coordinate("mobility", mobility, start)
     way = stop - start
     jump = way / (2 + rate * t1)
     line = Piecewise(jnp.stack([0 * t1, t1]), jnp.stack([start + jump, stop - jump]), start, stop)
-    return Optimum(line, stiffness * jnp.sum(way**2) / (2 + rate * t1))
+    return Optimum(line, jnp.sum(stiffness * way**2 / (2 + rate * t1)))
+
+
+def _number(name: str, value: ArrayLike) -> Scalar:
+    value = _checks.floating(name, value, positive=True)
+    _checks.rank(name, value, {0}, "(), one number (jax.vmap for many)")
+    return value
+
+
+def _per_coordinate(name: str, value: ArrayLike, of: Array) -> Array:
+    value = _checks.floating(name, value, positive=True)
+    if value.shape not in ((), of.shape):
+        raise ValueError(
+            f"{name} must be one number or one per coordinate of start, shape {of.shape}; got {value.shape}."
+        )
+    return value
 
 
 class _Stiffness(eqx.Module):
@@ -71,14 +93,12 @@ def breathing_trap(
     $$\langle W \rangle = T \left[ \frac{(u-1)^2}{a} - \ln u + \frac12\left(\frac{k_1}{k_0} u^2 - 1\right) \right],
     \qquad k(t) = \frac{k_0 - c\,(1 + ct)/\mu}{(1 + ct)^2}, \quad c = \frac{u - 1}{t_1},$$
 
-    with jumps at both ends; the width of the cloud grows linearly to $u$ times its first one.
+    with jumps at both ends; the width of the cloud grows linearly to $u$ times its first one. One coordinate, all arguments
+    scalars.
     Source: Schmiedl & Seifert, PRL 98, 108301 (2007), eqs. 13 to 16.
     """
-    start = _checks.floating("start", start, positive=True)
-    stop = _checks.floating("stop", stop, positive=True)
-    t1 = _checks.floating("t1", t1, positive=True)
-    mobility = _checks.floating("mobility", mobility, positive=True)
-    temperature = _checks.floating("temperature", temperature, positive=True)
+    start, stop, t1 = _number("start", start), _number("stop", stop), _number("t1", t1)
+    mobility, temperature = _number("mobility", mobility), _number("temperature", temperature)
     a, b = mobility * start * t1, mobility * stop * t1
     u = (1 + jnp.sqrt(1 + 2 * a + a * b)) / (2 + b)
     work = temperature * ((u - 1) ** 2 / a - jnp.log(u) + 0.5 * (stop * u**2 / start - 1))

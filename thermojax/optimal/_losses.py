@@ -35,7 +35,9 @@ def average(
 
     Use it for what the others do not say: a success probability, heat into one bath, work plus a penalty. If C has a step
     in it (a path succeeds or does not) its pathwise derivative is zero: `search(..., gradient="score")` sees it, and
-    needs `solver=diffrax.Euler()` or `rule="kernel"`. `save` is what `of` sees of the path (always all, with the score).
+    needs `solver=diffrax.Euler()` or `rule="kernel"`. `save` is what `of` sees of the path, on every grid and with either
+    gradient: the check takes steps twice as fine, and shows the same times. An integral over the path that `of` takes from
+    them is then as coarse as theirs.
     """
     if not callable(of):
         raise TypeError(f"of must be a callable of a Trajectory, got {of!r}.")
@@ -106,7 +108,9 @@ def state_to_state(
     """
     if not isinstance(target, Sampled):
         raise TypeError(f"target must be a density with .sample(key), got {target!r}.")
-    arriving = _Arriving(target, _checks.floating("weight", weight, positive=True))
+    weight = _checks.floating("weight", weight, positive=True)
+    _checks.rank("weight", weight, {0}, "(), one number")
+    arriving = _Arriving(target, weight)
     return PathLoss(process, ts, size, arriving, rule=rule, solver=solver)
 
 

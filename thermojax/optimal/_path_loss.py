@@ -1,5 +1,6 @@
 r"""A number of an ensemble of driven paths as a loss: checked on a grid twice as fine, differentiable in two ways."""
 
+import dataclasses
 from collections.abc import Callable
 
 import equinox as eqx
@@ -57,7 +58,8 @@ class PathLoss(AbstractLoss):
 
     `process` is the one given, with its protocol replaced by the one that is searched; `run` is its `Trajectory` of `size`
     paths on the grid `ts`; `key` is for random numbers of your own. `rule`, `solver` and `save` are those of
-    `thermojax.ensemble`. The loss checks itself on a grid twice as fine. See `average` for one number per path.
+    `thermojax.ensemble`. The loss checks itself on a grid twice as fine, of which `of` sees the same times. See `average`
+    for one number per path.
 
     `draws=False` says that `of` does without its key: all of it is then the run's.
     """
@@ -83,9 +85,11 @@ class PathLoss(AbstractLoss):
         return _number(self.of, process, self._run(process, key_run, self.save), key_of)
 
     def check(self) -> "PathLoss":
-        """The same on a grid twice as fine."""
+        """The same on a grid twice as fine, the same times of which are saved: an index means what it meant."""
         middles = 0.5 * (self.ts[1:] + self.ts[:-1])
-        return eqx.tree_at(lambda s: s.ts, self, jnp.sort(jnp.concatenate([self.ts, middles])))
+        finer = jnp.sort(jnp.concatenate([self.ts, middles]))
+        every = _every(self.save)
+        return dataclasses.replace(self, ts=finer, save=2 * every if every else "ends")
 
     def failures(self, protocol: PyTree, key: Key) -> str:
         path = self._run(self._driven(protocol), self._keys(key)[0], "all").path
@@ -130,7 +134,7 @@ class PathLoss(AbstractLoss):
         start = eqx.filter(draw, eqx.is_inexact_array)
         path = path._replace(xs=untracked(path.xs, start, message=_START))
         run = account(process, path, rule=self.rule, solver=step)
-        return _reweighted(self.of, process, step, path, run)
+        return _reweighted(self.of, process, step, path, _thinned(run, _every(self.save)))
 
     def _keys(self, key: Key) -> tuple[Key, Key]:
         """For the run and for `of`."""
@@ -143,6 +147,21 @@ class PathLoss(AbstractLoss):
     def _run(self, process: Process, key: Key, save: Save) -> Trajectory:
         options = {"rule": self.rule, "solver": self.solver, "save": save}
         return ensemble(process, self.ts, key, self.size, **options)
+
+
+def _every(save: Save) -> int:
+    """Every how many steps are saved; 0: the ends alone."""
+    if isinstance(save, str) and save in ("ends", "all"):
+        return {"ends": 0, "all": 1}[save]
+    return _checks.whole("save", save, '"ends", "all", or a whole number k, for every k-th step')
+
+
+def _thinned(run: Trajectory, every: int) -> Trajectory:
+    """The run as `ensemble` saves it."""
+    last = run.path.xs.shape[1] - 1
+    kept = np.array([*range(0, last, every or last), last])
+    path = run.path._replace(ts=run.path.ts[..., kept], xs=run.path.xs[:, kept])
+    return run._replace(path=path)
 
 
 @eqx.filter_jit

@@ -1,13 +1,18 @@
 r"""What a protocol is, and which of its leaves a search may change."""
 
 import abc
+from typing import TypeVar
 
 import equinox as eqx
+import jax
+import jax.core
 import jax.numpy as jnp
 import jax.tree_util as jtu
 
 from .._checks import floating, known, rank
 from .._types import Array, ArrayLike, Control, PyTree, Time
+
+P = TypeVar("P")
 
 
 class AbstractSearchable(eqx.Module):
@@ -76,6 +81,16 @@ class AbstractWrapper(AbstractProtocol):
         return self.protocol.t1
 
 
+class AbstractMade(eqx.Module):
+    """What knows whether its numbers were being traced when it was made: they may then be what is differentiated by."""
+
+    followed: eqx.AbstractVar[bool]
+
+
+def traced(*numbers: PyTree) -> bool:
+    return any(isinstance(leaf, jax.core.Tracer) for leaf in jtu.tree_leaves(numbers))
+
+
 def instant(t: ArrayLike) -> Array:
     """One time."""
     t = floating("t", t)
@@ -130,6 +145,48 @@ def ends(kind: str, values: Control, before: Control, after: Control) -> tuple[C
     return out[0], out[1]
 
 
+def held(protocol: P) -> P:
+    """The same protocol; what is `given()` of it has no derivative where the whole of it is differentiated at once.
+
+    Differentiated by all of its floating leaves, as by `equinox.filter_grad`, a protocol is being searched, and a search
+    must not change the question. Differentiated by some of them (`equinox.tree_at`), or made of numbers that are
+    differentiated by, it is being asked: then nothing is held.
+    """
+    made = [node for node in _nodes(protocol) if isinstance(node, AbstractMade)]
+    if not isinstance(protocol, AbstractProtocol) or not made or any(n.followed for n in made):
+        return protocol
+    moving, rest = eqx.partition(protocol, eqx.is_inexact_array)
+    free, given = eqx.partition(moving, trainable(protocol))
+    return eqx.combine(*_held(free, given), rest)
+
+
+@eqx.filter_custom_jvp
+def _held(free: PyTree, given: PyTree) -> tuple[PyTree, PyTree]:
+    return free, given
+
+
+@_held.def_jvp
+def _held_jvp(primals: tuple[PyTree, PyTree], tangents: tuple[PyTree, PyTree]) -> PyTree:
+    free, given = tangents
+    if together(primals, tangents):
+        given = jtu.tree_map(lambda leaf: None, primals[1])
+    return _held(*primals), (free, given)
+
+
+def together(primals: PyTree, tangents: PyTree) -> bool:
+    """Whether every floating leaf is being differentiated by. (The tangent of one that is not is None.)"""
+    moving = jtu.tree_leaves(eqx.filter(primals, eqx.is_inexact_array))
+    return len(jtu.tree_leaves(tangents)) == len(moving)
+
+
+def _nodes(tree: PyTree) -> list[AbstractSearchable]:
+    """All the searchable nouns in a pytree, those inside others too."""
+    inner = lambda node: isinstance(node, AbstractSearchable) and node is not tree
+    found = [n for n in jtu.tree_leaves(tree, is_leaf=inner) if isinstance(n, AbstractSearchable)]
+    own = [tree] if isinstance(tree, AbstractSearchable) else []
+    return own + [node for one in found for node in _nodes(one)]
+
+
 class _Mark:
     """In the place of a leaf: two leaves may be one array, two marks are never one."""
 
@@ -139,6 +196,9 @@ def trainable(protocol: PyTree) -> PyTree:
 
     For a protocol: its own floating leaves, without what is `given()`: `before`, `after`, times and limits, and all of a
     `fixed` one. For any other pytree: all its floating arrays, but for what the searchable ones in it say is given.
+
+    A loop over `equinox.is_inexact_array` is safe too, with the protocols of this library and an optimizer that leaves
+    alone what has a gradient of zero (not one with weight decay): see `thermojax.protocols`.
     """
 
     def spec(node: PyTree) -> PyTree:

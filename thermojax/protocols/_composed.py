@@ -2,7 +2,7 @@ r"""Protocols made of other protocols: run backwards, side by side, or kept from
 
 from .._checks import known
 from .._types import Array, Control, PyTree, Time
-from ._base import AbstractProtocol, AbstractWrapper, a_protocol
+from ._base import AbstractProtocol, AbstractWrapper, a_protocol, held
 
 
 class Reversed(AbstractWrapper):
@@ -22,7 +22,8 @@ class Reversed(AbstractWrapper):
         return self.protocol.before
 
     def __call__(self, t: Time) -> Control:
-        return self.protocol(self.t0 + self.t1 - t)
+        it = held(self)
+        return it.protocol(it.t0 + it.t1 - t)
 
     def given(self) -> PyTree:
         return ()
@@ -85,7 +86,7 @@ class Fixed(AbstractWrapper):
         return self.protocol.after
 
     def __call__(self, t: Time) -> Control:
-        return self.protocol(t)
+        return held(self).protocol(t)
 
     def given(self) -> PyTree:
         return self.protocol

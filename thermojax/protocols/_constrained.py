@@ -11,7 +11,7 @@ import jax.tree_util as jtu
 
 from .._checks import known
 from .._types import Array, Control, PyTree, Time
-from ._base import AbstractWrapper
+from ._base import AbstractWrapper, held
 from ._knots import AbstractKnots
 
 Bound: TypeAlias = Array | float | None
@@ -41,7 +41,7 @@ class Constrained(AbstractWrapper):
         return self.protocol.after
 
     def __call__(self, t: Time) -> Control:
-        return self.physical(t)
+        return held(self).physical(t)
 
     def given(self) -> PyTree:
         return self.forward

@@ -9,16 +9,27 @@ import jax.numpy as jnp
 import jax.tree_util as jtu
 
 from .._checks import key as check_key, takes, whole
-from .._guard import held
+from .._guard import held as within
 from .._types import Array, ArrayLike, Control, Key, PyTree, Scalar, Time
-from ._base import AbstractProtocol, control, ends, instant, same, span
+from ._base import (
+    AbstractMade,
+    AbstractProtocol,
+    control,
+    ends,
+    held,
+    instant,
+    same,
+    span,
+    traced,
+)
 from ._constrained import as_leaves, limits, squeeze, strictly
 
 
-class Function(AbstractProtocol):
+class Function(AbstractProtocol, AbstractMade):
     r"""A callable `fn(t)` with a span. `before` and `after` default to $\lambda(t_0)$ and $\lambda(t_1)$.
 
-    `fn` may be an `equinox.Module`; its floating leaves are then the trainable parameters.
+    `fn` may be an `equinox.Module`; its floating leaves are then the trainable parameters. Where $\lambda$ is infinitely
+    steep at an end ($\sqrt{t}$), give `before` (or `after`): a derivative by a parameter of `fn` is NaN at that end.
     """
 
     fn: Callable[[Scalar], Control]
@@ -26,6 +37,7 @@ class Function(AbstractProtocol):
     t1: Array
     before: Control
     after: Control
+    followed: bool = eqx.field(static=True, init=False)
 
     def __init__(
         self,
@@ -39,18 +51,21 @@ class Function(AbstractProtocol):
             raise TypeError(f"Function.fn must be a callable lam(t), got {fn!r}.")
         takes("Function.fn", fn, "t")
         self.fn = fn
+        self.followed = traced(fn, t0, t1, before, after)
         self.t0, self.t1 = span(t0, t1)
-        values = jtu.tree_map(lambda a, b: jnp.stack([a, b]), self(self.t0), self(self.t1))
+        first, last = (control("Function.fn(t)", fn(t)) for t in (self.t0, self.t1))
+        values = jtu.tree_map(lambda a, b: jnp.stack([a, b]), first, last)
         self.before, self.after = ends("Function", values, before, after)
 
     def __call__(self, t: Time) -> Control:
-        return control("Function.fn(t)", self.fn(held(instant(t), self.t0, self.t1)))
+        it = held(self)
+        return control("Function.fn(t)", it.fn(within(instant(t), it.t0, it.t1)))
 
     def given(self) -> PyTree:
         return self.t0, self.t1, self.before, self.after
 
 
-class Network(AbstractProtocol):
+class Network(AbstractProtocol, AbstractMade):
     r"""A small neural network: $\lambda(t) = $ start $+ s\,($stop $-$ start$) + \mathrm{MLP}(s)$, $s \in [0, 1]$.
 
     `start` and `stop` are one control each (any pytree) and stand as `before` and `after`. With `lower` and `upper`
@@ -64,6 +79,7 @@ class Network(AbstractProtocol):
     t1: Array
     lower: Array | None
     upper: Array | None
+    followed: bool = eqx.field(static=True, init=False)
 
     def __init__(
         self,
@@ -78,6 +94,7 @@ class Network(AbstractProtocol):
         lower: float | None = None,
         upper: float | None = None,
     ):
+        self.followed = traced(start, stop, t0, t1, lower, upper)
         self.before, self.after = control("Network.start", start), control("Network.stop", stop)
         same("Network.stop", self.after, self.before)
         self.t0, self.t1 = span(t0, t1)
@@ -94,11 +111,12 @@ class Network(AbstractProtocol):
         )
 
     def __call__(self, t: Time) -> Control:
-        s = held((instant(t) - self.t0) / (self.t1 - self.t0), 0, 1)
-        onto, back = squeeze(self.lower, self.upper)
-        start, unravel = jax.flatten_util.ravel_pytree(jtu.tree_map(back, self.before))
-        stop, _ = jax.flatten_util.ravel_pytree(jtu.tree_map(back, self.after))
-        return jtu.tree_map(onto, unravel(start + s * (stop - start) + self.mlp(s[None])))
+        it = held(self)
+        s = within((instant(t) - it.t0) / (it.t1 - it.t0), 0, 1)
+        onto, back = squeeze(it.lower, it.upper)
+        start, unravel = jax.flatten_util.ravel_pytree(jtu.tree_map(back, it.before))
+        stop, _ = jax.flatten_util.ravel_pytree(jtu.tree_map(back, it.after))
+        return jtu.tree_map(onto, unravel(start + s * (stop - start) + it.mlp(s[None])))
 
     def given(self) -> PyTree:
         return self.before, self.after, self.t0, self.t1, self.lower, self.upper

@@ -7,9 +7,20 @@ import jax.numpy as jnp
 import jax.tree_util as jtu
 
 from .._checks import lenient, one_float, times, whole
-from .._guard import held
+from .._guard import held as within
 from .._types import Array, ArrayLike, Control, Numbers, PyTree, Time
-from ._base import AbstractProtocol, control, ends, instant, same, span
+from ._base import (
+    AbstractMade,
+    AbstractProtocol,
+    control,
+    ends,
+    held,
+    instant,
+    same,
+    span,
+    together,
+    traced,
+)
 
 
 class AbstractKnots(AbstractProtocol):
@@ -30,7 +41,7 @@ class AbstractKnots(AbstractProtocol):
         return self.ts, self.before, self.after
 
 
-class Piecewise(AbstractKnots):
+class Piecewise(AbstractKnots, AbstractMade):
     r"""Straight lines between knots: $\lambda(t_i) = $ `values[i]`.
 
     `ts` is `(m,)`; each leaf of `values` is `(m, ...)`. `before` and `after` default to the first and the last value
@@ -41,39 +52,52 @@ class Piecewise(AbstractKnots):
     values: Control
     before: Control
     after: Control
+    followed: bool = eqx.field(static=True, init=False)
 
     def __init__(self, ts: Numbers, values: Control, before: Control = None, after: Control = None):
+        self.followed = traced(ts, values, before, after)
         self.ts, self.values = _knots("Piecewise", ts, values, 0)
         self.before, self.after = ends("Piecewise", self.values, before, after)
 
     def __call__(self, t: Time) -> Control:
-        t = instant(t)
-        i = _interval(self.ts, t)
-        s = held((t - self.ts[i]) / (self.ts[i + 1] - self.ts[i]), 0, 1)
-        return jtu.tree_map(lambda v: (1 - s) * v[i] + s * v[i + 1], self.values)
+        t, (ts, values) = instant(t), _shape(self)
+        i = _interval(ts, t)
+        s = within((t - ts[i]) / (ts[i + 1] - ts[i]), 0, 1)
+        return jtu.tree_map(lambda v: (1 - s) * v[i] + s * v[i + 1], values)
 
 
-class Steps(AbstractKnots):
+class Steps(AbstractKnots, AbstractMade):
     r"""Constant between edges: $\lambda = $ `values[i]` on $[t_i, t_{i+1})$. `len(ts) == len(values) + 1`.
 
-    Put the edges on the step grid: a step that straddles an edge sees the value at its own middle.
+    Put the edges on the step grid: a step that straddles an edge sees the value at its own middle. So nothing that is
+    computed on a grid follows an edge that moves, and to differentiate by `ts` raises `ValueError`.
     """
 
     ts: Array
     values: Control
     before: Control
     after: Control
+    followed: bool = eqx.field(static=True, init=False)
 
     def __init__(self, ts: Numbers, values: Control, before: Control = None, after: Control = None):
+        self.followed = traced(ts, values, before, after)
         self.ts, self.values = _knots("Steps", ts, values, 1)
         self.before, self.after = ends("Steps", self.values, before, after)
 
     def __call__(self, t: Time) -> Control:
-        i = _interval(self.ts, instant(t))
-        return jtu.tree_map(lambda v: v[i], self.values)
+        t = instant(t)
+        # a time that rounding has put just before its edge, as that of a reversed grid, is at the edge
+        last = (
+            8
+            * jnp.finfo(self.ts.dtype).eps
+            * jnp.maximum(jnp.abs(self.ts[0]), jnp.abs(self.ts[-1]))
+        )
+        i = _interval(self.ts, t + jax.lax.stop_gradient(last).astype(t.dtype))
+        floats = eqx.filter(self, eqx.is_inexact_array)
+        return _switched(jtu.tree_map(lambda v: v[i], self.values), floats)
 
 
-class Spline(AbstractKnots):
+class Spline(AbstractKnots, AbstractMade):
     r"""A smooth curve through knots, by `interpax`.
 
     `method` is any of `interpax.interp1d`: `"cubic2"` (C², the default), `"cubic"`, `"akima"`, `"monotonic"`, …
@@ -84,6 +108,7 @@ class Spline(AbstractKnots):
     before: Control
     after: Control
     method: str = eqx.field(static=True)
+    followed: bool = eqx.field(static=True, init=False)
 
     def __init__(
         self,
@@ -94,6 +119,7 @@ class Spline(AbstractKnots):
         *,
         method: str = "cubic2",
     ):
+        self.followed = traced(ts, values, before, after)
         self.ts, self.values = _knots("Spline", ts, values, 0)
         self.before, self.after = ends("Spline", self.values, before, after)
         self.method = method
@@ -106,11 +132,35 @@ class Spline(AbstractKnots):
             ) from error
 
     def __call__(self, t: Time) -> Control:
-        t = held(instant(t), self.ts[0], self.ts[-1])
+        ts, values = _shape(self)
+        t = within(instant(t), ts[0], ts[-1])
         with lenient():
-            return jtu.tree_map(
-                lambda v: interpax.interp1d(t, self.ts, v, method=self.method), self.values
-            )
+            return jtu.tree_map(lambda v: interpax.interp1d(t, ts, v, method=self.method), values)
+
+
+def _shape(drive: AbstractKnots) -> tuple[Array, Control]:
+    drive = held(drive)
+    return drive.ts, drive.values
+
+
+@eqx.filter_custom_jvp
+def _switched(value: Control, steps: AbstractKnots) -> Control:
+    """The value of `steps` at one time, which does not say how it changes with the edges."""
+    del steps
+    return value
+
+
+@_switched.def_jvp
+def _switched_jvp(primals: PyTree, tangents: PyTree) -> tuple[Control, Control]:
+    value, steps = tangents
+    searched = together(primals[1], steps) and not primals[1].followed
+    if steps is not None and steps.ts is not None and not searched:
+        raise ValueError(
+            "Steps.ts is being differentiated, and the value between two edges does not follow them: the derivative would "
+            "silently be zero. Use Piecewise with a short ramp in the place of each step; or, where the edges lie on the "
+            "step grid and move with it, hold them by Steps(jax.lax.stop_gradient(ts), ...), which is then right."
+        )
+    return _switched(*primals), value
 
 
 def ramp(

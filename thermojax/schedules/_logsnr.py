@@ -52,19 +52,28 @@ class LogSNR(AbstractSearchable):
 
     @classmethod
     def from_array(
-        cls, lam: Array, *, low: ArrayLike = LOWEST, high: ArrayLike = HIGHEST
+        cls,
+        lam: Array,
+        *,
+        low: ArrayLike = LOWEST,
+        high: ArrayLike = HIGHEST,
+        clip: bool = False,
     ) -> "LogSNR":
         """The schedule with these values, which must fall strictly and lie inside (`low`, `high`).
 
-        While tracing, those that do not make it NaN.
+        With `clip=True` those outside are brought inside, evenly between the nearest level that is and the limit, as a
+        standard schedule has to be for a network that was trained on less. While tracing, values that do not fit make it
+        NaN.
         """
         lam = _checks.falling("lam", lam)
+        if clip:
+            lam = _clipped(lam, low, high)
         value, least, most = (_checks.known(v) for v in (lam, low, high))
         if value is not None and least is not None and most is not None:
             if not (value.max() < most and value.min() > least):
                 raise ValueError(
-                    f"lam must lie inside ({least}, {most}), got {value.min():.6g} to {value.max():.6g}. Give low= and "
-                    "high=."
+                    f"lam must lie inside (low, high) = ({least}, {most}), got {value.min():.6g} to {value.max():.6g}. Give "
+                    "a low= and a high= that hold it, or clip=True to bring inside what is not."
                 )
         top, bottom = (jnp.asarray(end, lam.dtype)[None] for end in (high, low))
         return cls(jnp.log(-jnp.diff(jnp.concatenate([top, lam, bottom]))), low, high)
@@ -77,11 +86,13 @@ class LogSNR(AbstractSearchable):
         *,
         low: ArrayLike = LOWEST,
         high: ArrayLike = HIGHEST,
+        clip: bool = False,
     ) -> "LogSNR":
         r"""The levels of a schedule in time at N times of equal distance, e.g. `LogSNR.of(diffusion.Linear(), 25)`.
 
         One that starts from clean data has them after each of N equal steps, at $t = t_0 + (t_1 - t_0)\,k/N$: level 0 is
         the data. Any other has its own first level for its first, at $t = t_0 + (t_1 - t_0)\,(k - 1)/(N - 1)$.
+        Levels outside of (`low`, `high`) are refused, or brought inside by `clip=True`: see `from_array`.
         """
         steps = _steps(steps)
         if not isinstance(schedule, AbstractSchedule):
@@ -89,7 +100,7 @@ class LogSNR(AbstractSearchable):
                 f"schedule must be a schedule of thermojax.diffusion, such as Linear(), got {type(schedule).__name__}. "
                 "An array of levels: LogSNR.from_array(lam)."
             )
-        return cls.from_array(_levels(schedule, steps), low=low, high=high)
+        return cls.from_array(_levels(schedule, steps), low=low, high=high, clip=clip)
 
     def stretched(self, top: ArrayLike, bottom: ArrayLike) -> "LogSNR":
         r"""The same shape with other ends: $\lambda$ mapped linearly so that $\lambda_1$ = `top`, $\lambda_N$ = `bottom`."""
@@ -120,17 +131,32 @@ class LogSNR(AbstractSearchable):
         *,
         low: ArrayLike = LOWEST,
         high: ArrayLike = HIGHEST,
+        clip: bool = False,
     ) -> "LogSNR":
         r"""`of` `diffusion.Uniform`: even in $\lambda$ from `top` to `bottom`, for which there is no standard."""
-        return cls.of(Uniform(top, bottom), steps, low=low, high=high)
+        return cls.of(Uniform(top, bottom), steps, low=low, high=high, clip=clip)
 
     @classmethod
-    def linear(cls, steps: int, *, low: ArrayLike = LOWEST, high: ArrayLike = HIGHEST) -> "LogSNR":
+    def linear(
+        cls,
+        steps: int,
+        *,
+        low: ArrayLike = LOWEST,
+        high: ArrayLike = HIGHEST,
+        clip: bool = False,
+    ) -> "LogSNR":
         r"""`of` `diffusion.Linear`: DDPM's, $\beta(t) = 0.1 + 19.9\,t$, at $t = k/N$. Ho, Jain & Abbeel, NeurIPS 2020."""
-        return cls.of(Linear(t0=0.0), steps, low=low, high=high)
+        return cls.of(Linear(t0=0.0), steps, low=low, high=high, clip=clip)
 
     @classmethod
-    def cosine(cls, steps: int, *, low: ArrayLike = LOWEST, high: ArrayLike = HIGHEST) -> "LogSNR":
+    def cosine(
+        cls,
+        steps: int,
+        *,
+        low: ArrayLike = LOWEST,
+        high: ArrayLike = HIGHEST,
+        clip: bool = False,
+    ) -> "LogSNR":
         r"""`diffusion.Cosine` at $t = k/N$, with $\beta_k \le 0.999$, which places the last level, at t = 1.
 
         Nichol & Dhariwal, ICML 2021, eq. 17.
@@ -142,7 +168,7 @@ class LogSNR(AbstractSearchable):
             lam = jnp.concatenate([lam, whole])
         square = 1e-3 * jax.nn.sigmoid(lam[-1:])
         last = jnp.log(square) - jnp.log1p(-square)
-        return cls.from_array(jnp.concatenate([lam[1:], last]), low=low, high=high)
+        return cls.from_array(jnp.concatenate([lam[1:], last]), low=low, high=high, clip=clip)
 
     @classmethod
     def edm(
@@ -154,12 +180,31 @@ class LogSNR(AbstractSearchable):
         sigma_max: ArrayLike = 80.0,
         low: ArrayLike = LOWEST,
         high: ArrayLike = HIGHEST,
+        clip: bool = False,
     ) -> "LogSNR":
         r"""`of` `diffusion.EDM`: $\sigma = e^{-\lambda/2}$ even in $\sigma^{1/\rho}$.
 
         Karras, Aittala, Aila & Laine, NeurIPS 2022, eq. 5.
         """
-        return cls.of(EDM(sigma_min, sigma_max, rho=rho), steps, low=low, high=high)
+        return cls.of(EDM(sigma_min, sigma_max, rho=rho), steps, low=low, high=high, clip=clip)
+
+
+def _clipped(lam: Array, low: ArrayLike, high: ArrayLike) -> Array:
+    """Falling levels with those outside of (low, high) spread evenly between the last one inside and the limit."""
+    low, high = jnp.asarray(low, lam.dtype), jnp.asarray(high, lam.dtype)
+    count, order = lam.shape[0], jnp.arange(lam.shape[0])
+    above, below = jnp.sum(lam >= high), jnp.sum(lam <= low)
+    inside = above + below < count
+    first = jnp.where(inside, lam[jnp.minimum(above, count - 1)], low)
+    last = jnp.where(inside, lam[jnp.maximum(count - 1 - below, 0)], high)
+    # with none inside, all of them stand evenly between the limits
+    rise = jnp.where(inside, above + 1, count + 1).astype(lam.dtype)
+    fall = jnp.where(inside, below + 1, count + 1).astype(lam.dtype)
+    step = (order + 1).astype(lam.dtype)
+    back = (count - order).astype(lam.dtype)
+    top = high + (first - high) * step / rise
+    bottom = low + (last - low) * back / fall
+    return jnp.where((order < above) | ~inside, top, jnp.where(order >= count - below, bottom, lam))
 
 
 def _levels(schedule: AbstractSchedule, steps: int) -> Array:

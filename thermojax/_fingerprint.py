@@ -1,0 +1,162 @@
+"""What a thing computes, as sixteen hexadecimal digits that are the same in every process: its numbers, its parts, its code.
+
+Of one's own functions it is the code, with what they close over and the globals they read; of a library's, the name. What
+cannot be looked into counts by its type alone.
+"""
+
+import dataclasses
+import functools as ft
+import hashlib
+import sys
+import types
+from collections.abc import Iterable, Mapping
+
+import equinox as eqx
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+# of these the name says it: their code may change with a version
+OURS = "beartype blackjax diffrax equinox interpax jax jaxlib jaxtyping lineax numpy optax optimistix scipy thermojax"
+LIBRARIES = (sys.stdlib_module_names | {*OURS.split()}) - {"__main__"}
+
+
+def fingerprint(thing: object) -> str:
+    """The fingerprint of any object: of a loss, an optimizer, a pytree."""
+    return _digest(thing, {})[:16]
+
+
+def is_key(leaf: object) -> bool:
+    return isinstance(leaf, jax.Array) and jnp.issubdtype(leaf.dtype, jax.dtypes.prng_key)
+
+
+def _digest(thing: object, seen: dict[int, tuple[object, str]]) -> str:
+    if id(thing) not in seen:
+        seen[id(thing)] = (
+            thing,
+            "itself",
+        )  # what holds itself ends here; kept, so that no other takes its id
+        label, parts = _array(thing) if eqx.is_array_like(thing) else _parts(thing)
+        mill = hashlib.sha256(f"{type(thing).__qualname__} ".encode() + label)
+        for part in parts:
+            mill.update(_digest(part, seen).encode())
+        seen[id(thing)] = thing, mill.hexdigest()
+    return seen[id(thing)][1]
+
+
+def _array(thing: object) -> tuple[bytes, Iterable[object]]:
+    value = np.asarray(jax.random.key_data(thing) if is_key(thing) else thing)  # pyright: ignore
+    if value.dtype == object:
+        return repr(thing).encode(), ()
+    return f"{value.shape} {value.dtype} ".encode() + value.tobytes(), ()
+
+
+@ft.singledispatch
+def _parts(thing: object) -> tuple[bytes, Iterable[object]]:
+    """What it is, in a word, and what it is made of."""
+    if dataclasses.is_dataclass(thing):
+        fields = [field.name for field in dataclasses.fields(thing)]
+        inside = [vars(thing).get(name) for name in fields]
+        return " ".join(fields).encode(), (type(thing), *inside)
+    wrapped = getattr(thing, "__wrapped__", None)  # of jax.jit and its like, and of methods
+    if wrapped is not None or _known(type(thing)):
+        return b"", (wrapped,)
+    return b"", (type(thing), getattr(thing, "__dict__", None))
+
+
+@_parts.register(str)
+@_parts.register(bytes)
+@_parts.register(type(None))
+@_parts.register(type(...))
+@_parts.register(np.dtype)
+def _(thing: object) -> tuple[bytes, Iterable[object]]:
+    return repr(thing).encode(), ()
+
+
+@_parts.register(list)
+@_parts.register(tuple)
+def _(thing: Iterable[object]) -> tuple[bytes, Iterable[object]]:
+    return b"", thing
+
+
+@_parts.register(set)
+@_parts.register(frozenset)
+def _(thing: Iterable[object]) -> tuple[bytes, Iterable[object]]:
+    return b"", sorted(fingerprint(one) for one in thing)
+
+
+@_parts.register(dict)
+@_parts.register(types.MappingProxyType)
+def _(thing: Mapping[object, object]) -> tuple[bytes, Iterable[object]]:
+    return b"", (part for name in sorted(thing, key=str) for part in (name, thing[name]))
+
+
+@_parts.register
+def _(thing: ft.partial) -> tuple[bytes, Iterable[object]]:
+    return b"", (thing.func, thing.args, thing.keywords)
+
+
+@_parts.register
+def _(thing: types.ModuleType) -> tuple[bytes, Iterable[object]]:
+    return thing.__name__.encode(), ()
+
+
+@_parts.register
+def _(thing: types.BuiltinFunctionType) -> tuple[bytes, Iterable[object]]:
+    return thing.__qualname__.encode(), ()
+
+
+@_parts.register
+def _(thing: types.MethodType) -> tuple[bytes, Iterable[object]]:
+    return b"", (thing.__func__, thing.__self__)
+
+
+@_parts.register
+def _(thing: type) -> tuple[bytes, Iterable[object]]:
+    if _known(thing):
+        return thing.__qualname__.encode(), ()
+    own = (v for _, v in sorted(vars(thing).items()) if _is_code(v))
+    return thing.__qualname__.encode(), (*thing.__bases__, *own)
+
+
+@_parts.register
+def _(thing: property) -> tuple[bytes, Iterable[object]]:
+    return b"", (thing.fget,)
+
+
+@_parts.register
+def _(thing: types.FunctionType) -> tuple[bytes, Iterable[object]]:
+    cells = [_content(cell) for cell in thing.__closure__ or ()]
+    bound = thing.__defaults__, thing.__kwdefaults__, cells
+    if _known(thing):
+        return f"{thing.__module__}.{thing.__qualname__}".encode(), bound
+    read = [(name, thing.__globals__.get(name)) for name in sorted(_names(thing.__code__))]
+    return b"", (thing.__code__, *bound, read)
+
+
+@_parts.register
+def _(thing: types.CodeType) -> tuple[bytes, Iterable[object]]:
+    return thing.co_code, (thing.co_names, thing.co_consts)
+
+
+def _names(code: types.CodeType) -> set[str]:
+    """The global names that a function, or one inside it, may read."""
+    inner = (const for const in code.co_consts if isinstance(const, types.CodeType))
+    return set(code.co_names).union(*map(_names, inner))
+
+
+def _content(cell: types.CellType) -> object:
+    try:
+        return cell.cell_contents
+    except ValueError:  # it is not filled yet
+        return None
+
+
+def _is_code(value: object) -> bool:
+    return isinstance(value, types.FunctionType | staticmethod | classmethod | property)
+
+
+def _known(thing: object) -> bool:
+    root = str(getattr(thing, "__module__", None)).partition(".")[0]
+    installed = str(getattr(sys.modules.get(root), "__file__", ""))
+    return root in LIBRARIES or "site-packages" in installed or "dist-packages" in installed
