@@ -60,6 +60,39 @@ def array(name: str, x: Any) -> Array:
         ) from error
 
 
+FINEST = 32  # steps must be this many times the rounding of the numbers
+
+
+def resolved(name: str, x: Any, step: float, cure: str = "") -> None:
+    """Refuse numbers, in the float64 in which they were given, whose steps JAX's floats would swallow.
+
+    `step` is the size of the differences that matter: the shortest step of a clock, the typical one of a position.
+    """
+    dtype = jnp.asarray(0.0).dtype
+    top = float(np.abs(np.asarray(x, float)).max())
+    if not np.isfinite(top):
+        return
+    with np.errstate(over="ignore", invalid="ignore"):
+        rounding = float(np.spacing(np.asarray(top).astype(dtype)))
+    if np.isfinite(rounding) and not 0 < step < FINEST * rounding:
+        return
+    raise ValueError(
+        f"{name}: steps of {step:.2g} in numbers up to {top:.6g} are lost in {dtype}, which rounds these to {rounding:.1g}. "
+        f'{cure}{" Or run" if cure else "Run"} jax.config.update("jax_enable_x64", True) before anything else.'
+    )
+
+
+def shortened(x: Any) -> bool:
+    """Whether `x`, of numpy or Python, loses digits as a JAX array: float64 or whole numbers that become float32."""
+    if isinstance(x, jax.Array):
+        return False
+    kind = np.asarray(x).dtype
+    exact = kind.kind in "iu" and kind.itemsize > 2
+    return (
+        kind.kind in "iuf" and (exact or kind.itemsize > 4) and jnp.asarray(0.0).dtype.itemsize < 8
+    )
+
+
 def must(name: str, x: PyTree, good: Any, allowed: str, got: Any = None) -> PyTree:
     """Return `x` if `good` holds everywhere, else raise (now if known, when the value arrives if traced)."""
     message = f"{name} must be {allowed}"

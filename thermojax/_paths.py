@@ -5,8 +5,10 @@ from typing import NamedTuple
 
 import equinox as eqx
 import jax.numpy as jnp
+import numpy as np
 
-from ._types import Array, Bool, Float, PyTree
+from . import _checks
+from ._types import Array, ArrayLike, Bool, Float, Given, PyTree
 
 
 class Path(NamedTuple):
@@ -59,3 +61,53 @@ def per_path(fn: Callable[..., PyTree], path: Path, *rest: PyTree) -> PyTree:
     axes = ((ts, 0, ok), *(eqx.if_array(0) for _ in rest))
     one = eqx.filter_vmap(lambda parts, *rest: fn(Path(*parts), *rest), in_axes=axes)
     return one(tuple(path), *rest)
+
+
+FULL_TURNS = (2 * np.pi, 360.0)  # the periods that an angle may be cut at without a word
+
+
+def digits_kept(name: str, path: Path) -> None:
+    """Refuse times and states given in float64 whose steps are lost in the floats of this session."""
+    if np.ndim(path.ts) and _checks.shortened(path.ts):
+        ts = np.asarray(path.ts, float)
+        cure = "Start the clock at zero, in float64: ts - ts[..., :1]."
+        _checks.resolved(f"{name}.ts", ts, np.diff(ts, axis=-1).min(initial=np.inf), cure)
+    if np.ndim(path.xs) > 1 and _checks.shortened(path.xs):
+        xs = np.asarray(path.xs, float)
+        steps = np.sqrt(np.mean(np.diff(xs, axis=-2) ** 2, axis=-2)).reshape(-1, xs.shape[-1])
+        cure = "Measure from a nearer origin, positions and controls alike."
+        for i, step in enumerate(steps.max(0, initial=0)):
+            _checks.resolved(f"{name}.xs[..., {i}]", xs[..., i], step, cure)
+
+
+def a_period(period: ArrayLike | None, d: int) -> Array:
+    """Periods `(d,)`, or one for all; infinite for a coordinate that is no angle."""
+    period = _checks.array("period", jnp.inf if period is None else period) * 1.0
+    value = _checks.known(period)
+    if period.shape not in ((), (d,)) or (value is not None and not (value > 0).all()):
+        raise ValueError(
+            f"period must be a number greater than zero, or one per coordinate, ({d},), infinite where there is none; "
+            f"got {_checks.known(period)}."
+        )
+    return jnp.broadcast_to(period, (d,))
+
+
+def unwrapped(xs: Array, period: Array) -> Array:
+    """States `(..., times, d)` made continuous: every step goes the short way round."""
+    period = period.astype(xs.dtype)
+    turns = jnp.cumsum(jnp.round(jnp.diff(xs, axis=-2) / period), axis=-2)
+    turns = jnp.concatenate([jnp.zeros_like(turns[..., :1, :]), turns], axis=-2)
+    return xs - jnp.where(jnp.isfinite(period), period, 0) * turns
+
+
+def cut_at(x: Given) -> float | None:
+    """The period at which a coordinate `(..., times)` looks cut: it fills just one, and some steps cross most of it."""
+    x = np.asarray(x, float)
+    if x.shape[-1] < 9 or not np.isfinite(x).all():
+        return None
+    width, steps = np.ptp(x), abs(np.diff(x, axis=-1))
+    for period in FULL_TURNS:
+        fills = 0.9 * period <= width <= (1 + 1e-6) * period
+        if fills and 0 < np.mean(steps > 0.6 * period) < 0.4:
+            return period
+    return None
