@@ -63,22 +63,33 @@ def array(name: str, x: Any) -> Array:
 FINEST = 32  # steps must be this many times the rounding of the numbers
 
 
-def resolved(name: str, x: Any, step: float, cure: str = "") -> None:
-    """Refuse numbers, in the float64 in which they were given, whose steps JAX's floats would swallow.
+def resolved(
+    name: str,
+    x: Any,
+    step: float,
+    cure: str = "",
+    *,
+    what: str = "steps",
+    finest: float = FINEST,
+    dtype: Any = None,
+) -> None:
+    """Refuse numbers, in the precision in which they were given, whose differences JAX's floats would swallow.
 
-    `step` is the size of the differences that matter: the shortest step of a clock, the typical one of a position.
+    `step` is the size of the differences that matter: the shortest step of a clock, the typical one of a position, the
+    `what` of the message. It must be `finest` times the rounding of the largest number in `dtype`, JAX's default float.
     """
-    dtype = jnp.asarray(0.0).dtype
-    top = float(np.abs(np.asarray(x, float)).max())
+    dtype = jnp.asarray(0.0).dtype if dtype is None else dtype
+    top = float(np.abs(np.asarray(x, float)).max(initial=0))
     if not np.isfinite(top):
         return
     with np.errstate(over="ignore", invalid="ignore"):
         rounding = float(np.spacing(np.asarray(top).astype(dtype)))
-    if np.isfinite(rounding) and not 0 < step < FINEST * rounding:
+    if np.isfinite(rounding) and not 0 < step < finest * rounding:
         return
+    wider = 'un jax.config.update("jax_enable_x64", True) before anything else.'
     raise ValueError(
-        f"{name}: steps of {step:.2g} in numbers up to {top:.6g} are lost in {dtype}, which rounds these to {rounding:.1g}. "
-        f'{cure}{" Or run" if cure else "Run"} jax.config.update("jax_enable_x64", True) before anything else.'
+        f"{name}: {what} of {step:.2g} in numbers up to {top:.6g} are lost in {dtype}, which rounds these to "
+        f"{rounding:.1g}. {cure + ' Or r' if cure else 'R'}{wider}"
     )
 
 

@@ -66,18 +66,24 @@ def per_path(fn: Callable[..., PyTree], path: Path, *rest: PyTree) -> PyTree:
 FULL_TURNS = (2 * np.pi, 360.0)  # the periods that an angle may be cut at without a word
 
 
-def digits_kept(name: str, path: Path) -> None:
-    """Refuse times and states given in float64 whose steps are lost in the floats of this session."""
+def digits_kept(name: str, path: Path, *, measured: bool = False) -> None:
+    """Refuse times and states given in float64 whose steps are lost in the floats of this session.
+
+    Of a `measured` path also states that came in single precision with steps that these can not have had.
+    """
     if np.ndim(path.ts) and _checks.shortened(path.ts):
         ts = np.asarray(path.ts, float)
         cure = "Start the clock at zero, in float64: ts - ts[..., :1]."
         _checks.resolved(f"{name}.ts", ts, np.diff(ts, axis=-1).min(initial=np.inf), cure)
-    if np.ndim(path.xs) > 1 and _checks.shortened(path.xs):
+    rough = measured and _checks.known(path.xs) is not None
+    if np.ndim(path.xs) > 1 and (rough or _checks.shortened(path.xs)):
         xs = np.asarray(path.xs, float)
+        dtype = jnp.asarray(path.xs).dtype
+        dtype = dtype if jnp.issubdtype(dtype, jnp.floating) else None
         steps = np.sqrt(np.mean(np.diff(xs, axis=-2) ** 2, axis=-2)).reshape(-1, xs.shape[-1])
         cure = "Measure from a nearer origin, positions and controls alike."
         for i, step in enumerate(steps.max(0, initial=0)):
-            _checks.resolved(f"{name}.xs[..., {i}]", xs[..., i], step, cure)
+            _checks.resolved(f"{name}.xs[..., {i}]", xs[..., i], step, cure, dtype=dtype)
 
 
 def a_period(period: ArrayLike | None, d: int) -> Array:
@@ -94,7 +100,7 @@ def a_period(period: ArrayLike | None, d: int) -> Array:
 
 def unwrapped(xs: Array, period: Array) -> Array:
     """States `(..., times, d)` made continuous: every step goes the short way round."""
-    period = period.astype(xs.dtype)
+    period = period.astype(xs.dtype).reshape((1,) * (xs.ndim - 1) + (-1,))
     turns = jnp.cumsum(jnp.round(jnp.diff(xs, axis=-2) / period), axis=-2)
     turns = jnp.concatenate([jnp.zeros_like(turns[..., :1, :]), turns], axis=-2)
     return xs - jnp.where(jnp.isfinite(period), period, 0) * turns

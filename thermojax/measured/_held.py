@@ -26,7 +26,7 @@ class Held(AbstractProtocol):
         return self.protocol, self.stop, self.t0, self.t1, self.before, self.after
 
 
-def held(protocol: Drive, ts: Times, lengths: Array) -> Held:
+def held(protocol: Drive, ts: Array, lengths: Array) -> Held:
     """One protocol for each path, of times `(paths, m)` of which the first `lengths` were measured."""
 
     def one(ts: Times, length: Array) -> Held:

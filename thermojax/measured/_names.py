@@ -86,7 +86,9 @@ def _nameless(
             return _twice(source, header, name)
     missing = next(name for name in wanted if _plain(name) not in map(_plain, header))
     there = ", ".join(map(repr, header[:20])) + (", ..." if len(header) > 20 else "")
-    where = "The comment above its numbers has" if commented else "Its first line has"
+    where = "Its first line has"
+    if commented:
+        where = "If its columns have no names, put a line of them on top; the comment above the numbers has"
     return ValueError(
         f"{source} has no column {missing!r}.{similar(missing, header)} {where}: {there}. Lines before the names "
         "must start with #; another delimiter than the one found is given as delimiter=."

@@ -71,7 +71,7 @@ class Measured(NamedTuple):
 
 def _batch(data: Measured) -> Measured:
     """The same paths with times and marks of their own, checked."""
-    digits_kept("data.path", data.path)
+    digits_kept("data.path", data.path, measured=True)
     ts, xs, ok = (
         _checks.array(f"data.path.{name}", v)
         for name, v in zip(Path._fields, data.path, strict=True)
@@ -91,8 +91,11 @@ def _batch(data: Measured) -> Measured:
                 f"got {jnp.shape(leaf)} for states {xs.shape}."
             )
         if _checks.shortened(leaf):
-            step = np.ptp(np.asarray(leaf, float)) * _checks.FINEST / RANGE
-            _checks.resolved(name, leaf, step, "Measure from a nearer origin, positions too.")
+            span, cure = (
+                np.ptp(np.asarray(leaf, float)),
+                "Measure from a nearer origin, positions too.",
+            )
+            _checks.resolved(name, leaf, span, cure, what="differences", finest=RANGE)
     controls = jtu.tree_map(jnp.asarray, data.controls)
     grid = _checks.known(ts)
     if grid is not None and not (np.diff(grid, axis=-1) > 0).all():

@@ -245,13 +245,14 @@ def _runs(asked: _Asked, tables: list[Table]) -> list[_Run]:
         most, where = max(gaps)
         _warn(
             f"{len(gaps)} steps of time are longer than {GAP} times the usual one, the longest {most:.3g} times, up to "
-            f"{where}: lost frames? They are taken as they are."
+            f"{where}: lost frames? They are taken as they are.",
+            level=4,
         )
     return runs
 
 
-def _warn(message: str) -> None:
-    warnings.warn(message, stacklevel=4)
+def _warn(message: str, level: int = 5) -> None:
+    warnings.warn(message, stacklevel=level)
 
 
 def _names(controls: Any) -> list[str]:

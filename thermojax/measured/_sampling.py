@@ -16,10 +16,11 @@ from .._types import Array, Scalar, State
 from ..estimators import jarzynski
 from ..systems import AbstractDiffusion
 
-LOOKS = 32  # times along a path, and paths, at which the relaxation is looked at
+LOOKS = 32  # times along a path at which it is looked at
+MANY = 8  # paths from which a mean over them is subtracted
 RELAXED = 1.0  # longest interval, in relaxation times, for one per cent of the work of a long drive
 RELAXED_ALONE = 0.25  # the same for any drive
-TWICE = 2.0  # a mean square step so many times another than expected is not that of the system
+ALIKE = 1.5  # within this factor, and four standard errors, a mean square step is the one expected
 
 
 class Sampling(NamedTuple):
@@ -55,7 +56,8 @@ def sampling(process: Process, path: Path) -> Sampling:
     $\partial_x (\mu F)$, averaged over the paths, at the time at which $h/\tau$ is largest.
 
     `enough`: h is within $\tau$ and the shift within half a standard error of `jarzynski` (for a single path: h is within
-    $\tau/4$), and the mean square step is within a factor 2 of what mobility and temperature say; the default mobility of 1
+    $\tau/4$), and the mean square step is within a factor 1.5 (or four
+    standard errors) of what mobility and temperature say; the default mobility of 1
     is seldom that of a laboratory. A `UserWarning` says what is not enough, and the cure. Drives that are over within a
     relaxation time need $h \le \tau/4$ for one per cent of the mean work.
 
@@ -64,7 +66,7 @@ def sampling(process: Process, path: Path) -> Sampling:
     a_process("process", process)
     AbstractDiffusion.needed_by("sampling", process.system)
     run = account(process, path)
-    found = _looked(process, run.path)
+    found, alike = _looked(process, run.path)
     shift = stderr = jnp.full_like(found.ratio, jnp.nan)
     if run.work.ndim and run.work.shape[0] > 1 and not baths(process, run.path.ts.reshape(-1)):
         w = reduced_work(process, run)
@@ -77,7 +79,6 @@ def sampling(process: Process, path: Path) -> Sampling:
         found.ratio <= RELAXED_ALONE,
         (found.ratio <= RELAXED) & (abs(shift) <= 0.5 * stderr),
     )
-    alike = (found.diffusion < TWICE) & (found.diffusion > 1 / TWICE)
     found = found._replace(shift=shift, stderr=stderr, enough=close & alike)
     _warn(found, _checks.known(close), _checks.known(alike))
     return found
@@ -97,56 +98,71 @@ def _warn(found: Sampling, close: np.ndarray | None, alike: np.ndarray | None) -
             if np.isnan(found.shift)
             else f", and a Jarzynski estimate is off by {found.shift:.2g} ± {found.stderr:.2g}"
         )
+        wanted = RELAXED_ALONE * found.relaxation
+        off = ""
+        if not np.isnan(found.shift):
+            off = f", and a Jarzynski estimate is off by {found.shift:.2g}, its error {found.stderr:.2g}"
+            wanted = np.fmin(
+                RELAXED * found.relaxation,
+                found.interval * np.sqrt(0.5 * found.stderr / abs(found.shift)),
+            )
         warnings.warn(
             f"The samples are {found.ratio:.3g} relaxation times apart: the variance of the work is "
-            f"{100 * (found.variance - 1):.2g} % too large{off}. Sample faster, or keep more of the samples; what means "
-            "alone need is in the documentation of measured paths.",
+            f"{100 * (found.variance - 1):.2g} % too large{off}. Sample every {wanted:.2g}, not every {found.interval:.2g}.",
             stacklevel=3,
         )
 
 
 @eqx.filter_jit
-def _looked(process: Process, path: Path) -> Sampling:
-    """What the system says of the relaxation, and the paths of their steps, at some of the times."""
+def _looked(process: Process, path: Path) -> tuple[Sampling, Array]:
+    """What the system says of the relaxation, and the paths of their steps, at some of the times; and whether both agree."""
     steps = path.xs.shape[-2] - 1
     at = np.unique(np.linspace(0, steps - 1, min(steps, LOOKS)).astype(int))
     looks = each_path(lambda process, path: _at(process, path, at), (process,), path)
-    h, rate, square, wanted, kept = (v.reshape(-1, len(at)) for v in looks)
+    h, rate, noise, kept = (v.reshape(-1, len(at)) for v in looks[1:])
+    errors = looks[0].reshape(-1, len(at), path.xs.shape[-1])
 
     def over_paths(v: Array) -> Array:
-        return jnp.sum(jnp.where(kept, v, 0), 0) / jnp.maximum(jnp.sum(kept, 0), 1)
+        return jnp.mean(v, axis=0, where=kept)
 
     ratios = over_paths(h * rate)
-    i = jnp.argmax(ratios)
+    i = jnp.nanargmax(ratios)
     interval, ratio = over_paths(h)[i], ratios[i]
     z = 0.5 * ratio
     small = z < 0.01
     variance = jnp.where(small, 1 + z**2 / 3, z / jnp.tanh(jnp.where(small, 1, z)))
-    diffusion = jnp.sum(jnp.where(kept, square, 0)) / jnp.sum(jnp.where(kept, wanted, 0))
+    errors = jnp.where(kept[..., None], errors, 0)
+    count = jnp.maximum(jnp.sum(kept, 0), 1)[None, :, None].astype(errors.dtype)
+    if errors.shape[0] >= MANY:  # about their mean, which is what a step so long does not tell
+        errors = jnp.where(kept[..., None], errors - jnp.sum(errors, 0, keepdims=True) / count, 0)
+        errors = errors * jnp.sqrt(count / jnp.maximum(count - 1, 1))
+    diffusion = jnp.sum(errors**2) / jnp.sum(jnp.where(kept, noise, 0))
+    within = ALIKE + 4 * jnp.sqrt(2 / (path.xs.shape[-1] * jnp.sum(count)))
     unknown = jnp.full_like(ratio, jnp.nan)
-    return Sampling(
+    found = Sampling(
         interval, interval / ratio, ratio, variance, unknown, unknown, diffusion, ratio < 0
     )
+    return found, (diffusion < within) & (diffusion > 1 / within)
 
 
 def _at(process: Process, path: Path, at: np.ndarray) -> tuple[Array, ...]:
-    r"""For the steps `at`: their length, the rate of relaxation, the mean square of the noise and that expected, and whether
-    they count. With the curvature of each coordinate held over the step, $z = h/\tau_i$,
+    r"""For the steps `at`: what is unexpected of them, their length, the rate of relaxation, the mean square of the noise
+    expected, and whether they count. With the curvature of each coordinate held over the step, $z = h/\tau_i$,
 
     $$\Delta x_i = b_i h\, \frac{1 - e^{-z}}{z} \pm \sqrt{2 D_i h\, \frac{1 - e^{-2z}}{2z}} .$$
     """
     system = AbstractDiffusion.needed_by("sampling", process.system)
-    moves = jnp.any(path.xs[:-1] != path.xs[-1], axis=-1)  # not yet held at the last sample
+    moves = jnp.any(path.xs[:-1] != path.xs[-1:], axis=-1)  # not yet held at the last sample
     kept = path.ok & (jnp.cumsum(moves[::-1])[::-1] > 0)[at]
 
-    def one(x0: State, x1: State, t0: Scalar, t1: Scalar) -> tuple[Scalar, Scalar, Scalar, Scalar]:
+    def one(x0: State, x1: State, t0: Scalar, t1: Scalar) -> tuple[State, Scalar, Scalar, Scalar]:
         h, lam = t1 - t0, process.protocol(0.5 * (t0 + t1))
         slopes = jax.jacfwd(lambda x: system.drift(x, lam))(x0)
         rate = abs(slopes[0, 0]) if x0.size == 1 else jnp.linalg.norm(slopes, 2)
         z = -jnp.diagonal(slopes) * h
         expected = system.drift(x0, lam) * h * _decay(z)
         noise = 2 * system.diffusion(x0, lam) * h * _decay(2 * z)
-        return h, rate, jnp.sum((x1 - x0 - expected) ** 2), jnp.sum(noise + 0 * z)
+        return x1 - x0 - expected, h, rate, jnp.sum(noise + 0 * z)
 
     ts, xs = path.ts, jnp.where(jnp.isfinite(path.xs), path.xs, 0)
     return *jax.vmap(one)(xs[at], xs[at + 1], ts[at], ts[at + 1]), kept

@@ -1,9 +1,11 @@
 """Columns of numbers, wherever they come from, and the trajectories that their rows make."""
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 from typing import Any, NamedTuple
 
 import numpy as np
+
+from .._types import Given
 
 MISSING = {"", "-", "--", "na", "n/a", "nan", "none", "null", "nat", "<na>", "#n/a"}
 COARSE = 0.1  # share of repeated times from which the clock is at fault, and not a row
@@ -57,7 +59,7 @@ class Table(NamedTuple):
             "path=..."
         )
         if (steps >= 0).all() and len(late) >= max(2, COARSE * len(steps)):
-            mean = (ts[-1] - ts[0]) / len(steps)
+            mean = (ts[-1] - ts[0]) / (1 + np.flatnonzero(steps).max(initial=0))  # by whole ticks
             raise ValueError(
                 f"{here}{len(late)} of {len(steps)} steps repeat a time: if the clock is coarser than the sampling, keep "
                 f"all rows and give the interval between two of them in the place of the column, about time={mean:.4g}. "
@@ -67,7 +69,7 @@ class Table(NamedTuple):
 
 
 def from_mapping(
-    columns: Mapping[str, Any], names: list[str], path: str | None, source: str = "columns"
+    columns: Given, names: list[str], path: str | None, source: str = "columns"
 ) -> Table:
     """The columns `names` of a mapping of arrays: one number per row, `(rows,)`, or `(paths, times)`."""
     wanted = names if path is None else [*names, path]
@@ -101,7 +103,7 @@ def from_mapping(
     return Table(source, numbers, ids, lines, "row")
 
 
-def _column(columns: Mapping[str, Any], name: str) -> Any:
+def _column(columns: Given, name: str) -> Any:
     try:
         return columns[name]
     except (KeyError, IndexError) as error:
