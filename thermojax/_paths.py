@@ -71,19 +71,23 @@ def digits_kept(name: str, path: Path, *, measured: bool = False) -> None:
 
     Of a `measured` path also states that came in single precision with steps that these can not have had.
     """
-    if np.ndim(path.ts) and _checks.shortened(path.ts):
+    if np.size(path.ts) > 1 and _checks.shortened(path.ts):
         ts = np.asarray(path.ts, float)
         cure = "Start the clock at zero, in float64: ts - ts[..., :1]."
         _checks.resolved(f"{name}.ts", ts, np.diff(ts, axis=-1).min(initial=np.inf), cure)
     rough = measured and _checks.known(path.xs) is not None
-    if np.ndim(path.xs) > 1 and (rough or _checks.shortened(path.xs)):
+    many = np.ndim(path.xs) > 1 and np.size(path.xs) and np.shape(path.xs)[-2] > 1
+    if many and (rough or _checks.shortened(path.xs)):
         xs = np.asarray(path.xs, float)
-        dtype = jnp.asarray(path.xs).dtype
-        dtype = dtype if jnp.issubdtype(dtype, jnp.floating) else None
+        given = jnp.asarray(path.xs).dtype
+        dtype = given if jnp.issubdtype(given, jnp.floating) else None
         steps = np.sqrt(np.mean(np.diff(xs, axis=-2) ** 2, axis=-2)).reshape(-1, xs.shape[-1])
+        tops = np.abs(xs).max(-2, initial=0).reshape(-1, xs.shape[-1])
         cure = "Measure from a nearer origin, positions and controls alike."
-        for i, step in enumerate(steps.max(0, initial=0)):
-            _checks.resolved(f"{name}.xs[..., {i}]", xs[..., i], step, cure, dtype=dtype)
+        for i, (step, top) in enumerate(zip(steps.T, tops.T, strict=True)):
+            counts = (step > 0) & np.isfinite(top)
+            worst = np.argmin(np.where(counts, step / np.where(counts, top, 1), np.inf))
+            _checks.resolved(f"{name}.xs[..., {i}]", top[worst], step[worst], cure, dtype=dtype)
 
 
 def a_period(period: ArrayLike | None, d: int) -> Array:

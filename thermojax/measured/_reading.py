@@ -14,7 +14,7 @@ from .. import _checks
 from .._paths import Path, cut_at
 from .._types import Control, Given
 from ._csv import read
-from ._paths import Measured
+from ._paths import RANGE, Measured
 from ._table import Table, from_mapping
 
 Files: TypeAlias = str | PathLike[str] | Sequence[str | PathLike[str]]
@@ -239,6 +239,11 @@ def _runs(asked: _Asked, tables: list[Table]) -> list[_Run]:
                 _resolved(table, c, columns[c], np.sqrt(np.mean(np.diff(columns[c]) ** 2)))
                 if c not in periods:
                     _near(table, rows, c, columns[c])
+            for c in set(driven) - set(coordinates):
+                kept = {"what": "differences", "finest": RANGE}
+                _checks.resolved(
+                    f"{table.source}, column {c!r}", columns[c], np.ptp(columns[c]), **kept
+                )
             xs = np.stack([columns[c] for c in coordinates], -1)
             runs.append(_Run(name, ts, xs, _tree(asked.controls, columns)))
     if gaps:

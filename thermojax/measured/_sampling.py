@@ -20,6 +20,7 @@ LOOKS = 32  # times along a path at which it is looked at
 MANY = 8  # paths from which a mean over them is subtracted
 RELAXED = 1.0  # longest interval, in relaxation times, for one per cent of the work of a long drive
 RELAXED_ALONE = 0.25  # the same for any drive
+NIL = 1e-3  # nats, a shift that is none
 ALIKE = 1.5  # within this factor, and four standard errors, a mean square step is the one expected
 
 
@@ -77,7 +78,7 @@ def sampling(process: Process, path: Path) -> Sampling:
     close = jnp.where(
         jnp.isnan(shift),
         found.ratio <= RELAXED_ALONE,
-        (found.ratio <= RELAXED) & (abs(shift) <= 0.5 * stderr),
+        (found.ratio <= RELAXED) & (abs(shift) <= jnp.maximum(0.5 * stderr, NIL)),
     )
     found = found._replace(shift=shift, stderr=stderr, enough=close & alike)
     _warn(found, _checks.known(close), _checks.known(alike))
@@ -104,7 +105,7 @@ def _warn(found: Sampling, close: np.ndarray | None, alike: np.ndarray | None) -
             off = f", and a Jarzynski estimate is off by {found.shift:.2g}, its error {found.stderr:.2g}"
             wanted = np.fmin(
                 RELAXED * found.relaxation,
-                found.interval * np.sqrt(0.5 * found.stderr / abs(found.shift)),
+                found.interval * np.sqrt(max(0.5 * found.stderr, NIL) / abs(found.shift)),
             )
         warnings.warn(
             f"The samples are {found.ratio:.3g} relaxation times apart: the variance of the work is "
