@@ -32,6 +32,6 @@ def held(protocol: Drive, ts: Array, lengths: Array) -> Held:
     def one(ts: Times, length: Array) -> Held:
         stop = ts[length - 1]
         before, after = ends(protocol, jnp.stack([ts[0], stop]))
-        return Held(protocol, stop, ts[0], ts[-1], before, after)
+        return Held(protocol=protocol, stop=stop, t0=ts[0], t1=ts[-1], before=before, after=after)
 
     return eqx.filter_vmap(one)(ts, lengths)

@@ -156,9 +156,8 @@ class _Asked(NamedTuple):
         given = self.period
         if given is None:
             return {}
-        by_column = (
-            dict(given) if isinstance(given, Mapping) else dict.fromkeys(self.coordinates(), given)
-        )
+        given = given if isinstance(given, Mapping) else dict.fromkeys(self.coordinates(), given)
+        by_column = {name: float(value) for name, value in given.items()}
         for name, value in by_column.items():
             if not (np.isfinite(value) and value > 0):
                 raise ValueError(
