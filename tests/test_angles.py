@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 
 import thermojax as tjx
+from thermojax._paths import cut_at
 from thermojax.densities import Gaussian
 from thermojax.measured import from_columns
 
@@ -78,8 +79,11 @@ def test_columns():
 
 
 def test_honest_paths_are_no_angles():
-    """Noise, a drag, a jump of the trap, a hop between wells: no warning."""
+    """Noise, a drag, a jump of the trap, a hop between wells: no warning; nor for noise as wide as a turn."""
     rng = np.random.default_rng(0)
+    wide = rng.normal(size=(300, 400))
+    assert (np.ptp(wide, axis=1) > 0.9 * TURN).mean() > 0.4
+    assert not any(map(cut_at, wide))
     ts = np.arange(400.0)
     hop = np.where(ts < 200, -1.0, 1.0) + 0.2 * rng.normal(size=400)
     with warnings.catch_warnings():

@@ -111,13 +111,15 @@ def unwrapped(xs: Array, period: Array) -> Array:
 
 
 def cut_at(x: Given) -> float | None:
-    """The period at which a coordinate `(..., times)` looks cut: it fills just one, and some steps cross most of it."""
+    """The period at which a coordinate `(..., times)` looks cut: it fills just one, and its steps are short of half of it or
+    cross most of it, with none between, as noise of that width would have."""
     x = np.asarray(x, float)
     if x.shape[-1] < 9 or not np.isfinite(x).all():
         return None
     width, steps = np.ptp(x), abs(np.diff(x, axis=-1))
     for period in FULL_TURNS:
         fills = 0.9 * period <= width <= (1 + 1e-6) * period
-        if fills and 0 < np.mean(steps > 0.6 * period) < 0.4:
+        between = (steps > 0.35 * period) & (steps < 0.65 * period)
+        if fills and not between.any() and 0 < np.mean(steps > 0.65 * period) < 0.4:
             return period
     return None

@@ -222,7 +222,7 @@ def _longer(run: _Run, most: int) -> _Run:
 
 def _runs(asked: _Asked, tables: list[Table]) -> list[_Run]:
     coordinates, driven, periods = asked.coordinates(), _names(asked.controls), asked.periods()
-    runs, gaps = [], []
+    runs, gaps, far = [], [], []
     for table in tables:
         for name, rows in table.trajectories():
             ts = table.rising(asked.time, rows)
@@ -237,7 +237,7 @@ def _runs(asked: _Asked, tables: list[Table]) -> list[_Run]:
             for c in coordinates:
                 _resolved(table, c, columns[c], np.sqrt(np.mean(np.diff(columns[c]) ** 2)))
                 if c not in periods:
-                    _near(table, rows, c, columns[c])
+                    far += _far(table, rows, c, columns[c])
             for c in set(driven) - set(coordinates):
                 kept = {"what": "differences", "finest": RANGE}
                 _checks.resolved(
@@ -245,6 +245,9 @@ def _runs(asked: _Asked, tables: list[Table]) -> list[_Run]:
                 )
             xs = np.stack([columns[c] for c in coordinates], -1)
             runs.append(_Run(name, ts, xs, _tree(asked.controls, columns)))
+    if far:
+        more = f" ({len(far)} trajectories have such steps.)" if len(far) > 1 else ""
+        _warn(far[0] + more, level=4)
     if gaps:
         most, where = max(gaps)
         _warn(
@@ -297,18 +300,18 @@ def _continuous(
     return out
 
 
-def _near(table: Table, rows: np.ndarray, column: str, x: np.ndarray) -> None:
-    """Report steps far outside the others: an angle that is cut, a glitch."""
+def _far(table: Table, rows: np.ndarray, column: str, x: np.ndarray) -> list[str]:
+    """What is to be said of steps far outside the others: an angle that is cut, a glitch."""
     steps = abs(np.diff(x))
     period = cut_at(x)
     usual = np.sqrt(np.mean(np.sort(steps)[: int(np.ceil(0.9 * len(steps)))] ** 2))
     i = int(np.argmax(steps))
     alone = len(steps) > 8 and usual > 0 and steps[i] > max(FAR * usual, 0.5 * np.ptp(x))
     if period is None and not alone:
-        return
+        return []
     cure = "numpy.pi * 2 or 360, say" if period is None else f"{period:.6g}"
-    _warn(
+    return [
         f"{table.at(rows[i + 1])}, column {column!r}: a step of {steps[i]:.4g} is far outside the others, which are "
         f"{usual:.2g}. If the column is an angle that is cut at a full turn, give period={cure}; if it is a glitch, "
         "delete the row."
-    )
+    ]
