@@ -11,7 +11,7 @@ from compare import close
 
 import thermojax as tjx
 from thermojax.densities import Boltzmann, Gaussian
-from thermojax.measured import Measured, read_csv, read_each
+from thermojax.measured import Measured, from_columns, read_csv, read_each
 
 pytestmark = pytest.mark.usefixtures("unoptimised")
 
@@ -73,6 +73,45 @@ READ = {
         ["n,t,y,x,trap", *("a,{},none,{},{}".format(*r.split(",")) for r in ROWS)],
         {},
     ),
+    "names above their units": (
+        ["# t x trap", "# s um um", *[r.replace(",", " ") for r in ROWS]],
+        {},
+    ),
+    "names in a comment, delimiters at the end": (["# t,x,trap", *(r + "," for r in ROWS)], {}),
+    "names in a comment, a path by words": (
+        ["# run t x trap", *("a " + r.replace(",", " ") for r in ROWS)],
+        {"path": "run"},
+    ),
+    "PLUMED": (
+        ["#! FIELDS t x trap", "#! SET min_x -pi", *(" " + r.replace(",", "  ") for r in ROWS)],
+        {},
+    ),
+    "a tab after the mark": (["#\tt\tx\ttrap", *(r.replace(",", "\t") for r in ROWS)], {}),
+    "row numbers under the mark": (
+        ["#\tt\tx\ttrap", *(f"{i}\t" + r.replace(",", "\t") for i, r in enumerate(ROWS))],
+        {},
+    ),
+    "empty cells under the mark": (
+        ["#\tt\tx\ttrap", *("\t" + r.replace(",", "\t") for r in ROWS)],
+        {},
+    ),
+    "names with units in white space": (
+        ["t (s)   x (um)   trap", *[r.replace(",", "   ") for r in ROWS]],
+        {"time": "t (s)", "positions": "x (um)"},
+    ),
+    "names of several words": (
+        ["# elapsed time  bead position  trap", *[r.replace(",", "  ") for r in ROWS]],
+        {"time": "elapsed time", "positions": "bead position"},
+    ),
+    "decimal commas in white space": (
+        ["# t x trap", *[r.replace(",", " ").replace(".", ",") for r in ROWS]],
+        {},
+    ),
+    "decimal commas that are said": (
+        [r.replace(",", ";").replace(".", ",") for r in header()],
+        {"decimal": ","},
+    ),
+    "units of all kinds": (["t,x,trap", "[s],(µm),kT/nm^2", *ROWS], {}),
     "a clock": (["t,x,trap", *(f"17000000{i:02}.1{r[3:]}" for i, r in enumerate(ROWS))], {}),
 }
 
@@ -114,6 +153,72 @@ def test_trajectories_of_several_files(tmp_path):
     assert jax.tree.map(jnp.shape, data.controls) == {"at": (2, 3, 2), "k": (2, 3)}
 
 
+def test_thousands(lab):
+    """What can be read in one way only, or is said, is read."""
+    rows = ["t;x;trap", "0;1,234,567;0", "1;2,000;0"]
+    np.testing.assert_array_equal(lab(*rows).path.xs[0, :, 0], [1234567, 2000])
+    rows = ["t,x,trap", '0,"1,234",0', '1,"2,345.5",0']
+    np.testing.assert_array_equal(lab(*rows, decimal=".").path.xs[0, :, 0], [1234, 2345.5])
+    rows = ["t;x;trap", "0;1.234,5;0", "1;2.345;0"]
+    np.testing.assert_array_equal(lab(*rows, decimal=",").path.xs[0, :, 0], [1234.5, 2345])
+
+
+def test_the_interval_in_the_place_of_a_clock(lab):
+    data = lab("x,trap", "1,2", "3,4", "5,6", time=0.25)
+    np.testing.assert_array_equal(data.path.ts, [[0, 0.25, 0.5]])
+    np.testing.assert_array_equal(data.controls, [[2, 4, 6]])
+
+
+# ---- columns that are no file
+COLUMNS = {"t": [5, 6, 7, 1, 2, 3], "x": np.arange(6.0), "trap": np.ones(6), "run": list("aaabbb")}
+
+
+def test_columns():
+    data = from_columns(COLUMNS, **NAMES, path="run")
+    np.testing.assert_array_equal(data.path.ts, [[0, 1, 2], [0, 1, 2]])
+    np.testing.assert_array_equal(data.path.xs[..., 0], [[0, 1, 2], [3, 4, 5]])
+    assert data.path.xs.dtype == data.path.ts.dtype == jnp.asarray(0.0).dtype
+    batch = {"t": np.arange(3), "x": np.arange(6).reshape(2, 3), "trap": np.ones((2, 3))}
+    close(from_columns(batch, **NAMES), data)
+    seconds = np.datetime64("2026-01-01") + np.arange(3) * np.timedelta64(500, "ms")
+    data = from_columns({**batch, "t": seconds}, **NAMES)
+    np.testing.assert_allclose(data.path.ts[0], [0, 0.5, 1])
+
+
+def test_a_table_of_pandas():
+    pandas = pytest.importorskip("pandas")
+    data = from_columns(pandas.DataFrame(COLUMNS), **NAMES, path="run")
+    close(data, from_columns(COLUMNS, **NAMES, path="run"))
+    holes = pandas.DataFrame(COLUMNS).astype({"x": "Float64"})
+    holes.loc[1, "x"] = pandas.NA
+    with pytest.raises((ValueError, TypeError), match="column 'x'"):
+        from_columns(holes, **NAMES, path="run")
+
+
+@pytest.mark.parametrize(
+    ("changes", "words"),
+    [
+        (
+            {"x": np.array([0, 1, np.nan, 3, 4, 5])},
+            r"row 2, column 'x': the value is missing \(nan\)",
+        ),
+        ({"x": np.arange(5.0)}, r"one length.*column 'x' does not fit"),
+        ({"x": np.array(list("abcdef"))}, "column 'x' must be real numbers"),
+        ({"x": np.arange(6) * 1j}, "column 'x' must be real numbers"),
+        ({"t": [0, 0, 1, 2, 3, 4]}, "row 1, column 't': 0.0 does not come after"),
+        ({"run": ["a", "a", "a", "b", "b", ""]}, "row 5, column 'run'.*missing"),
+    ],
+)
+def test_columns_refused(changes, words):
+    with pytest.raises((ValueError, TypeError), match=words):
+        from_columns({**COLUMNS, **changes}, **NAMES, path="run")
+
+
+def test_a_column_not_there():
+    with pytest.raises(ValueError, match=r"columns has no 'y'. It has: 't', 'x'"):
+        from_columns(COLUMNS, **{**NAMES, "positions": "y"})
+
+
 def test_unequal_lengths(lab):
     rows = ["id,t,x,trap", "a,0,0,0", "a,1,1,1", "b,0,0,0", "b,1,1,1", "b,2,2,2"]
     with pytest.raises(ValueError, match=r"'a' of .*2 samples, .*'b' of .* has 3\..*read_each"):
@@ -140,6 +245,116 @@ def test_a_million_rows(tmp_path):
     assert run.path.ok.all()
 
 
+UNEQUAL = (7, 4, 7, 5)
+
+
+def pulls(control):
+    """Paths of unequal length, each on its own clock."""
+    rng, parts = np.random.default_rng(1), []
+    for i, n in enumerate(UNEQUAL):
+        ts = np.linspace(0, 1, 7)[:n]
+        parts.append(
+            {"run": [str(i)] * n, "t": 50 * i + ts, "x": rng.normal(size=n), "trap": np.sin(ts)}
+        )
+    columns = {k: np.concatenate([part[k] for part in parts]) for k in parts[0]}
+    names = {"time": "t", "positions": "x", "path": "run", "controls": control}
+    return from_columns(columns, **names, pad=True), [from_columns(p, **names) for p in parts]
+
+
+STEPS = tjx.protocols.Steps(jnp.array([0.0, 0.35, 1.0]), jnp.array([1.0, 2.0]), 0.0, 3.0)
+
+
+@pytest.mark.parametrize(
+    ("drive", "rule"),
+    [(None, "kernel"), (STEPS, "alternating"), (lambda t: jnp.sin(3 * t), "alternating")],
+    ids=["own", "steps", "function"],
+)
+def test_unequal_lengths_in_one_batch(drive, rule):
+    """A last sample that is held adds nothing, whoever knows the drive: the totals are those of each path alone."""
+    data, alone = pulls("trap" if drive is None else None)
+    system = tjx.Overdamped(TRAP.potential, lambda x, lam: jnp.sin(x))
+    np.testing.assert_array_equal(data.lengths, UNEQUAL)
+    process = data.process(system, START, START, protocol=drive)
+    run = tjx.account(process, data.path, rule=rule)
+    for i, one in enumerate(alone):
+        own = one.process(system, START, START, protocol=drive)
+        single = tjx.account(own, one.path, rule=rule)
+        close(
+            tuple(single)[1:], jax.tree.map(lambda v, i=i: v[i : i + 1], tuple(run)[1:]), rtol=1e-9
+        )
+        close(tjx.reduced_work(own, single), tjx.reduced_work(process, run)[i : i + 1], rtol=1e-9)
+    moved = data.path._replace(xs=data.path.xs.at[1, -1].add(0.1))  # negative control
+    assert abs(tjx.account(process, moved, rule=rule).work - run.work)[1] > 1e-3
+
+
+def test_many_lengths_compile_once():
+    ts = np.linspace(0.0, 1.0, 40)
+    rows = [(i, t) for i in range(30) for t in ts[: 10 + i]]
+    run, t = map(np.array, zip(*rows, strict=True))
+    columns = {"run": run, "t": t, "x": np.cos(t + run), "trap": t}
+    data = from_columns(columns, **NAMES, path="run", pad=True)
+    assert data.path.xs.shape == (30, 39, 1)
+    process = data.process(TRAP, START)
+    sums = tjx.account(process, data.path).work  # one call, one shape
+    shortest = from_columns({k: v[:10] for k, v in columns.items()}, **NAMES)
+    np.testing.assert_allclose(sums[0], account(TRAP, shortest, START).work[0], rtol=1e-6)
+
+
+def test_a_known_drive(lab):
+    """Where the drive is known the file needs no column of it; its end jumps are seen, which samples smear."""
+    data = lab("t,x", "10.0,0.0", "10.5,1.0", "11.0,1.5", controls=None)
+    assert data.controls is None
+    drive = tjx.protocols.Steps(jnp.array([0.0, 1.0]), jnp.array([1.0]), 0.0, 2.0)
+    run = tjx.account(data.process(TRAP, START, protocol=drive), data.path)
+    np.testing.assert_allclose(run.work, [0.5 + (0.5 * 0.25 - 0.5 * 0.25)], atol=1e-6)
+    with pytest.raises(ValueError, match=r"no controls of their own.*protocol="):
+        data.process(TRAP, START)
+    short = tjx.protocols.ramp(0.0, 1.0, 0.5)
+    with pytest.raises(ValueError, match="span"):
+        tjx.account(data.process(TRAP, START, protocol=short), data.path)
+    unequal, _ = pulls(None)
+    with pytest.raises(ValueError, match="span"):
+        unequal.process(TRAP, START, protocol=short)
+
+
+def test_batches_on_one_clock():
+    """Times `(m,)` for all of 60 paths: all that takes a run takes theirs, by one drive or each by its own."""
+    ts = jnp.linspace(0.0, 1.0, 5)
+    xs = jnp.sin(jnp.arange(300.0)).reshape(60, 5, 1)
+    data = Measured(tjx.Path(ts, xs), jnp.broadcast_to(ts, (60, 5)))
+    for process in (
+        data.process(TRAP, START, START),
+        data.process(TRAP, START, START, protocol=tjx.protocols.ramp(0.0, 1.0, 1.0)),
+    ):
+        run = tjx.account(process, data.path)
+        for mine in (run, run._replace(path=data.path)):
+            reduced = tjx.reduced_work(process, mine)
+            np.testing.assert_allclose(reduced, run.work, rtol=1e-5)
+            assert tjx.dissipated_work(process, mine).shape == (60,)
+
+
+def test_both_directions():
+    """Free energy of a squeezed trap, from columns of forward and of reverse runs: the works are those of the runs."""
+    system = tjx.Overdamped(tjx.potentials.Breathing())
+    drive = tjx.protocols.ramp(1.0, 2.0, 1.0)
+    process = tjx.Process(system, drive, START, Gaussian(0.0, 0.5))
+    ts = jnp.linspace(0.0, 1.0, 9)
+    there = tjx.ensemble(process, ts, jax.random.key(0), 300, save="all")
+    back = tjx.ensemble(tjx.reverse(process), ts, jax.random.key(1), 300, save="all")
+    k = jnp.broadcast_to(1 + ts, (300, 9))
+    forward, backward = Measured(there.path, k), Measured(back.path, k[:, ::-1])
+    found = tjx.measured.bar(forward, backward, system)
+    works = tjx.reduced_work(process, there), tjx.reduced_work(tjx.reverse(process), back)
+    close(found, tjx.estimators.bar(*works), rtol=1e-6)
+    assert abs(found.value - 0.5 * np.log(2)) < 4 * found.stderr  # 0.01
+    known = tjx.measured.bar(
+        forward._replace(controls=None), backward._replace(controls=None), system, protocol=drive
+    )
+    close(known, found, rtol=1e-6)
+    with pytest.raises(ValueError, match="reverse runs start where the forward ones end"):
+        tjx.measured.bar(forward, forward, system)
+
+
 # ---- what is refused
 line = r"lab\.csv, line "
 REFUSED = {
@@ -162,7 +377,23 @@ REFUSED = {
     "cut off": (header(*ROWS, "0.3,1"), {}, f"{line}5: 2 cells under 3 names"),
     "decimal commas between commas": (header("0,0,1,5,2,0"), {}, f"{line}2: 6 cells.*decimal commas"),
     "comma and point": (["t;x;trap", "0;1,234;0", "1;2.5;0"], {}, r"comma \('1,234'\) and with a point \('2.5'\)"),
-    "thousands": (["t;x;trap", "0;1,234,567;0", "1;2;0"], {}, f"{line}2, column 'x'.*'1,234,567'"),
+    "thousands": (["t,x,trap", '0,"1,234",0', '1,"2,345",0'], {}, r"'1,234', which may be 1234 or 1\.234.*decimal="),
+    "not thousands": (["t;x;trap", "0;1,23;0", "1;2;0"], {"decimal": "."}, f"{line}2, column 'x'.*'1,23'"),
+    "an underscore": (header("0,1_000,2", "1,2,3"), {}, f"{line}2, column 'x'.*'1_000'"),
+    "decimal": (header(), {"decimal": "'"}, "decimal must be"),
+    "a row of words": (header("lost,lost,lost", "0,1,2", "1,2,3"), {}, f"{line}2, column 't'.*'lost'"),
+    "two rows of units": (header("s,um,um", "s,um,um", "0,1,2", "1,2,3"), {}, f"{line}3, column 't'.*'s'"),
+    "NaN under names in a comment": (["# t,x,trap", "0,nan,2", "1,2,3"], {}, f"{line}2, column 'x': the value is missing"),
+    "a comment that is no names": (["# Monday", *ROWS], {}, "no column 't'.*no names, put a line of them on top.*'Monday'"),
+    "a name misspelt in a comment": (["# t,x,Trap", *ROWS], {}, r"no column 'trap'\. Did you mean 'Trap'\?"),
+    "a coarse clock": (
+        header(*(f"{i // 2 * 2},{i % 3},0" for i in range(20))),
+        {},
+        f"{line}3, column 't': 0.0 does not come after.*10 of 19 steps.*keep all rows.*time=1\\. .*path=",
+    ),
+    "an interval below zero": (header(), {"time": -1.0}, "time must name a column, or be the time between"),
+    "a period of no column": (header(), {"period": {"y": 1.0}}, r"period must name columns.*\['y'\]"),
+    "a period of zero": (header(), {"period": 0.0}, "period of 'x' must be finite and greater"),
     "quotation mark": (["t,x,trap", "0,1,2", '1,"1,2', *["2,3,4"] * 30000], {}, "quotation mark"),
     "time twice": (header("0,1,2", "0,1,2"), {}, f"{line}3, column 't': 0.0 does not come after 0.0 of line 2.*path="),
     "time backwards": (header("0,1,2", "1,1,2", "0,1,2"), {}, f"{line}4, column 't'.*Sort the rows"),
@@ -203,8 +434,43 @@ def test_too_many_digits_for_single_precision(lab):
             lab(*far)
         with pytest.raises(ValueError, match=r"'t': steps of 0.0001 .* lost in float32"):
             lab(*long)
+    stage = header(*(f"{i},{i % 2},{1e6 + i / 1000}" for i in range(5)))
+    with jax.enable_x64(False), pytest.raises(ValueError, match="'trap': differences of 0.004"):
+        lab(*stage)
     with jax.enable_x64(True):
         assert lab(*far).path.xs.dtype == jnp.float64
+
+
+def test_own_arrays_in_single_precision():
+    """Refused as the reader refuses them: an offset of 1e4 on a bead's position is worth tenths of kT."""
+    rng = np.random.default_rng(0)
+    ts, walk = np.linspace(0, 0.1, 201), 0.02 * rng.normal(size=(3, 201, 1)).cumsum(1)
+    trap = np.broadcast_to(1.5 * ts, (3, 201))
+    static = tjx.Process(TRAP, lambda t: 0 * t, START)
+    path = tjx.Path
+    with jax.enable_x64(False):
+        far = [
+            (
+                path(ts, 1e4 + walk),
+                1e4 + trap,
+                r"path\.xs\[\.\.\., 0\]: steps of 0\.0.*nearer origin",
+            ),
+            (path(ts, jnp.asarray(1e4 + walk)), trap, "nearer origin"),
+            (path(1.7e9 + ts, walk), trap, r"path\.ts: steps of 0\.0005.*Start the clock at zero"),
+            (path(ts, walk), 1e4 + trap * 1e-3, r"data\.controls: differences of .*nearer origin"),
+        ]
+        for data, controls, words in far:
+            with pytest.raises(ValueError, match=words + ".*enable_x64"):
+                Measured(data, controls).process(TRAP, START)
+        for data in (far[0][0], far[2][0]):
+            with pytest.raises(ValueError, match="lost in float32"):
+                tjx.account(static, data)
+        near = Measured(path(ts, walk), trap)
+        work = np.asarray(tjx.account(near.process(TRAP, START), near.path).work, float)
+    with jax.enable_x64(True):
+        moved = Measured(path(ts, 1e4 + walk), 1e4 + trap)
+        exact = tjx.account(moved.process(TRAP, START), moved.path).work
+    np.testing.assert_allclose(work, exact, atol=1e-6)
 
 
 # ---- the ledger

@@ -64,6 +64,50 @@ def array(name: str, x: Any) -> Array:
         ) from error
 
 
+FINEST = 32  # steps must be this many times the rounding of the numbers
+
+
+def resolved(
+    name: str,
+    x: Any,
+    step: float,
+    cure: str = "",
+    *,
+    what: str = "steps",
+    finest: float = FINEST,
+    dtype: Any = None,
+) -> None:
+    """Refuse numbers, in the precision in which they were given, whose differences JAX's floats would swallow.
+
+    `step` is the size of the differences that matter: the shortest step of a clock, the typical one of a position, the
+    `what` of the message. It must be `finest` times the rounding of the largest number in `dtype`, JAX's default float.
+    """
+    dtype = jnp.asarray(0.0).dtype if dtype is None else dtype
+    top = float(np.abs(np.asarray(x, float)).max(initial=0))
+    if not np.isfinite(top):
+        return
+    with np.errstate(over="ignore", invalid="ignore"):
+        rounding = float(np.spacing(np.asarray(top).astype(dtype)))
+    if np.isfinite(rounding) and not 0 < step < finest * rounding:
+        return
+    wider = 'un jax.config.update("jax_enable_x64", True) before anything else.'
+    raise ValueError(
+        f"{name}: {what} of {step:.2g} in numbers up to {top:.6g} are lost in {dtype}, which rounds these to "
+        f"{rounding:.1g}. {cure + ' Or r' if cure else 'R'}{wider}"
+    )
+
+
+def shortened(x: Any) -> bool:
+    """Whether `x`, of numpy or Python, loses digits as a JAX array: float64 or whole numbers that become float32."""
+    if isinstance(x, jax.Array):
+        return False
+    kind = np.asarray(x).dtype
+    exact = kind.kind in "iu" and kind.itemsize > 2
+    return (
+        kind.kind in "iuf" and (exact or kind.itemsize > 4) and jnp.asarray(0.0).dtype.itemsize < 8
+    )
+
+
 def must(name: str, x: PyTree, good: Any, allowed: str, got: Any = None) -> PyTree:
     """Return `x` if `good` holds everywhere, else raise (now if known, when the value arrives if traced)."""
     message = f"{name} must be {allowed}"
@@ -177,7 +221,9 @@ def grids(name: str, ts: Any) -> Array:
         return eqx.error_if(ts, ~rising, f"{name} must be finite and strictly increasing.")
     assert given is not None
     if (np.diff(given) > 0).all():
-        resolved(name, value)
+        step = np.min(np.diff(given))
+        cure = "Start the clock at zero, that of the grid and that of the protocol."
+        resolved(name, given, step, cure, finest=8, dtype=ts.dtype)
     late = np.argwhere(np.diff(value) <= 0)
     if len(late):
         *row, i = map(int, late[0])
@@ -187,18 +233,6 @@ def grids(name: str, ts: Any) -> Array:
             f"{name}[{of}] = {value[(*row, i)]}."
         )
     return ts
-
-
-def resolved(name: str, value: np.ndarray) -> None:
-    """Times whose steps the precision holds: far from zero it has no digits left for them."""
-    step, last = np.min(np.diff(value)), np.max(np.abs(value))
-    apart = np.spacing(last)
-    if apart > step / 8:
-        raise ValueError(
-            f"{name}: near {last:.10g} the numbers of {value.dtype} are {apart:.3g} apart, too far for steps of {step:.3g}. "
-            f"Start the clock at zero ({name} - {name}[0], and the protocol's times alike), or use float64 "
-            '(jax.config.update("jax_enable_x64", True)).'
-        )
 
 
 def falling(name: str, x: Any) -> Array:

@@ -3,6 +3,7 @@ r"""The ledger: turn the knob at fixed x (work), let the bath act at fixed $\lam
 W is work done ON the system, Q is heat given TO the bath, $\Delta U = W - Q$, $k_B = 1$.
 """
 
+import warnings
 from collections.abc import Callable
 
 import equinox as eqx
@@ -14,7 +15,16 @@ import numpy as np
 from . import _checks
 from ._diffrax import Solver, as_step
 from ._guard import guarded
-from ._paths import Entropy, Path, Trajectory, shape_of
+from ._paths import (
+    Entropy,
+    Path,
+    Trajectory,
+    a_period,
+    cut_at,
+    digits_kept,
+    shape_of,
+    unwrapped,
+)
 from ._process import (
     Process,
     a_process,
@@ -25,7 +35,7 @@ from ._process import (
     looked,
     within,
 )
-from ._types import Array, Control, PyTree, Scalar, State
+from ._types import Array, ArrayLike, Control, PyTree, Scalar, State
 from .systems import AbstractStep, AbstractSystem, Exchange, Rule
 
 
@@ -70,6 +80,7 @@ def account(
     rule: Rule = "alternating",
     cumulative: bool = False,
     solver: Solver = None,
+    period: ArrayLike | None = None,
 ) -> Trajectory:
     r"""Work, heat and entropy of a stored or measured path, by the same ledger as `simulate`.
 
@@ -86,13 +97,22 @@ def account(
     so far by the process's own `final`: before the end `entropy.total` is a log-ratio, and not the entropy produced so far,
     unless `final` is the density at that time. Of the running totals, `medium` alone is that of any time.
 
-    Raises `ValueError` for wrong shapes, a grid that does not rise or leaves the protocol's span, or an unknown rule. A
-    path with a state or an energy that is not finite gets `ok=False` and NaN totals.
+    `period` is where an angle is cut, $2\pi$ or 360 say, or one per coordinate, infinite where there is none: every step
+    then goes the short way round, and `path.xs` of the result is continuous. Without it a path that looks cut is reported.
+
+    Raises `ValueError` for wrong shapes, times or states in float64 whose steps are lost in float32, a grid that does not
+    rise or leaves the protocol's span, or an unknown rule. A path with a state or an energy that is not finite gets
+    `ok=False` and NaN totals.
     """
     a_process("process", process)
     check_rule(rule)
     step = as_step(solver, process.system, rule)
-    return _account(process, check_path(process, path), step, rule, cumulative)
+    path = check_path(process, path)
+    if period is None:
+        _uncut(path)
+    else:
+        path = path._replace(xs=unwrapped(path.xs, a_period(period, path.xs.shape[-1])))
+    return _account(process, path, step, rule, cumulative)
 
 
 @eqx.filter_jit
@@ -241,6 +261,20 @@ def _totals(name: str, process: Process, trajectory: Trajectory) -> None:
         )
 
 
+def _uncut(path: Path) -> None:
+    """Report a coordinate that looks like an angle cut at a full turn."""
+    if _checks.known(path.xs) is None or path.xs.size > 2**22:
+        return
+    for i, x in enumerate(np.moveaxis(np.asarray(path.xs), -1, 0)):
+        period = cut_at(x)
+        if period is not None:
+            warnings.warn(
+                f"Coordinate {i} of the path looks like an angle cut at {period:.6g}: it fills one turn and crosses it in "
+                f"single steps, which count as moves the other way. Give period={period:.6g}, or unwrap it (numpy.unwrap).",
+                stacklevel=3,
+            )
+
+
 def check_rule(rule: str) -> None:
     if rule not in ("alternating", "kernel"):
         raise ValueError(f'rule must be "alternating" or "kernel", got {rule!r}.')
@@ -252,6 +286,7 @@ def check_path(process: Process, path: Path) -> Path:
         raise TypeError(
             f"path must be thermojax.Path(ts, xs), got {type(path).__name__}. A Trajectory has it as .path."
         )
+    digits_kept("path", path)
     ts, xs, ok = (
         _checks.array(f"path.{name}", v) for name, v in zip(Path._fields, path, strict=True)
     )

@@ -5,8 +5,10 @@ from typing import NamedTuple
 
 import equinox as eqx
 import jax.numpy as jnp
+import numpy as np
 
-from ._types import Array, Bool, Float, PyTree
+from . import _checks
+from ._types import Array, ArrayLike, Bool, Float, Given, PyTree
 
 
 class Path(NamedTuple):
@@ -59,3 +61,65 @@ def per_path(fn: Callable[..., PyTree], path: Path, *rest: PyTree) -> PyTree:
     axes = ((ts, 0, ok), *(eqx.if_array(0) for _ in rest))
     one = eqx.filter_vmap(lambda parts, *rest: fn(Path(*parts), *rest), in_axes=axes)
     return one(tuple(path), *rest)
+
+
+FULL_TURNS = (2 * np.pi, 360.0)  # the periods that an angle may be cut at without a word
+
+
+def digits_kept(name: str, path: Path, *, measured: bool = False) -> None:
+    """Refuse times and states given in float64 whose steps are lost in the floats of this session.
+
+    Of a `measured` path also states that came in single precision with steps that these can not have had.
+    """
+    if np.size(path.ts) > 1 and _checks.shortened(path.ts):
+        ts = np.asarray(path.ts, float)
+        cure = "Start the clock at zero, in float64: ts - ts[..., :1]."
+        _checks.resolved(f"{name}.ts", ts, np.diff(ts, axis=-1).min(initial=np.inf), cure)
+    rough = measured and _checks.known(path.xs) is not None
+    many = np.ndim(path.xs) > 1 and np.size(path.xs) and np.shape(path.xs)[-2] > 1
+    if many and (rough or _checks.shortened(path.xs)):
+        xs = np.asarray(path.xs, float)
+        given = jnp.asarray(path.xs).dtype
+        dtype = given if jnp.issubdtype(given, jnp.floating) else None
+        steps = np.sqrt(np.mean(np.diff(xs, axis=-2) ** 2, axis=-2)).reshape(-1, xs.shape[-1])
+        tops = np.abs(xs).max(-2, initial=0).reshape(-1, xs.shape[-1])
+        cure = "Measure from a nearer origin, positions and controls alike."
+        for i, (step, top) in enumerate(zip(steps.T, tops.T, strict=True)):
+            counts = (step > 0) & np.isfinite(top)
+            worst = np.argmin(np.where(counts, step / np.where(counts, top, 1), np.inf))
+            _checks.resolved(f"{name}.xs[..., {i}]", top[worst], step[worst], cure, dtype=dtype)
+
+
+def a_period(period: ArrayLike | None, d: int) -> Array:
+    """Periods `(d,)`, or one for all; infinite for a coordinate that is no angle."""
+    period = _checks.array("period", jnp.inf if period is None else period) * 1.0
+    value = _checks.known(period)
+    if period.shape not in ((), (d,)) or (value is not None and not (value > 0).all()):
+        raise ValueError(
+            f"period must be a number greater than zero, or one per coordinate, ({d},), infinite where there is none; "
+            f"got {_checks.known(period)}."
+        )
+    return jnp.broadcast_to(period, (d,))
+
+
+def unwrapped(xs: Array, period: Array) -> Array:
+    """States `(..., times, d)` made continuous: every step goes the short way round."""
+    period = period.astype(xs.dtype).reshape((1,) * (xs.ndim - 1) + (-1,))
+    turns = jnp.cumsum(jnp.round(jnp.diff(xs, axis=-2) / period), axis=-2)
+    turns = jnp.concatenate([jnp.zeros_like(turns[..., :1, :]), turns], axis=-2)
+    return xs - jnp.where(jnp.isfinite(period), period, 0) * turns
+
+
+def cut_at(x: Given) -> float | None:
+    """The period at which a coordinate `(..., times)` looks cut: it fills just one, and its steps are short of half of it or
+    cross most of it, with none between, as noise of that width would have."""
+    x = np.asarray(x, float)
+    if x.shape[-1] < 9 or not np.isfinite(x).all():
+        return None
+    width, steps = np.ptp(x), abs(np.diff(x, axis=-1))
+    for period in FULL_TURNS:
+        fills = 0.9 * period <= width <= (1 + 1e-6) * period
+        between = (steps > 0.35 * period) & (steps < 0.65 * period)
+        if fills and not between.any() and 0 < np.mean(steps > 0.65 * period) < 0.4:
+            return period
+    return None

@@ -1,0 +1,85 @@
+r"""A free-energy difference from measured runs in both directions."""
+
+import jax.numpy as jnp
+import jax.tree_util as jtu
+import numpy as np
+
+from .. import _checks
+from .._ledger import account, reduced_work
+from .._process import Process, reverse
+from .._types import Array, Drive
+from ..densities import Gaussian
+from ..estimators import Estimate, bar as bar_of_works
+from ..systems import AbstractSystem
+from ._paths import Measured
+
+
+def bar(
+    forward: Measured,
+    reverse: Measured,
+    system: AbstractSystem,
+    *,
+    protocol: Drive | None = None,
+    failed: str = "raise",
+) -> Estimate:
+    r"""The free-energy difference $\Delta(\beta F)$ between end and start of the forward drive, by runs in both directions.
+
+    `forward` and `reverse` are as `read_csv` gives them, each with the control recorded in its own runs; all start in
+    equilibrium at their first control. Without controls `protocol` is the drive of the forward runs, and the reverse runs
+    have it backwards. The estimate is `thermojax.estimators.bar` of the two reduced works, in nats; `failed` is its own.
+
+    Raises `ValueError` if the reverse runs do not start nearer to where the forward ones end than to where these start.
+    """
+    for name, data in (("forward", forward), ("reverse", reverse)):
+        if not isinstance(data, Measured):
+            raise TypeError(
+                f"{name} must be thermojax.measured.Measured, got {type(data).__name__}. read_csv makes one."
+            )
+    if protocol is None:
+        _check_opposite(forward, reverse)
+        there, back = (
+            forward.process(system, _start(forward)),
+            reverse.process(system.reversed(), _start(reverse)),
+        )
+    else:
+        there = forward.process(system, _start(forward), protocol=protocol)
+        back = _backwards(Process(system, protocol, _start(forward), _start(reverse)), reverse)
+    works = (_works(there, forward), _works(back, reverse))
+    return bar_of_works(*works, failed=failed)
+
+
+def _backwards(process: Process, data: Measured) -> Process:
+    mirrored = reverse(process)
+    return data.process(mirrored.system, mirrored.initial, protocol=mirrored.protocol)
+
+
+def _works(process: Process, data: Measured) -> Array:
+    return reduced_work(process, account(process, data.path))
+
+
+def _start(data: Measured) -> Gaussian:
+    """Any density: the reduced work does not depend on it."""
+    xs = jnp.asarray(data.path.xs)
+    return Gaussian(jnp.zeros(xs.shape[-1], xs.dtype), jnp.ones((), xs.dtype))
+
+
+def _check_opposite(forward: Measured, reverse: Measured) -> None:
+    """Refuse runs in the same direction, told by the mean controls at their ends."""
+    first, last = (_mean_control(forward, i) for i in (0, -1))
+    start = _mean_control(reverse, 0)
+    if jtu.tree_structure(first) != jtu.tree_structure(start):
+        raise ValueError("forward and reverse must have the same controls, by name and number.")
+    leaves = [list(map(_checks.known, jtu.tree_leaves(v))) for v in (first, last, start)]
+    for a, b, r in zip(*leaves, strict=True):
+        if a is None or b is None or r is None:
+            continue
+        wrong = abs(r - a) < abs(r - b)
+        if np.any(wrong):
+            raise ValueError(
+                f"The reverse runs start at a control of {r}, the forward ones go from {a} to {b}: reverse runs start where "
+                "the forward ones end. Are they forward runs, or recorded backwards in time?"
+            )
+
+
+def _mean_control(data: Measured, i: int) -> Array:
+    return jtu.tree_map(lambda v: jnp.asarray(v)[:, i].mean(0), data.controls)
