@@ -24,7 +24,7 @@ from ._process import (
     within,
 )
 from ._types import Array, Control, Scalar, State
-from .systems import AbstractStep, AbstractSystem, Exchange, Rule
+from .systems import AbstractOverdamped, AbstractStep, AbstractSystem, Exchange, Rule
 
 
 def exchange(
@@ -48,6 +48,8 @@ def exchange(
             f"{type(system).__name__}.exchange must return Exchange(work, heat, medium) of shapes {wanted}, the heat's that "
             f"of temperature(lam); got {got}."
         )
+    if isinstance(system, AbstractOverdamped):
+        given = system.carried(given, *ends, lam, dt)
     if rule == "alternating":
         return given
     return given._replace(medium=step.log_ratio(system, *ends, lam, dt))

@@ -14,7 +14,7 @@ from ._paths import Entropy
 from ._process import Process, a_process, baths, check_run, ends, paths, within
 from ._types import Array, Control, Density, Drive, Scalar, State, Time, Times
 from .densities import Gaussian, GaussianParts, normal
-from .systems import AbstractDiffusion, AbstractSystem
+from .systems import AbstractDiffusion, AbstractOverdamped, AbstractSystem
 
 
 class Evolution(eqx.Module):
@@ -78,13 +78,13 @@ def moments(process: Process, ts: Times, *, rtol: float | None = None) -> Evolut
 
     $\dot q(x)$ the mean rate at which a bath is heated in the state x (overdamped: $\mu_i F_i^2 + D_i\,\partial_i F_i$),
     quadratic in x. $\langle W \rangle = \Delta\langle U \rangle + \langle Q \rangle$ with the energies at the true
-    controls, end jumps included, so that no $\dot\lambda$ is taken; $\dot S_m = \sum_i \dot Q_i / T_i$ and $\Delta
-    S_\mathrm{sys} = \tfrac12 \ln\det\Sigma(t)/\Sigma(0)$. The ordinary differential equations are solved to a relative
-    tolerance `rtol` (1e-10 in float64, 1e-6 in float32) between the times `ts`, which should hold the protocol's kinks and
-    jumps.
+    controls, end jumps included, so that no $\dot\lambda$ is taken; $\dot S_m = \sum_i \dot Q_i / T_i$ (less $\nabla
+    \cdot u$, in a medium that flows) and $\Delta S_\mathrm{sys} = \tfrac12 \ln\det\Sigma(t)/\Sigma(0)$. The ordinary
+    differential equations are solved to a relative tolerance `rtol` (1e-10 in float64, 1e-6 in float32) between the times
+    `ts`, which should hold the protocol's kinks and jumps.
 
     The initial density must be Gaussian (`Gaussian`, `Point`, `Boltzmann` of a quadratic potential); from a `Point` the
-    entropies are infinite. Raises `ValueError` if the force is not linear in x.
+    entropies are infinite. Raises `ValueError` if the force or the flow is not linear in x.
     Differentiable in reverse mode.
 
     Source: Risken, *The Fokker–Planck Equation* (1989), sec. 6.5; for the heat, Seifert (2012), eq. 25.
@@ -116,6 +116,8 @@ def _moments(process: Process, ts: Array, rtol: float | None) -> Evolution:
         heat = system.heating(y.mean, lam) + 0.5 * jnp.einsum("...ij,ij->...", bend, y.cov)
         cov = spread + spread.T + jnp.where(jnp.eye(dim, dtype=bool), noise[:, None], 0)
         medium = jnp.sum(heat / system.temperature(lam))
+        if isinstance(system, AbstractOverdamped) and system.velocity is not None:
+            medium = medium - system.dilation(y.mean, lam)  # the same everywhere: the flow is linear
         return _Moments(system.drift(y.mean, lam), cov, heat, medium)
 
     several = baths(process, ts)
@@ -192,7 +194,13 @@ def _linear(system: AbstractSystem, x: State, protocol: Drive, ts: Times) -> Abs
     lam = protocol(ts[0])
     if not affine(lambda y: system.drift(y, lam), x):
         raise ValueError(
-            "moments is for linear systems, and this force is not linear in x. Simulate it with thermojax.ensemble."
+            "moments is for linear systems, and this force or flow is not linear in x. Simulate it with thermojax.ensemble."
+        )
+    flows = isinstance(system, AbstractOverdamped) and system.velocity is not None
+    if flows and not affine(lambda y: system.irreversible(y, lam), x):
+        raise ValueError(
+            "moments is for linear systems, and neither the force nor the flow of this one is linear in x. Simulate it with "
+            "thermojax.ensemble."
         )
     if not affine(jax.grad(lambda y: system.energy(y, lam)), x):
         raise ValueError("moments needs a potential that is quadratic in x, and this one is not.")
