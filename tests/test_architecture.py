@@ -14,7 +14,8 @@ PACKAGE = Path(__file__).parent.parent / "thermojax"
 # From the ground up. Files on one floor never import each other; the last floors are the wings, one of two storeys.
 FLOORS = [
     {"_types"},
-    {"_checks", "_backend", "_factor", "_guard", "_affine", "_noise", "_normal", "_renamed"},
+    {"_indices", "_spread"},
+    {"_checks", "_backend", "_closures", "_factor", "_guard", "_affine", "_noise", "_normal", "_renamed"},
     # estimators: numbers in, numbers out, knows no noun of the library
     {"_checkpoint", "_loss", "_paths", "estimators", "potentials", "protocols", "systems"},
     {"_diffrax", "_process", "_search", "densities"},

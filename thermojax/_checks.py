@@ -18,6 +18,8 @@ import jax.numpy as jnp
 import jax.tree_util as jtu
 import numpy as np
 
+from ._indices import traced
+from ._spread import spreads
 from ._types import Array, Density, PyTree
 
 
@@ -265,14 +267,36 @@ def like(name: str, x: Any, fn: Any, *args: Any) -> None:
         )
 
 
+def not_spread(name: str, fn: Any, x: Any, lam: Any) -> None:
+    """`fn(x, lam)` takes as many coordinates as there are, and as many controls."""
+    if spreads(fn, x, lam):
+        controls = _spell(jax.eval_shape(lambda a: a, lam))
+        raise ValueError(
+            f"{name} spreads one number over several: the state has shape {x.shape}, the control {controls}. Start from as "
+            "many coordinates as there are controls (dim= of Boltzmann, a mean of a Gaussian); or, if each is meant to meet "
+            "the one, write x[0], or lam[0], for it."
+        )
+
+
 def shapes(name: str, fn: Any, *args: Any) -> Any:
-    """Shapes and dtypes of `fn(*args)`; an error on the way says what was being called."""
+    """Shapes and dtypes of `fn(*args)`; an error on the way says what was being called.
+
+    An index that is out of bounds is refused, which JAX would move to the nearest that is not.
+    """
     try:
-        return jax.eval_shape(fn, *args)
+        out, outside = traced(fn, *args)
     except Exception as error:
         given = ", ".join(_spell(jax.eval_shape(lambda a: a, arg)) for arg in args)
         error.add_note(f"thermojax was tracing {name} with {given}.")
         raise
+    if outside is not None:
+        given = ", ".join(_spell(jax.eval_shape(lambda a: a, arg)) for arg in args)
+        raise IndexError(
+            f"{name} reads {outside}, and JAX would take the nearest entry instead. It was given {given}: states have the "
+            "coordinates that the initial density draws (give it as many as the potential reads; Boltzmann(..., dim=)), "
+            "controls the shape that the protocol returns."
+        )
+    return out
 
 
 def rank(name: str, x: Array, allowed: set[int], wanted: str) -> None:

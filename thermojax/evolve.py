@@ -155,8 +155,8 @@ def _moments(process: Process, ts: Array, rtol: float | None) -> Evolution:
     lams = jtu.tree_map(lambda v, b, a: v.at[0].set(b).at[-1].set(a), lams, before, after)
     energies = jax.vmap(energy)(path.mean, path.cov, lams)
     heat = path.heat.sum(-1) if several else path.heat
-    half_log_det = 0.5 * jax.vmap(lambda cov: _factor.log_det(_factor.root(cov)))(path.cov)
-    gain = half_log_det - half_log_det[0]
+    half_log_det = 0.5 * jax.vmap(_log_det)(path.cov)
+    gain = (half_log_det - half_log_det[0]).at[0].set(0)
     reduced = None
     if not several:
         phi = energies / jax.vmap(system.temperature)(lams)
@@ -171,6 +171,14 @@ def _moments(process: Process, ts: Array, rtol: float | None) -> Evolution:
         path.mean,
         path.cov,
     )
+
+
+def _log_det(cov: Array) -> Scalar:
+    """Minus infinity where there is no width in some direction, as of a point."""
+    narrow = jnp.isnan(_factor.log_det(_factor.root(jax.lax.stop_gradient(cov))))
+    narrow = narrow & jnp.all(jnp.isfinite(cov))
+    wide = jnp.where(narrow, jnp.eye(len(cov), dtype=cov.dtype), cov)
+    return jnp.where(narrow, -jnp.inf, _factor.log_det(_factor.root(wide)))
 
 
 def _gaussian(density: Density) -> GaussianParts:

@@ -48,6 +48,16 @@ def _number(name: str) -> Any:
     return eqx.field(converter=lambda value: floating(name, value))
 
 
+def _fits(x: State, name: str, **numbers: Control) -> None:
+    """Refuse what is neither one number nor one per coordinate: it would spread, or x would."""
+    for what, number in numbers.items():
+        if jnp.shape(number) not in ((), jnp.shape(x)):
+            raise ValueError(
+                f"{name}: {what} must be a scalar or one number per coordinate, {jnp.shape(x)}; got shape "
+                f"{jnp.shape(number)}. Start from as many coordinates (dim= of Boltzmann, a mean of a Gaussian)."
+            )
+
+
 class Harmonic(AbstractPotential):
     r"""$U = \tfrac12 \sum_i k_i (x_i - c_i)^2$, not driven: `lam` is ignored.
 
@@ -60,6 +70,7 @@ class Harmonic(AbstractPotential):
     )
 
     def __call__(self, x: State, lam: Control = None) -> Scalar:
+        _fits(x, "Harmonic", stiffness=self.stiffness, center=self.center)
         return 0.5 * jnp.sum(self.stiffness * (x - self.center) ** 2)
 
 
@@ -72,6 +83,7 @@ class MovingTrap(AbstractPotential):
     stiffness: Array = _number("MovingTrap.stiffness")
 
     def __call__(self, x: State, lam: Control) -> Scalar:
+        _fits(x, "MovingTrap", stiffness=self.stiffness, lam=lam)
         return 0.5 * jnp.sum(self.stiffness * (x - lam) ** 2)
 
 
@@ -86,6 +98,7 @@ class Breathing(AbstractPotential):
     )
 
     def __call__(self, x: State, lam: Control) -> Scalar:
+        _fits(x, "Breathing", center=self.center, lam=lam)
         return 0.5 * jnp.sum(lam * (x - self.center) ** 2)
 
 
@@ -98,6 +111,7 @@ class DoubleWell(AbstractPotential):
     )
 
     def __call__(self, x: State, lam: Control) -> Scalar:
+        _fits(x, "DoubleWell", barrier=self.barrier, width=self.width, lam=lam)
         return jnp.sum(self.barrier * ((x / self.width) ** 2 - 1) ** 2 - lam * x)
 
 
@@ -107,6 +121,7 @@ class Quartic(AbstractPotential):
     hardening: Array = _number("Quartic.hardening")
 
     def __call__(self, x: State, lam: Control) -> Scalar:
+        _fits(x, "Quartic", hardening=self.hardening, lam=lam)
         return jnp.sum(0.5 * lam * x**2 + 0.25 * self.hardening * x**4)
 
 
@@ -122,4 +137,5 @@ class Ring(AbstractPotential):
     )
 
     def __call__(self, x: State, lam: Control = None) -> Scalar:
+        _fits(x, "Ring", corrugation=self.corrugation, length=self.length)
         return self.corrugation * jnp.sum(jnp.cos(2 * jnp.pi * x / self.length))

@@ -9,6 +9,7 @@ import jax.numpy as jnp
 import jax.tree_util as jtu
 
 from .._checks import key as check_key, takes, whole
+from .._closures import closed
 from .._guard import held
 from .._types import Array, ArrayLike, Control, Key, PyTree, Scalar, Time
 from ._base import AbstractProtocol, control, ends, instant, same, span
@@ -38,7 +39,7 @@ class Function(AbstractProtocol):
         if not callable(fn):
             raise TypeError(f"Function.fn must be a callable lam(t), got {fn!r}.")
         takes("Function.fn", fn, "t")
-        self.fn = fn
+        self.fn = closed(fn)
         self.t0, self.t1 = span(t0, t1)
         values = jtu.tree_map(lambda a, b: jnp.stack([a, b]), self(self.t0), self(self.t1))
         self.before, self.after = ends("Function", values, before, after)

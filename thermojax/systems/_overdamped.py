@@ -9,6 +9,7 @@ import jax
 import jax.numpy as jnp
 
 from .. import _checks
+from .._closures import closed
 from .._types import Array, Control, Force, PerCoordinate, Potential, Scalar, State
 from ._base import AbstractStep, Exchange, Rule
 from ._diffusion import AbstractDiffusion
@@ -148,6 +149,7 @@ class AbstractOverdamped(AbstractDiffusion):
 
     def check(self, x: State | jax.ShapeDtypeStruct, lam: Control) -> None:
         _checks.scalar("potential(x, lam)", self.energy, x, lam)
+        _checks.not_spread("potential(x, lam)", self.energy, x, lam)
         _checks.like("force(x, lam)", x, self.push, x, lam)
         _checks.like("force(x, lam)", x, self.total_force, x, lam)
         if self.velocity is not None:
@@ -159,6 +161,8 @@ class AbstractOverdamped(AbstractDiffusion):
                     f"equinox.tree_at(lambda system: system.{name}.value, system, ...)."
                 )
             shape = _checks.shapes(name, at, lam).shape
+            if name == "mobility" and len(shape) == 2:
+                raise ValueError(_MATRIX.format(shape=shape))
             if shape not in ((), x.shape):
                 raise ValueError(
                     f"{name} must be a scalar or have the shape of the state, {x.shape}; got shape {shape}."
@@ -176,6 +180,13 @@ class AbstractOverdamped(AbstractDiffusion):
                     f"The state is {x.dtype}, but the {what} makes it {out.dtype}: one floating-point precision per run. "
                     "Make the parameters, the protocol and the initial density the same dtype (or plain Python numbers)."
                 )
+
+
+_MATRIX = (
+    "Overdamped.mobility must have shape () or (d,), got a matrix, {shape}. Take coordinates y in which it is "
+    "1: with M = L L^T (L = jnp.linalg.cholesky(M)) and x = L y, the potential is U(L y), the force L^T f(L y), a start y = "
+    "L^-1 x; work, heat and entropies are the same numbers."
+)
 
 
 class Overdamped(AbstractOverdamped):
@@ -228,7 +239,7 @@ class Overdamped(AbstractOverdamped):
             raise ValueError(
                 "Overdamped needs a potential, a force, or both. For free diffusion: lambda x, lam: 0 * x.sum()."
             )
-        self.potential, self.force, self.velocity = potential, force, velocity
+        self.potential, self.force, self.velocity = map(closed, (potential, force, velocity))
         self.mobility = _at_control("mobility", mobility)  # pyright: ignore[reportIncompatibleMethodOverride]
         self.temperature = _at_control("temperature", temperature)  # pyright: ignore[reportIncompatibleMethodOverride]
 
@@ -273,7 +284,9 @@ def _at_control(name: str, value: PerCoordinate) -> Constant | Driven:
             "lam",
             cure="Noise that depends on x is not supported: Itô and Stratonovich readings would differ.",
         )
-        return Driven(name, value)
+        return Driven(name, closed(value))
+    if name == "mobility" and jnp.ndim(value) == 2:
+        raise ValueError(_MATRIX.format(shape=jnp.shape(value)))
     value = _checks.floating(f"Overdamped.{name}", value, positive=True)
     _checks.rank(f"Overdamped.{name}", value, {0, 1}, "() or (d,)")
     return Constant(value)
