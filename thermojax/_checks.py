@@ -1,12 +1,15 @@
 """The front doors: bad input is refused here, once, before any loop starts.
 
-Shapes and types are known while tracing and raise at once. Values are checked with numpy where they are concrete; a
-traced value is checked when it arrives, by `equinox.error_if`, outside the loop.
+Shapes and types are known while tracing and raise at once. Values are checked with numpy where they are concrete. A traced
+value that is not allowed becomes NaN, which marks everything that is made of it (`ok=False`, estimators that stop): nothing
+is called back to the host, so programs can be exported and cached. With THERMOJAX_CHECKS=raise in the environment it raises
+when it arrives, by such a callback.
 """
 
 import contextlib
 import inspect
 import operator
+import os
 from collections.abc import Iterator
 from typing import Any
 
@@ -42,8 +45,7 @@ def floating(name: str, x: Any, *, positive: bool = False) -> Array:
     if x.size == 0:
         raise ValueError(f"{name} must hold at least one number, got shape {x.shape}.")
     if raw is None:
-        bad = ~(jnp.isfinite(x) & (x > 0))
-        return eqx.error_if(x, bad, f"{name} must be {allowed}.") if positive else x
+        return marked(x, jnp.isfinite(x) & (x > 0), f"{name} must be {allowed}.") if positive else x
     bad = ~np.isfinite(raw) | (positive & (raw <= 0))
     if bad.any():
         where = tuple(int(i) for i in np.argwhere(bad)[0])
@@ -63,16 +65,23 @@ def array(name: str, x: Any) -> Array:
 
 
 def must(name: str, x: PyTree, good: Any, allowed: str, got: Any = None) -> PyTree:
-    """Return `x` if `good` holds everywhere, else raise (now if known, when the value arrives if traced)."""
+    """`x` if `good` holds everywhere, else an error, or NaN where that is traced."""
     message = f"{name} must be {allowed}"
     value = known(good)
     if value is None:
-        return eqx.error_if(x, jnp.logical_not(jnp.all(good)), message + ".")
+        return jtu.tree_map(lambda v: marked(v, jnp.all(good), message + "."), x)
     if not value.all():
         got = None if got is None else known(got)
         first = "" if got is None else f", got {got[~value][0]}"
         raise ValueError(f"{message}{first}.")
     return x
+
+
+def marked(x: Array, good: Array, message: str) -> Array:
+    """`x`, NaN unless `good`: element by element, or as a whole."""
+    if os.environ.get("THERMOJAX_CHECKS") == "raise":
+        return eqx.error_if(x, jnp.logical_not(jnp.all(good)), message)
+    return jnp.where(good, x, jnp.nan)
 
 
 def whole(name: str, value: Any, what: str, least: int = 1) -> int:
@@ -172,7 +181,7 @@ def grids(name: str, ts: Any) -> Array:
         )
     if value is None:
         rising = jnp.isfinite(ts).all() & (jnp.diff(ts) > 0).all()
-        return eqx.error_if(ts, ~rising, f"{name} must be finite and strictly increasing.")
+        return marked(ts, rising, f"{name} must be finite and strictly increasing.")
     late = np.argwhere(np.diff(value) <= 0)
     if len(late):
         *row, i = map(int, late[0])

@@ -20,7 +20,6 @@ from ._process import (
     check_run,
     each_path,
     ends,
-    looked,
     within,
 )
 from ._types import Array, Control, Scalar, State
@@ -107,7 +106,7 @@ def _account(
 def _account_one(
     process: Process, path: Path, step: AbstractStep, rule: Rule, cumulative: bool
 ) -> Trajectory:
-    ok = path.ok & jnp.all(jnp.isfinite(path.xs))
+    ok = path.ok & jnp.all(jnp.isfinite(path.xs)) & jnp.all(jnp.isfinite(path.ts))
     safe = path._replace(xs=jnp.where(jnp.isfinite(path.xs), path.xs, 0))
 
     def ledger() -> tuple[Array, Array, Entropy]:
@@ -247,11 +246,6 @@ def check_path(process: Process, path: Path) -> Path:
     path = Path(ts, xs, ok)
     shape_of(path)
     x = jax.ShapeDtypeStruct(xs.shape[-1:], xs.dtype)
-    if _checks.known(ts) is None:
-        # a run's own path, inside of the same trace: nothing is called back for its values
-        path = path._replace(ts=_checks.floating("path.ts", ts))
-        looked(process, path.ts, x)
-        return path
     ts = _checks.grids("path.ts", ts)
     within(process, ts)
     return path._replace(ts=check_run(process, ts, x))

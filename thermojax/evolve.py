@@ -12,7 +12,7 @@ from . import _checks, _factor
 from ._affine import affine
 from ._paths import Entropy
 from ._process import Process, a_process, baths, check_run, ends, paths, within
-from ._types import Array, Control, Density, Drive, Scalar, State, Time, Times
+from ._types import Array, Control, Density, Drive, PyTree, Scalar, State, Time, Times
 from .densities import Gaussian, GaussianParts, normal
 from .systems import AbstractDiffusion, AbstractOverdamped, AbstractSystem
 
@@ -96,11 +96,18 @@ def moments(process: Process, ts: Times, *, rtol: float | None = None) -> Evolut
             "moments takes one protocol, and this process has one for each path. Vmap it over them."
         )
     within(process, ts)
-    return _moments(process, check_run(process, ts), rtol)
+    found, solved = _moments(process, check_run(process, ts), rtol)
+    known = _checks.known(solved)
+    if known is not None and not known:
+        raise RuntimeError(
+            "moments: the solver of the moments' equations did not come through, in 4096 steps between two of the times. Give "
+            "more times, a larger rtol=, or a system less stiff."
+        )
+    return found
 
 
 @eqx.filter_jit
-def _moments(process: Process, ts: Array, rtol: float | None) -> Evolution:
+def _moments(process: Process, ts: Array, rtol: float | None) -> tuple[Evolution, Array]:
     protocol, start = process.protocol, _gaussian(process.initial)
     system = _linear(process.system, start.mean, protocol, ts)
     dim, dtype = start.mean.shape[0], jnp.result_type(start.mean)
@@ -124,9 +131,9 @@ def _moments(process: Process, ts: Array, rtol: float | None) -> Evolution:
     y0 = _Moments(start.mean, start.cov, jnp.zeros(several, dtype), jnp.zeros((), dtype))
     if rtol is None:
         rtol = 1e-10 if dtype == jnp.float64 else 1e-6
-    solver, controller = dfx.Dopri8(), dfx.PIDController(rtol=rtol, atol=rtol)
+    solver, controller = dfx.Dopri8(), _WholeFirst(dfx.PIDController(rtol=rtol, atol=rtol))
 
-    def leg(y: _Moments, t: Array) -> tuple[_Moments, _Moments]:
+    def leg(y: _Moments, t: Array) -> tuple[_Moments, tuple[_Moments, Array]]:
         # each interval on its own: a kink or a jump of the protocol at one of `ts` is then never stepped over
         a, b = jax.lax.stop_gradient((t[0], t[1]))  # the ends of what is inside move with `ts`
         inside = t[0] + (jnp.nextafter(a, b) - a), t[1] + (jnp.nextafter(b, a) - b)
@@ -135,16 +142,17 @@ def _moments(process: Process, ts: Array, rtol: float | None) -> Evolution:
             solver,
             t[0],
             t[1],
-            t[1] - t[0],
+            None,
             y,
             stepsize_controller=controller,
             adjoint=dfx.RecursiveCheckpointAdjoint(checkpoints=64),
             max_steps=4096,
+            throw=False,
         )
         y = jtu.tree_map(lambda v: v[0], solution.ys)
-        return y, y
+        return y, (y, solution.result == dfx.RESULTS.successful)
 
-    _, later = jax.lax.scan(leg, y0, jnp.stack([ts[:-1], ts[1:]], axis=1))
+    _, (later, solved) = jax.lax.scan(leg, y0, jnp.stack([ts[:-1], ts[1:]], axis=1))
     path = jtu.tree_map(lambda a, b: jnp.concatenate([a[None], b]), y0, later)
 
     def energy(mean: Array, cov: Array, lam: Control) -> Scalar:
@@ -162,7 +170,8 @@ def _moments(process: Process, ts: Array, rtol: float | None) -> Evolution:
         phi = energies / jax.vmap(system.temperature)(lams)
         reduced = phi - phi[0] + path.medium
     work = energies - energies[0] + heat
-    return Evolution(
+    fine = jnp.all(solved) & jnp.all(jnp.isfinite(ts))
+    found = Evolution(
         ts,
         work,
         path.heat,
@@ -171,6 +180,24 @@ def _moments(process: Process, ts: Array, rtol: float | None) -> Evolution:
         path.mean,
         path.cov,
     )
+    return jtu.tree_map(lambda v: jnp.where(fine, v, jnp.nan), found), fine
+
+
+class _WholeFirst(dfx.AbstractStepSizeController):
+    """The first step tries the whole interval: as `dt0` of diffrax it would be checked by a callback."""
+
+    then: dfx.PIDController
+
+    def wrap(self, direction: Time) -> "_WholeFirst":
+        return _WholeFirst(self.then.wrap(direction))
+
+    def init(
+        self, terms: PyTree, t0: PyTree, t1: PyTree, y0: PyTree, dt0: None, *rest: PyTree
+    ) -> tuple[PyTree, PyTree]:
+        return self.then.init(terms, t0, t1, y0, t1 - t0, *rest)
+
+    def adapt_step_size(self, *given: PyTree) -> tuple[PyTree, ...]:
+        return self.then.adapt_step_size(*given)
 
 
 def _log_det(cov: Array) -> Scalar:
