@@ -68,6 +68,8 @@ SIGNATURES = {
     "measured.read_csv": ("file", "time positions controls path=None delimiter=None"),
     "measured.read_each": ("file", "time positions controls path=None delimiter=None"),
     "evolve.moments": ("process ts", "rtol=None"),
+    "export.to_xarray": ("result", "energy='1' length='1' time='1'"),
+    "potentials.Tabulated": ("x U outside='infinite'", ""),
     "densities.noised": ("density scale variance", ""),
     "schedules.chain": ("lam mean='ddpm'", ""),
     "schedules.path_work": ("lam denoise x0 key", "tau mean='ddpm' log_p0=None"),

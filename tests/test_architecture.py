@@ -15,7 +15,17 @@ PACKAGE = Path(__file__).parent.parent / "thermojax"
 FLOORS = [
     {"_types"},
     {"_indices", "_spread"},
-    {"_checks", "_backend", "_closures", "_factor", "_guard", "_affine", "_noise", "_normal", "_renamed"},
+    {
+        "_checks",
+        "_backend",
+        "_closures",
+        "_factor",
+        "_guard",
+        "_affine",
+        "_noise",
+        "_normal",
+        "_renamed",
+    },
     # estimators: numbers in, numbers out, knows no noun of the library
     {"_checkpoint", "_loss", "_paths", "estimators", "potentials", "protocols", "systems"},
     {"_diffrax", "_process", "_search", "densities"},
@@ -24,7 +34,7 @@ FLOORS = [
     {"_simulate"},
     {"rates"},
     {"verify"},
-    {"bounds", "diffusion", "optimal", "plots"},
+    {"bounds", "diffusion", "export", "optimal", "plots"},
     {"schedules"},
 ]
 RANK = {name: rank for rank, floor in enumerate(FLOORS) for name in floor}
@@ -34,10 +44,11 @@ DOORS = {
     "diffrax": {"_diffrax", "_solvers", "_simulate", "evolve", "diffusion"},
     "optax": {"_search"},
     "tqdm": {"_search"},
-    "interpax": {"protocols", "schedules", "diffusion"},
+    "interpax": {"potentials", "protocols", "schedules", "diffusion"},
     "blackjax": {"densities"},
     "optimistix": {"estimators"},
     "matplotlib": {"plots"},
+    "xarray": {"export"},
 }
 MOST_LINES = 400
 

@@ -34,7 +34,11 @@ def evolved(v):
 def priced(v):
     path = tjx.Path(TS * (v / v), jnp.ones((5, 1)) * v)
     run = tjx.account(built(v), path)
-    return run.work + tjx.reduced_work(built(v), run) + tjx.path_ratio(built(v), tjx.reverse(built(v)), path)
+    return (
+        run.work
+        + tjx.reduced_work(built(v), run)
+        + tjx.path_ratio(built(v), tjx.reverse(built(v)), path)
+    )
 
 
 VERBS = {
@@ -44,7 +48,9 @@ VERBS = {
     "moments": evolved,
     "quadrature": lambda v: Boltzmann(tjx.Overdamped(Quartic(v)), v, nodes=101).log_partition(),
     "walls": lambda v: Boltzmann(tjx.Overdamped(MovingTrap(v)), v, bounds=(-v, v)).sample(KEY),
-    "mixture": lambda v: Mixture(jnp.stack([v, v]), [Gaussian(0.0, v), Gaussian(v, v)]).log_prob(v[None]),
+    "mixture": lambda v: Mixture(jnp.stack([v, v]), [Gaussian(0.0, v), Gaussian(v, v)]).log_prob(
+        v[None]
+    ),
     "steps": lambda v: Steps(jnp.stack([0 * v, v]), v[None])(0.5 * v),
     "jarzynski": lambda v: tjx.estimators.jarzynski(jnp.arange(4.0) * v).value,
     "bar": lambda v: tjx.estimators.bar(jnp.arange(4.0) * v, jnp.arange(4.0) - v).value,
@@ -92,7 +98,9 @@ def test_a_value_that_is_not_allowed_is_marked():
     assert np.isfinite(later(TS)).all()
     assert np.isnan(later(TS.at[2].set(0.1))).all()
 
-    bounded = jax.jit(lambda b: Boltzmann(tjx.Overdamped(Quartic(1.0)), 1.0, bounds=(-b, b), nodes=11).sample(KEY))
+    bounded = jax.jit(
+        lambda b: Boltzmann(tjx.Overdamped(Quartic(1.0)), 1.0, bounds=(-b, b), nodes=11).sample(KEY)
+    )
     assert np.isfinite(bounded(2.0)).all()
     assert np.isnan(bounded(1e6)).all()  # not resolved
 

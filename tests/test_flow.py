@@ -133,7 +133,9 @@ def test_the_means_of_either_rule_are_those_of_moments(rule):
     fine = jnp.linspace(0.0, 1.0, 201)
     run = tjx.ensemble(process, fine, jax.random.key(4), 3000, rule=rule)
     sigmas.assert_within(np.asarray(run.work), float(exact.work[-1]), absolute=0.3)
-    sigmas.assert_within(np.asarray(run.entropy.medium), float(exact.entropy.medium[-1]), absolute=0.3)
+    sigmas.assert_within(
+        np.asarray(run.entropy.medium), float(exact.entropy.medium[-1]), absolute=0.3
+    )
 
 
 def test_the_work_of_a_compressible_flow_by_hand():

@@ -102,7 +102,9 @@ def _read(value: Any, seen: set[int]) -> Hashable:
     if isinstance(value, dict):
         return dict, *((_read(k, seen), _read(v, seen)) for k, v in value.items())
     if isinstance(value, functools.partial):
-        return functools.partial, *(_read(v, seen) for v in (value.func, value.args, value.keywords))
+        return functools.partial, *(
+            _read(v, seen) for v in (value.func, value.args, value.keywords)
+        )
     if isinstance(value, types.MethodType):
         return types.MethodType, _read(value.__func__, seen), _read(value.__self__, seen)
     if isinstance(value, types.FunctionType):

@@ -18,7 +18,12 @@ FOLDED = {  # how an index is made of the number that was written, and of an arr
     "select_n": lambda which, *cases: np.choose(which.astype(int), cases),
     "convert_element_type": lambda v, *, new_dtype, **_: v.astype(new_dtype),
     "broadcast_in_dim": lambda v, *, shape, broadcast_dimensions, **_: np.broadcast_to(
-        v.reshape([v.shape[broadcast_dimensions.index(i)] if i in broadcast_dimensions else 1 for i in range(len(shape))]),
+        v.reshape(
+            [
+                v.shape[broadcast_dimensions.index(i)] if i in broadcast_dimensions else 1
+                for i in range(len(shape))
+            ]
+        ),
         shape,
     ),
     "reshape": lambda v, *, new_sizes, **_: v.reshape(new_sizes),
@@ -57,7 +62,11 @@ def _beyond(program: Jaxpr, known: dict[Any, Any]) -> Iterator[str]:
             room = [n - width for n, width in zip(size, step.params["slice_sizes"], strict=True)]
             yield from _outside(size, room, zip(range(len(size)), starts, strict=True))
         if name == "gather" and "PROMISE" in str(step.params["mode"]) or name.startswith("scatter"):
-            size, numbers, at = given[0].aval.shape, step.params["dimension_numbers"], value(given[1])
+            size, numbers, at = (
+                given[0].aval.shape,
+                step.params["dimension_numbers"],
+                value(given[1]),
+            )
             if at is not None:
                 gathers = name == "gather"
                 axes = numbers.start_index_map if gathers else numbers.scatter_dims_to_operand_dims

@@ -18,7 +18,10 @@ def spreads(fn: Callable[..., PyTree], x: State | jax.ShapeDtypeStruct, lam: Con
     `x - lam` of one coordinate and two controls is two distances, and nothing says that two were meant. A scalar, `x[0]`,
     may meet what it likes.
     """
-    (d,), controls = x.shape, {leaf.shape for leaf in jtu.tree_leaves(jax.eval_shape(lambda v: v, lam))}
+    (d,), controls = (
+        x.shape,
+        {leaf.shape for leaf in jtu.tree_leaves(jax.eval_shape(lambda v: v, lam))},
+    )
     may = any(shape and ((d == 1) != (shape[-1] == 1)) for shape in controls)
     if not may:
         return False

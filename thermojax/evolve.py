@@ -124,7 +124,9 @@ def _moments(process: Process, ts: Array, rtol: float | None) -> tuple[Evolution
         cov = spread + spread.T + jnp.where(jnp.eye(dim, dtype=bool), noise[:, None], 0)
         medium = jnp.sum(heat / system.temperature(lam))
         if isinstance(system, AbstractOverdamped) and system.velocity is not None:
-            medium = medium - system.dilation(y.mean, lam)  # the same everywhere: the flow is linear
+            medium = medium - system.dilation(
+                y.mean, lam
+            )  # the same everywhere: the flow is linear
         return _Moments(system.drift(y.mean, lam), cov, heat, medium)
 
     several = baths(process, ts)

@@ -5,13 +5,16 @@ r"""A catalogue of potentials $U(x, \lambda)$. Any callable `U(x, lam) -> scalar
 """
 
 import abc
-from typing import Any
+from typing import Any, Literal
 
 import equinox as eqx
+import interpax
 import jax.numpy as jnp
+import numpy as np
 
-from ._checks import floating
-from ._types import Array, Control, Scalar, State
+from ._checks import floating, known, lenient
+from ._guard import held
+from ._types import Array, Control, Float, Given, Scalar, State
 
 
 class AbstractPotential(eqx.Module):
@@ -139,3 +142,72 @@ class Ring(AbstractPotential):
     def __call__(self, x: State, lam: Control = None) -> Scalar:
         _fits(x, "Ring", corrugation=self.corrugation, length=self.length)
         return self.corrugation * jnp.sum(jnp.cos(2 * jnp.pi * x / self.length))
+
+
+class Tabulated(AbstractPotential):
+    r"""$U = \sum_i U(x_i)$ through a table of energies, smoothly (a cubic spline, so the force is smooth, too); `lam` is ignored.
+
+    `x` `(n,)` rises, and `U` `(n,)` are the energies there, n at least 4: those of a histogram, say, $U = -T \ln p$ at the
+    middles of its bins. Beyond the table nothing is known. `outside="infinite"`: the energy is infinite there, so a path that
+    leaves the table is marked (`ok=False`), and of an equilibrium `Boltzmann(system, bounds=(x[0], x[-1]))` nothing lies out
+    there. `outside="linear"`: walls, straight on with the slopes at the ends, which have to point inwards.
+
+    Raises `ValueError` for a table that does not rise, is not finite (an empty bin) or too short, or whose ends would not
+    confine. A table with a tilt is `lambda x, lam: table(x) - lam * x[0]`.
+
+    ```python
+    import jax.numpy as jnp
+    import numpy as np
+    import thermojax as tjx
+
+    rng = np.random.default_rng(0)
+    seen = np.concatenate([rng.normal(-1, 0.4, 5000), rng.normal(1, 0.4, 5000)])
+    counts, edges = np.histogram(seen, bins=24, range=(-2, 2), density=True)
+    table = tjx.potentials.Tabulated((edges[1:] + edges[:-1]) / 2, -np.log(counts), outside="linear")
+    print(tjx.densities.Boltzmann(tjx.Overdamped(table)).log_prob(jnp.array([1.0])))
+    ```
+    """
+
+    x: Float[Array, " n"]
+    U: Float[Array, " n"]
+    outside: Literal["infinite", "linear"] = eqx.field(static=True)
+
+    def __init__(self, x: Given, U: Given, outside: Literal["infinite", "linear"] = "infinite"):
+        self.x, self.U = floating("Tabulated.x", x), floating("Tabulated.U", U)
+        if self.x.ndim != 1 or self.x.shape != self.U.shape or self.x.size < 4:
+            raise ValueError(
+                f"Tabulated needs x and U of one shape (n,), n at least 4; got {self.x.shape} and {self.U.shape}."
+            )
+        if outside not in ("infinite", "linear"):
+            raise ValueError(f'Tabulated.outside must be "infinite" or "linear", got {outside!r}.')
+        self.outside = outside
+        at, slopes = known(self.x), known(self._slopes())
+        if at is not None and not (np.diff(at) > 0).all():
+            i = int(np.flatnonzero(~(np.diff(at) > 0))[0])
+            raise ValueError(
+                f"Tabulated.x must rise strictly: x[{i + 1}] = {at[i + 1]} follows x[{i}] = {at[i]}. Sort the table by x."
+            )
+        if outside == "linear" and slopes is not None and not slopes[0] < 0 < slopes[1]:
+            raise ValueError(
+                f"Tabulated: straight on with the slopes {slopes[0]:.3g} and {slopes[1]:.3g} at its ends the table does not "
+                'confine. Cut it where it rises outwards, or outside="infinite".'
+            )
+
+    def _slopes(self) -> Float[Array, "2"]:
+        """U' at the ends."""
+        ends = self.x[jnp.array([0, -1])]
+        return self._spline(ends, 1)
+
+    def _spline(self, x: State, derivative: int = 0) -> State:
+        with lenient():
+            return interpax.interp1d(x, self.x, self.U, method="cubic2", derivative=derivative)
+
+    def __call__(self, x: State, lam: Control = None) -> Scalar:
+        lower, upper = self.x[0], self.x[-1]
+        inside = self._spline(held(x, lower, upper))
+        if self.outside == "infinite":
+            return jnp.sum(jnp.where((x < lower) | (x > upper), jnp.inf, inside))
+        left, right = self._slopes()
+        return jnp.sum(
+            inside + left * jnp.minimum(x - lower, 0) + right * jnp.maximum(x - upper, 0)
+        )

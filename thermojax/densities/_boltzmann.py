@@ -10,6 +10,7 @@ from .. import _checks
 from .._affine import affine
 from .._closures import closed
 from .._types import Control, Density, Draw, Given, Key, Scalar, State
+from ..potentials import Tabulated
 from ..systems import AbstractSystem
 from ._base import GaussianParts
 from ._forms import (
@@ -97,7 +98,11 @@ class Boltzmann(AbstractEquilibrium):
                 f"Boltzmann.bounds are the walls of one coordinate, and dim={self.dim}. Leave bounds= out; where the potential "
                 "is infinite nothing is drawn either."
             )
-        if self.log_z is None and self.bounds is None and affine(jax.grad(self.reduced_energy), self.origin):
+        if (
+            self.log_z is None
+            and self.bounds is None
+            and affine(jax.grad(self.reduced_energy), self.origin)
+        ):
             form = Quadratic()
         elif self.dim == 1 and (self.log_z is None or alone):
             form = Quadrature()
@@ -172,10 +177,11 @@ def _interval(bounds: Given) -> Bounds:
 
 
 def _dimension(system: AbstractSystem, lam: Control) -> int:
-    """One coordinate, unless an array among the parameters says otherwise: then the user must."""
+    """One coordinate, unless an array among the parameters, which is no table, says otherwise: then the user must."""
+    tables = lambda node: isinstance(node, Tabulated)
     shapes = {
         leaf.shape
-        for leaf in jtu.tree_leaves((system, lam))
+        for leaf in jtu.tree_leaves((system, lam), is_leaf=tables)
         if eqx.is_array(leaf) and leaf.size > 1
     }
     if shapes:

@@ -101,9 +101,7 @@ class AbstractOverdamped(AbstractDiffusion):
             heat = self._per_bath(x0, x1, heat, lam)
         return Exchange(work, heat, jnp.sum(heat / temperature))
 
-    def carried(
-        self, given: Exchange, x0: State, x1: State, lam: Control, dt: Scalar
-    ) -> Exchange:
+    def carried(self, given: Exchange, x0: State, x1: State, lam: Control, dt: Scalar) -> Exchange:
         r"""What `exchange` gave, in a medium that moves: the displacement against it, $dx - u\,dt$, takes the place of $dx$,
 
         $$w = u \cdot \nabla U\,dt + f \circ (dx - u\,dt), \qquad Q_i = F_i \circ (dx_i - u_i\,dt), \qquad
