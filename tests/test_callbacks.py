@@ -1,4 +1,4 @@
-"""Nothing is called back to the host: what is built and run inside a trace can be exported, and marks what is not allowed."""
+"""Nothing is called back to the host: what is built and run inside a trace can be exported, and marks what is wrong."""
 
 import jax
 import jax.export

@@ -100,8 +100,8 @@ def moments(process: Process, ts: Times, *, rtol: float | None = None) -> Evolut
     known = _checks.known(solved)
     if known is not None and not known:
         raise RuntimeError(
-            "moments: the solver of the moments' equations did not come through, in 4096 steps between two of the times. Give "
-            "more times, a larger rtol=, or a system less stiff."
+            "moments: the solver of the moments' equations did not come through, in 4096 steps between two of the times. "
+            "Give more times, a larger rtol=, or a system less stiff."
         )
     return found
 

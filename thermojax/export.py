@@ -45,8 +45,8 @@ def to_xarray(
     r"""A trajectory (of one path or of many), an evolution or a search as an `xarray.Dataset`.
 
     - Of a `Trajectory`: `x` over `path`, `time`, `coordinate`; `work`, `heat` (over `bath`, if there are several),
-      `entropy_total`, `entropy_medium`, `entropy_system` (where there is a `final`) and `ok` over `path`. Running totals have
-      `time`, too. Times that all paths share are the coordinate `time`, others a variable `t`.
+      `entropy_total`, `entropy_medium`, `entropy_system` (where there is a `final`) and `ok` over `path`. Running totals
+      have `time`, too. Times that all paths share are the coordinate `time`, others a variable `t`.
     - Of an `Evolution`: the same running totals, `reduced_work`, `mean` and `cov` over `time`.
     - Of a `Search`: `loss` and `gradient_norm` over `step`, the arrays of what was found as `found_...`, and the prices.
 
@@ -79,8 +79,8 @@ def to_xarray(
     traced = [v.name for v in variables if v.value is not None and _checks.known(v.value) is None]
     if traced:
         raise TypeError(
-            f"to_xarray takes numbers, and {traced[0]} is being traced by jit, vmap or grad: return the result, and export it "
-            "outside."
+            f"to_xarray takes numbers, and {traced[0]} is being traced by jit, vmap or grad: return the result, and export "
+            "it outside."
         )
     held = [v for v in variables if v.value is not None]
     return xarray.Dataset(

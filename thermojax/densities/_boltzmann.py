@@ -95,8 +95,8 @@ class Boltzmann(AbstractEquilibrium):
         alone = self.sampler is None
         if self.bounds is not None and self.dim > 1:
             raise ValueError(
-                f"Boltzmann.bounds are the walls of one coordinate, and dim={self.dim}. Leave bounds= out; where the potential "
-                "is infinite nothing is drawn either."
+                f"Boltzmann.bounds are the walls of one coordinate, and dim={self.dim}. Leave bounds= out; where the "
+                "potential is infinite nothing is drawn either."
             )
         if (
             self.log_z is None

@@ -73,8 +73,8 @@ class Quadratic(AbstractForm):
             if not lowest > 0:
                 raise ValueError(
                     f"Boltzmann: the potential has curvature {lowest:.3g} in some direction, so it does not confine and has "
-                    "no equilibrium. Give a positive stiffness (and the right dim=), or walls: bounds=(lower, upper), in one "
-                    "dimension."
+                    "no equilibrium. Give a positive stiffness (and the right dim=), or walls: bounds=(lower, upper), in "
+                    "one dimension."
                 )
 
     def sample(self, density: AbstractEquilibrium, key: Key) -> State:
