@@ -84,7 +84,7 @@ def test_meant_to_spread():
     between = lambda x, lam: 0.5 * jnp.sum((x[0] - lam) ** 2)
     found = tjx.evolve.moments(process(between, 1, jnp.array([0.0, 0.0])), TS)
     np.testing.assert_allclose(found.cov[0], [[1.0]])
-    basis = lambda x, lam: jnp.sum(lam * jnp.cos(jnp.arange(2) * x)) + jnp.sum(x**2)
+    basis = lambda x, lam: jnp.sum(lam * jnp.cos(jnp.arange(2.0) * x)) + jnp.sum(x**2)
     assert tjx.simulate(process(basis, 1, jnp.zeros(2)), TS, KEY).path.ok
 
 

@@ -149,8 +149,8 @@ class Tabulated(AbstractPotential):
 
     `x` `(n,)` rises, and `U` `(n,)` are the energies there, n at least 4: those of a histogram, say, $U = -T \ln p$ at the
     middles of its bins. Beyond the table nothing is known. `outside="infinite"`: the energy is infinite there, so a path
-    that leaves the table is marked (`ok=False`), and of an equilibrium `Boltzmann(system, bounds=(x[0], x[-1]))` nothing lies out
-    there. `outside="linear"`: walls, straight on with the slopes at the ends, which have to point inwards.
+    that leaves the table is marked (`ok=False`), and of an equilibrium, `Boltzmann(system, bounds=(x[0], x[-1]))`, nothing
+    lies out there. `outside="linear"`: walls, straight on with the slopes at the ends, which have to point inwards.
 
     Raises `ValueError` for a table that does not rise, is not finite (an empty bin) or too short, or whose ends would not
     confine. A table with a tilt is `lambda x, lam: table(x) - lam * x[0]`.
