@@ -190,16 +190,36 @@ class _WholeFirst(dfx.AbstractStepSizeController):
 
     then: dfx.PIDController
 
-    def wrap(self, direction: Time) -> "_WholeFirst":
+    def wrap(self, direction: PyTree) -> "_WholeFirst":
         return _WholeFirst(self.then.wrap(direction))
 
     def init(
-        self, terms: PyTree, t0: PyTree, t1: PyTree, y0: PyTree, dt0: None, *rest: PyTree
+        self,
+        terms: PyTree,
+        t0: PyTree,
+        t1: PyTree,
+        y0: PyTree,
+        dt0: None,
+        args: PyTree,
+        func: PyTree,
+        error_order: PyTree,
     ) -> tuple[PyTree, PyTree]:
-        return self.then.init(terms, t0, t1, y0, t1 - t0, *rest)
+        return self.then.init(terms, t0, t1, y0, t1 - t0, args, func, error_order)
 
-    def adapt_step_size(self, *given: PyTree) -> tuple[PyTree, ...]:
-        return self.then.adapt_step_size(*given)
+    def adapt_step_size(
+        self,
+        t0: PyTree,
+        t1: PyTree,
+        y0: PyTree,
+        y1_candidate: PyTree,
+        args: PyTree,
+        y_error: PyTree,
+        error_order: PyTree,
+        controller_state: PyTree,
+    ) -> tuple[PyTree, ...]:
+        return self.then.adapt_step_size(
+            t0, t1, y0, y1_candidate, args, y_error, error_order, controller_state
+        )
 
 
 def _log_det(cov: Array) -> Scalar:

@@ -112,12 +112,13 @@ class AbstractOverdamped(AbstractDiffusion):
 
         Source: Speck, Mehl & Seifert, PRL 100, 178302 (2008), eqs. 5 and 6, there for $\nabla \cdot u = 0$.
         """
-        if self.velocity is None:
+        velocity = self.velocity
+        if velocity is None:
             return given
         power, swelling = (
             0.5 * (at(x0) + at(x1))
             for at in (
-                lambda x: flow(self.velocity, x, lam) * self.total_force(x, lam),
+                lambda x: flow(velocity, x, lam) * self.total_force(x, lam),
                 lambda x: self.dilation(x, lam),
             )
         )
