@@ -13,7 +13,7 @@ import thermojax as tjx
 
 # name: parameters before *, and after it with their defaults
 SIGNATURES = {
-    "Overdamped": ("potential force=None mobility=1.0 temperature=1.0", ""),
+    "Overdamped": ("potential force=None mobility=1.0 temperature=1.0 velocity=None", ""),
     "Process": ("system protocol initial final=None", ""),
     "Path": ("ts xs ok=True", ""),
     "simulate": ("process ts key", "solver=None rule='alternating' save='all' adjoint=None"),
@@ -80,6 +80,8 @@ SIGNATURES = {
     "measured.sampling": ("process path", ""),
     "measured.bar": ("forward reverse system", "protocol=None failed='raise'"),
     "evolve.moments": ("process ts", "rtol=None"),
+    "export.to_xarray": ("result", "energy='1' length='1' time='1'"),
+    "potentials.Tabulated": ("x U outside='infinite'", ""),
     "densities.noised": ("density scale variance", ""),
     "schedules.chain": ("lam mean='ddpm'", ""),
     "schedules.path_work": ("lam denoise x0 key", "tau mean='ddpm' log_p0=None"),

@@ -14,9 +14,11 @@ PACKAGE = Path(__file__).parent.parent / "thermojax"
 # From the ground up. Files on one floor never import each other; the last floors are the wings, one of two storeys.
 FLOORS = [
     {"_types"},
+    {"_indices", "_spread"},
     {
         "_checks",
         "_backend",
+        "_closures",
         "_factor",
         "_fingerprint",
         "_guard",
@@ -34,7 +36,7 @@ FLOORS = [
     {"_simulate"},
     {"rates"},
     {"verify"},
-    {"bounds", "diffusion", "optimal", "plots"},
+    {"bounds", "diffusion", "export", "optimal", "plots"},
     {"schedules"},
 ]
 RANK = {name: rank for rank, floor in enumerate(FLOORS) for name in floor}
@@ -44,10 +46,11 @@ DOORS = {
     "diffrax": {"_diffrax", "_solvers", "_simulate", "evolve", "diffusion"},
     "optax": {"_search"},
     "tqdm": {"_search"},
-    "interpax": {"protocols", "schedules", "diffusion"},
+    "interpax": {"potentials", "protocols", "schedules", "diffusion"},
     "blackjax": {"densities"},
     "optimistix": {"estimators"},
     "matplotlib": {"plots"},
+    "xarray": {"export"},
 }
 MOST_LINES = 400
 

@@ -159,24 +159,6 @@ for name in ("temperature", "mobility"):
         rf"{name}\(lam\(t\)\)",
         f"{positive_only} at every step, got -0.125",
     )
-    bad(
-        f"{name} traced",
-        lambda name=name: jax.jit(lambda v: run(trap(**{name: v})).work)(-1.0),
-        "RuntimeError",
-        f"{name} must be {positive_only}",
-    )
-    bad(
-        f"{name} traced, filter_jit",
-        lambda name=name: eqx.filter_jit(lambda v: run(trap(**{name: v})).work)(N(0.0)),
-        "RuntimeError",
-        f"{name} must be {positive_only}",
-    )
-    bad(
-        f"{name} driven, traced",
-        lambda name=name: jax.jit(lambda v: run(trap(**{name: lambda lam: v - lam})).work)(0.5),
-        "RuntimeError",
-        rf"{name}\(lam\(t\)\) must be {positive_only}",
-    )
 bad("no potential", lambda: overdamped(None), "ValueError", "Overdamped", "a potential, a force")
 bad("potential 3", lambda: overdamped(3.0), "TypeError", "potential", r"callable \(x, lam\).*3\.0")
 bad("force 3", lambda: trap(force=3.0), "TypeError", "force", r"callable \(x, lam\).*3\.0")
@@ -321,12 +303,6 @@ for name, grid, error, *words in (
     ("controller", dfx.StepTo(np.linspace(0, 1, 5)), "TypeError", "ts must be a step grid, got StepTo", "Pass times"),
 ):  # fmt: skip
     bad(f"ts {name}", lambda grid=grid: run(grid=grid), error, *words)
-bad(
-    "ts traced",
-    lambda: jax.jit(lambda t: run(grid=t).work)(N([0.0, 0.5, 0.4])),
-    "RuntimeError",
-    "ts must be finite and strictly increasing",
-)
 bad(
     "ts of reverse_grid",
     lambda: tjx.reverse_grid(ended(), 2 * ts()),
@@ -579,7 +555,6 @@ quartic = lambda: tjx.Overdamped(Quartic(1.0))
 for name, call, error, *words in (
     ("negative variance", lambda: Gaussian(0.0, -1.0), "ValueError", r"Gaussian\.cov must be finite and greater than zero, got -1"),
     ("no variance", lambda: Gaussian(0.0, 0.0), "ValueError", r"Gaussian\.cov must be finite and greater than zero"),
-    ("traced variance", lambda: jax.jit(lambda c: Gaussian(0.0, c).log_prob(jnp.zeros(1)))(-1.0), "RuntimeError", r"Gaussian\.cov must be finite and greater than zero"),
     ("asymmetric", lambda: Gaussian(origin, square), "ValueError", r"Gaussian\.cov must be symmetric and positive definite"),
     ("indefinite", lambda: Gaussian(origin, indefinite), "ValueError", r"Gaussian\.cov must be symmetric and positive definite"),
     ("nan covariance", lambda: Gaussian(origin, np.full((2, 2), np.nan)), "ValueError", r"Gaussian\.cov must be finite"),
@@ -630,7 +605,6 @@ for name, call, error, *words in (
     ("mixture, negative weight", lambda: mixed([0.5, -0.5]), "ValueError", rf"Mixture\.weights must be {positive_only}, got -0\.5 at index \[1\]"),
     ("mixture, zero weight", lambda: mixed([0.0, 1.0]), "ValueError", rf"Mixture\.weights must be {positive_only}, got 0\.0 at index \[0\]"),
     ("mixture, nan weight", lambda: mixed([1.0, float("nan")]), "ValueError", rf"Mixture\.weights must be {positive_only}, got nan at index \[1\]"),
-    ("mixture, traced weight", lambda: jax.jit(lambda w: mixed(w).log_prob(N([0.0])))(N([1.0, -1.0])), "RuntimeError", rf"Mixture\.weights must be {positive_only}"),
     ("mixture, text", lambda: mixed("half"), "TypeError", r"Mixture\.weights must be a number", "'half'"),
     ("mixture, three weights", lambda: mixed([0.5, 0.25, 0.25]), "ValueError", r"Mixture\.weights must be one number per component, shape \(2,\); got \(3,\)"),
     ("mixture, one weight", lambda: mixed(1.0), "ValueError", r"Mixture\.weights must be one number per component, shape \(2,\); got \(\)"),
@@ -811,7 +785,19 @@ def _traced_negative_stiffness_marked():
     return not np.any(work(-1.0).path.ok)
 
 
+def traced(value, fn):
+    """Whether `fn`, compiled, marks a value that is not allowed, in place of an error called back from the host."""
+    return bool(np.isnan(jax.jit(fn)(value)) & np.isnan(eqx.filter_jit(fn)(N(value))))
+
+
 FINE = {
+    "traced temperature": lambda: traced(-1.0, lambda v: run(trap(temperature=v)).work),
+    "traced mobility": lambda: traced(0.0, lambda v: run(trap(mobility=v)).work),
+    "traced temperature, driven": lambda: traced(0.5, lambda v: run(trap(temperature=lambda lam: v - lam)).work),
+    "traced mobility, driven": lambda: traced(0.5, lambda v: run(trap(mobility=lambda lam: v - lam)).work),
+    "traced ts": lambda: traced([0.0, 0.5, 0.4], lambda t: run(grid=jnp.asarray(t)).work),
+    "traced variance": lambda: traced(-1.0, lambda c: Gaussian(0.0, c).log_prob(jnp.zeros(1))),
+    "traced weight": lambda: traced([1.0, -1.0], lambda w: mixed(jnp.asarray(w)).log_prob(N([0.0]))),
     "integer times": lambda: float(run(grid=[0, 1]).path.ts[-1]) == 1.0,
     "integer start becomes a float": lambda: jnp.issubdtype(run(initial=Point(0)).path.xs.dtype, jnp.floating),
     "whole numbers stay weak": lambda: trap(temperature=1).temperature.value.weak_type,

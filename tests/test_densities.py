@@ -676,3 +676,68 @@ def test_gradients_next_to_a_wall(power):
         np.testing.assert_allclose(
             jax.jit(jax.grad(fn))(1.3), want, rtol=1e-3 if fn is draw else 1e-7
         )
+
+
+WALLED = {  # potential, walls, ln Z
+    "half a trap": (lambda x, lam: 0.5 * jnp.sum(x**2), (0.0, 10.0), 0.5 * np.log(np.pi / 2)),
+    "sedimentation": (lambda x, lam: 2 * x[0], (0.0, 3.0), np.log((1 - np.exp(-6.0)) / 2)),
+    "a box": (lambda x, lam: 0 * jnp.sum(x), (-1.0, 4.0), np.log(5.0)),
+    "an upturned trap": (lambda x, lam: -0.5 * jnp.sum(x**2), (-1.0, 1.0), np.log(2.389915)),
+    "a logarithm": (lambda x, lam: -jnp.sum(jnp.log(x)), (0.0, 2.0), np.log(2.0)),
+}
+
+
+@pytest.mark.parametrize("name", WALLED)
+def test_walls(name):
+    """They hold for every potential: its normalisation, its draws, and nothing beyond them; also where U is not defined."""
+    potential, (lower, upper), log_z = WALLED[name]
+    density = Boltzmann(tjx.Overdamped(potential), bounds=(lower, upper))
+    np.testing.assert_allclose(density.log_partition(), log_z, atol=3e-6)
+    xs = draw(density, 500)
+    assert (xs >= lower).all()
+    assert (xs <= upper).all()
+    inner = jnp.array([0.5 * (lower + upper) + 0.1])
+    np.testing.assert_allclose(density.log_prob(inner), -potential(inner, None) - log_z, atol=3e-6)
+    for x in (lower - 1e-6, upper + 1e-6, -100.0, 100.0):
+        assert density.log_prob(jnp.array([x])) == -np.inf
+        assert jax.grad(density.log_prob)(jnp.array([x])) == 0
+    assert np.isnan(density.log_prob(jnp.array([np.nan])))
+    assert density.normal() is None
+
+
+def test_walls_are_of_one_coordinate():
+    with pytest.raises(ValueError, match="walls of one coordinate, and dim=2"):
+        Boltzmann(tjx.Overdamped(lambda x, lam: jnp.sum(x**2)), dim=2, bounds=(0.0, 1.0))
+
+
+def test_a_table_of_energies():
+    """Of a double well: energies and forces between the points, walls or the end of the world beyond; derivatives."""
+    well, x = tjx.potentials.DoubleWell(5.0), np.linspace(-1.8, 1.8, 61)
+    U = 5 * (x**2 - 1) ** 2
+    at = jnp.array([0.37])
+    for outside, beyond in (("infinite", np.inf), ("linear", 250.0)):
+        table = tjx.potentials.Tabulated(x, U, outside)
+        np.testing.assert_allclose(table(at), well(at, 0.0), atol=1e-4)
+        np.testing.assert_allclose(jax.grad(table)(at), jax.grad(well)(at, 0.0), atol=5e-3)
+        assert table(jnp.array([5.0])) >= beyond
+        mine = Boltzmann(tjx.Overdamped(table), bounds=(-1.8, 1.8)).log_partition()
+        exact = Boltzmann(tjx.Overdamped(well), 0.0, bounds=(-1.8, 1.8)).log_partition()
+        np.testing.assert_allclose(mine, exact, atol=1e-4)
+    higher = jax.jit(jax.grad(lambda u: tjx.potentials.Tabulated(x, u)(at)))(jnp.asarray(U))
+    np.testing.assert_allclose(jnp.sum(higher), 1.0, rtol=1e-10)  # all energies by one
+    lost = tjx.Process(
+        tjx.Overdamped(tjx.potentials.Tabulated(x, U)), lambda t: 0 * t, Gaussian(1.7, 1e-4)
+    )
+    hot = lost.replace(system=tjx.Overdamped(tjx.potentials.Tabulated(x, U), temperature=50.0))
+    assert not tjx.simulate(hot, jnp.linspace(0.0, 1.0, 21), jax.random.key(0)).path.ok
+    for bad, words in (
+        (lambda: tjx.potentials.Tabulated(x[::-1], U), "rise strictly"),
+        (lambda: tjx.potentials.Tabulated(x, U[1:]), "one shape"),
+        (
+            lambda: tjx.potentials.Tabulated(x, np.where(x > 1, np.inf, U)),
+            "Tabulated.U must be finite",
+        ),
+        (lambda: tjx.potentials.Tabulated(x, -U, "linear"), "does not confine"),
+    ):
+        with pytest.raises(ValueError, match=words):
+            bad()

@@ -7,6 +7,7 @@ from . import (
     diffusion as diffusion,
     estimators as estimators,
     evolve as evolve,
+    export as export,
     measured as measured,
     optimal as optimal,
     potentials as potentials,

@@ -1,12 +1,15 @@
 """The front doors: bad input is refused here, once, before any loop starts.
 
-Shapes and types are known while tracing and raise at once. Values are checked with numpy where they are concrete; a
-traced value is checked when it arrives, by `equinox.error_if`, outside the loop.
+Shapes and types are known while tracing and raise at once. Values are checked with numpy where they are concrete. A traced
+value that is not allowed becomes NaN, which marks everything that is made of it (`ok=False`, estimators that stop): nothing
+is called back to the host, so programs can be exported and cached. With THERMOJAX_CHECKS=raise in the environment it raises
+when it arrives, by such a callback.
 """
 
 import contextlib
 import inspect
 import operator
+import os
 from collections.abc import Iterator
 from typing import Any
 
@@ -18,6 +21,8 @@ import jax.numpy as jnp
 import jax.tree_util as jtu
 import numpy as np
 
+from ._indices import traced
+from ._spread import spreads
 from ._types import Array, Density, PyTree
 
 
@@ -44,8 +49,7 @@ def floating(name: str, x: Any, *, positive: bool = False) -> Array:
     if x.size == 0:
         raise ValueError(f"{name} must hold at least one number, got shape {x.shape}.")
     if raw is None:
-        bad = ~(jnp.isfinite(x) & (x > 0))
-        return eqx.error_if(x, bad, f"{name} must be {allowed}.") if positive else x
+        return marked(x, jnp.isfinite(x) & (x > 0), f"{name} must be {allowed}.") if positive else x
     bad = ~np.isfinite(raw) | (positive & (raw <= 0))
     if bad.any():
         where = tuple(int(i) for i in np.argwhere(bad)[0])
@@ -109,16 +113,23 @@ def shortened(x: Any) -> bool:
 
 
 def must(name: str, x: PyTree, good: Any, allowed: str, got: Any = None) -> PyTree:
-    """Return `x` if `good` holds everywhere, else raise (now if known, when the value arrives if traced)."""
+    """`x` if `good` holds everywhere, else an error, or NaN where that is traced."""
     message = f"{name} must be {allowed}"
     value = known(good)
     if value is None:
-        return eqx.error_if(x, jnp.logical_not(jnp.all(good)), message + ".")
+        return jtu.tree_map(lambda v: marked(v, jnp.all(good), message + "."), x)
     if not value.all():
         got = None if got is None else known(got)
         first = "" if got is None else f", got {got[~value][0]}"
         raise ValueError(f"{message}{first}.")
     return x
+
+
+def marked(x: Array, good: Array, message: str) -> Array:
+    """`x`, NaN unless `good`: element by element, or as a whole."""
+    if os.environ.get("THERMOJAX_CHECKS") == "raise":
+        return eqx.error_if(x, jnp.logical_not(jnp.all(good)), message)
+    return jnp.where(good, x, jnp.nan)
 
 
 def whole(name: str, value: Any, what: str, least: int = 1) -> int:
@@ -218,7 +229,7 @@ def grids(name: str, ts: Any) -> Array:
         )
     if value is None:
         rising = jnp.isfinite(ts).all() & (jnp.diff(ts) > 0).all()
-        return eqx.error_if(ts, ~rising, f"{name} must be finite and strictly increasing.")
+        return marked(ts, rising, f"{name} must be finite and strictly increasing.")
     assert given is not None
     if (np.diff(given) > 0).all():
         step = np.min(np.diff(given))
@@ -318,14 +329,36 @@ def like(name: str, x: Any, fn: Any, *args: Any) -> None:
         )
 
 
+def not_spread(name: str, fn: Any, x: Any, lam: Any) -> None:
+    """`fn(x, lam)` takes as many coordinates as there are, and as many controls."""
+    if spreads(fn, x, lam):
+        controls = _spell(jax.eval_shape(lambda a: a, lam))
+        raise ValueError(
+            f"{name} spreads one number over several: the state has shape {x.shape}, the control {controls}. Start from as "
+            "many coordinates as there are controls (dim= of Boltzmann, a mean of a Gaussian); or, if each is meant to meet "
+            "the one, write x[0], or lam[0], for it."
+        )
+
+
 def shapes(name: str, fn: Any, *args: Any) -> Any:
-    """Shapes and dtypes of `fn(*args)`; an error on the way says what was being called."""
+    """Shapes and dtypes of `fn(*args)`; an error on the way says what was being called.
+
+    An index that is out of bounds is refused, which JAX would move to the nearest that is not.
+    """
     try:
-        return jax.eval_shape(fn, *args)
+        out, outside = traced(fn, *args)
     except Exception as error:
         given = ", ".join(_spell(jax.eval_shape(lambda a: a, arg)) for arg in args)
         error.add_note(f"thermojax was tracing {name} with {given}.")
         raise
+    if outside is not None:
+        given = ", ".join(_spell(jax.eval_shape(lambda a: a, arg)) for arg in args)
+        raise IndexError(
+            f"{name} reads {outside}, and JAX would take the nearest entry instead. It was given {given}: states have the "
+            "coordinates that the initial density draws (give it as many as the potential reads; Boltzmann(..., dim=)), "
+            "controls the shape that the protocol returns."
+        )
+    return out
 
 
 def rank(name: str, x: Array, allowed: set[int], wanted: str) -> None:

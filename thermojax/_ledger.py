@@ -32,11 +32,10 @@ from ._process import (
     check_run,
     each_path,
     ends,
-    looked,
     within,
 )
 from ._types import Array, ArrayLike, Control, PyTree, Scalar, State
-from .systems import AbstractStep, AbstractSystem, Exchange, Rule
+from .systems import AbstractOverdamped, AbstractStep, AbstractSystem, Exchange, Rule
 
 
 def exchange(
@@ -60,6 +59,8 @@ def exchange(
             f"{type(system).__name__}.exchange must return Exchange(work, heat, medium) of shapes {wanted}, the heat's that "
             f"of temperature(lam); got {got}."
         )
+    if isinstance(system, AbstractOverdamped):
+        given = system.carried(given, *ends, lam, dt)
     if rule == "alternating":
         return given
     return given._replace(medium=step.log_ratio(system, *ends, lam, dt))
@@ -128,7 +129,7 @@ def _account(
 def _account_one(
     process: Process, path: Path, step: AbstractStep, rule: Rule, cumulative: bool
 ) -> Trajectory:
-    ok = path.ok & jnp.all(jnp.isfinite(path.xs))
+    ok = path.ok & jnp.all(jnp.isfinite(path.xs)) & jnp.all(jnp.isfinite(path.ts))
     safe = path._replace(xs=jnp.where(jnp.isfinite(path.xs), path.xs, 0))
 
     def ledger() -> tuple[Array, Array, Entropy]:
@@ -295,11 +296,6 @@ def check_path(process: Process, path: Path) -> Path:
     path = Path(ts, xs, ok)
     shape_of(path)
     x = jax.ShapeDtypeStruct(xs.shape[-1:], xs.dtype)
-    if _checks.known(ts) is None:
-        # a run's own path, inside of the same trace: nothing is called back for its values
-        path = path._replace(ts=_checks.floating("path.ts", ts))
-        looked(process, path.ts, x)
-        return path
     ts = _checks.grids("path.ts", ts)
     within(process, ts)
     return path._replace(ts=check_run(process, ts, x))

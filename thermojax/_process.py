@@ -13,6 +13,7 @@ import jax.tree_util as jtu
 import numpy as np
 
 from . import _checks
+from ._closures import closed
 from ._paths import Path, per_path
 from ._types import Array, Control, Density, Drive, Key, PyTree, Scalar, State, Times
 from .protocols import AbstractProtocol, Reversed, held
@@ -40,7 +41,7 @@ class Process(eqx.Module):
     """
 
     system: AbstractSystem
-    protocol: Drive
+    protocol: Drive = eqx.field(converter=closed)
     initial: Density
     final: Density | None = None
 

@@ -217,7 +217,7 @@ def _run(
     end = jtu.tree_map(lambda leaf: leaf[0], end)
 
     def close(x0: State, end: Running, after: Control) -> tuple[PyTree, ...]:
-        fine = alive(end) & jnp.isfinite(system.energy(end.x, after))
+        fine = alive(end) & jnp.isfinite(system.energy(end.x, after)) & jnp.all(jnp.isfinite(ts))
 
         def totals() -> tuple[Scalar, Entropy]:
             work = end.work + system.energy(end.x, after) - end.energy

@@ -14,9 +14,9 @@ from . import _checks, _factor
 from ._affine import affine
 from ._paths import Entropy
 from ._process import Process, a_process, baths, check_run, ends, paths, within
-from ._types import Array, Control, Density, Drive, Scalar, State, Time, Times
+from ._types import Array, Control, Density, Drive, PyTree, Scalar, State, Time, Times
 from .densities import Gaussian, GaussianParts, normal
-from .systems import AbstractDiffusion, AbstractSystem
+from .systems import AbstractDiffusion, AbstractOverdamped, AbstractSystem
 
 
 class Evolution(eqx.Module):
@@ -90,13 +90,13 @@ def moments(
 
     $\dot q(x)$ the mean rate at which a bath is heated in the state x (overdamped: $\mu_i F_i^2 + D_i\,\partial_i F_i$),
     quadratic in x. $\langle W \rangle = \Delta\langle U \rangle + \langle Q \rangle$ with the energies at the true
-    controls, end jumps included, so that no $\dot\lambda$ is taken; $\dot S_m = \sum_i \dot Q_i / T_i$ and $\Delta
-    S_\mathrm{sys} = \tfrac12 \ln\det\Sigma(t)/\Sigma(0)$. The ordinary differential equations are solved to a relative
-    tolerance `rtol` (1e-10 in float64, 1e-6 in float32) between the times `ts`, which should hold the protocol's kinks and
-    jumps.
+    controls, end jumps included, so that no $\dot\lambda$ is taken; $\dot S_m = \sum_i \dot Q_i / T_i$ (less $\nabla
+    \cdot u$, in a medium that flows) and $\Delta S_\mathrm{sys} = \tfrac12 \ln\det\Sigma(t)/\Sigma(0)$. The ordinary
+    differential equations are solved to a relative tolerance `rtol` (1e-10 in float64, 1e-6 in float32) between the times
+    `ts`, which should hold the protocol's kinks and jumps.
 
     The initial density must be Gaussian (`Gaussian`, `Point`, `Boltzmann` of a quadratic potential); from a `Point` the
-    entropies are infinite. Raises `ValueError` if the force is not linear in x.
+    entropies are infinite. Raises `ValueError` if the force or the flow is not linear in x.
     Differentiable in reverse mode by default; with `adjoint=diffrax.DirectAdjoint()` in forward mode, too, and twice
     (`jax.hessian`), the gradient being slower then. A warning tells where the precision can't resolve the heat: in float32
     that of a drive of a thousand relaxation times.
@@ -114,26 +114,26 @@ def moments(
         adjoint = dfx.RecursiveCheckpointAdjoint(checkpoints=64)
     ts = check_run(process, ts)
     try:
-        evolution, unknown = _moments(process, ts, rtol, adjoint)
+        found, solved, unknown = _moments(process, ts, rtol, adjoint)
     except TypeError as error:
         if "forward-mode" in str(error):
-            error.add_note("moments: adjoint=diffrax.DirectAdjoint() has forward mode, and second derivatives.")
+            error.add_note(
+                "moments: adjoint=diffrax.DirectAdjoint() has forward mode, and second derivatives."
+            )
         raise
-    if not _checks.traced((unknown, evolution)):
-        _resolved(evolution, unknown)
-    return evolution
+    if not _checks.traced((found, solved, unknown)):
+        _told(found, bool(solved), unknown)
+    return found
 
 
-def _resolved(evolution: Evolution, unknown: Array) -> None:
-    """Say it if what the tolerance leaves open in the medium entropy is a part of it that matters."""
-    mean = np.asarray(evolution.mean)
-    if not np.isfinite(mean).all():
-        i = int(np.argmin(np.isfinite(mean).all(-1)))
-        raise ValueError(
-            f"moments: the equations could not be solved between ts[{i - 1}] and ts[{i}]: more than 4096 steps, or numbers "
-            "that are not finite. Give more times in between, or look at the drift there."
+def _told(found: Evolution, solved: bool, unknown: Array) -> None:
+    """Refuse what was not solved; say it if what the tolerance leaves open in the medium entropy matters."""
+    if not solved:
+        raise RuntimeError(
+            "moments: the solver of the moments' equations did not come through, in 4096 steps between two of the times. "
+            "Give more times, a larger rtol=, or a system less stiff."
         )
-    medium = np.abs(np.asarray(evolution.entropy.medium[-1]))
+    medium = np.abs(np.asarray(found.entropy.medium[-1]))
     if unknown > 0.01 * medium and unknown > 1e-3:
         warnings.warn(
             f"moments: heat and entropy are small differences of large terms here, and known to about {unknown:.1g} nats only "
@@ -146,7 +146,7 @@ def _resolved(evolution: Evolution, unknown: Array) -> None:
 @eqx.filter_jit
 def _moments(
     process: Process, ts: Array, rtol: float | None, adjoint: dfx.AbstractAdjoint
-) -> tuple[Evolution, Array]:
+) -> tuple[Evolution, Array, Array]:
     protocol, start = process.protocol, _gaussian(process.initial)
     system = _linear(process.system, start.mean, protocol, ts)
     dim, dtype = start.mean.shape[0], jnp.result_type(start.mean)
@@ -162,6 +162,10 @@ def _moments(
         heat = system.heating(y.mean, lam) + 0.5 * jnp.einsum("...ij,ij->...", bend, y.cov)
         cov = spread + spread.T + jnp.where(jnp.eye(dim, dtype=bool), noise[:, None], 0)
         medium = jnp.sum(heat / system.temperature(lam))
+        if isinstance(system, AbstractOverdamped) and system.velocity is not None:
+            medium = medium - system.dilation(
+                y.mean, lam
+            )  # the same everywhere: the flow is linear
         return _Moments(system.drift(y.mean, lam), cov, heat, medium)
 
     def gross(mean: Array, cov: Array, lam: Control) -> Scalar:
@@ -174,9 +178,9 @@ def _moments(
     y0 = _Moments(start.mean, start.cov, jnp.zeros(several, dtype), jnp.zeros((), dtype))
     if rtol is None:
         rtol = 1e-10 if dtype == jnp.float64 else 1e-6
-    solver, controller = dfx.Dopri8(), dfx.PIDController(rtol=rtol, atol=rtol)
+    solver, controller = dfx.Dopri8(), _WholeFirst(dfx.PIDController(rtol=rtol, atol=rtol))
 
-    def leg(y: _Moments, t: Array) -> tuple[_Moments, _Moments]:
+    def leg(y: _Moments, t: Array) -> tuple[_Moments, tuple[_Moments, Array]]:
         # each interval on its own: a kink or a jump of the protocol at one of `ts` is then never stepped over
         a, b = jax.lax.stop_gradient((t[0], t[1]))  # the ends of what is inside move with `ts`
         inside = t[0] + (jnp.nextafter(a, b) - a), t[1] + (jnp.nextafter(b, a) - b)
@@ -185,19 +189,17 @@ def _moments(
             solver,
             t[0],
             t[1],
-            t[1] - t[0],
+            None,
             y,
             stepsize_controller=controller,
             adjoint=adjoint,
             max_steps=4096,
             throw=False,
         )
-        # an interval that takes more steps than that is NaN, and so is all after it
-        solved = solution.result == dfx.RESULTS.successful
-        y = jtu.tree_map(lambda v: jnp.where(solved, v[0], jnp.nan), solution.ys)
-        return y, y
+        y = jtu.tree_map(lambda v: v[0], solution.ys)
+        return y, (y, solution.result == dfx.RESULTS.successful)
 
-    _, later = jax.lax.scan(leg, y0, jnp.stack([ts[:-1], ts[1:]], axis=1))
+    _, (later, solved) = jax.lax.scan(leg, y0, jnp.stack([ts[:-1], ts[1:]], axis=1))
     path = jtu.tree_map(lambda a, b: jnp.concatenate([a[None], b]), y0, later)
 
     def energy(mean: Array, cov: Array, lam: Control) -> Scalar:
@@ -208,14 +210,15 @@ def _moments(
     lams = jtu.tree_map(lambda v, b, a: v.at[0].set(b).at[-1].set(a), lams, before, after)
     energies = jax.vmap(energy)(path.mean, path.cov, lams)
     heat = path.heat.sum(-1) if several else path.heat
-    half_log_det = 0.5 * jax.vmap(lambda cov: _factor.log_det(_factor.root(cov)))(path.cov)
-    gain = half_log_det - half_log_det[0]
+    half_log_det = 0.5 * jax.vmap(_log_det)(path.cov)
+    gain = (half_log_det - half_log_det[0]).at[0].set(0)
     reduced = None
     if not several:
         phi = energies / jax.vmap(system.temperature)(lams)
         reduced = phi - phi[0] + path.medium
     work = energies - energies[0] + heat
-    evolution = Evolution(
+    fine = jnp.all(solved) & jnp.all(jnp.isfinite(ts))
+    found = Evolution(
         ts,
         work,
         path.heat,
@@ -226,7 +229,53 @@ def _moments(
     )
     rates = jax.vmap(gross)(path.mean, path.cov, lams)
     unknown = rtol * jnp.sum(0.5 * (rates[1:] + rates[:-1]) * jnp.diff(ts))
-    return evolution, jax.lax.stop_gradient(unknown)
+    found = jtu.tree_map(lambda v: jnp.where(fine, v, jnp.nan), found)
+    return found, fine, jax.lax.stop_gradient(unknown)
+
+
+class _WholeFirst(dfx.AbstractStepSizeController):
+    """The first step tries the whole interval: as `dt0` of diffrax it would be checked by a callback."""
+
+    then: dfx.PIDController
+
+    def wrap(self, direction: PyTree) -> "_WholeFirst":
+        return _WholeFirst(self.then.wrap(direction))
+
+    def init(
+        self,
+        terms: PyTree,
+        t0: PyTree,
+        t1: PyTree,
+        y0: PyTree,
+        dt0: None,
+        args: PyTree,
+        func: PyTree,
+        error_order: PyTree,
+    ) -> tuple[PyTree, PyTree]:
+        return self.then.init(terms, t0, t1, y0, t1 - t0, args, func, error_order)
+
+    def adapt_step_size(
+        self,
+        t0: PyTree,
+        t1: PyTree,
+        y0: PyTree,
+        y1_candidate: PyTree,
+        args: PyTree,
+        y_error: PyTree,
+        error_order: PyTree,
+        controller_state: PyTree,
+    ) -> tuple[PyTree, ...]:
+        return self.then.adapt_step_size(
+            t0, t1, y0, y1_candidate, args, y_error, error_order, controller_state
+        )
+
+
+def _log_det(cov: Array) -> Scalar:
+    """Minus infinity where there is no width in some direction, as of a point."""
+    narrow = jnp.isnan(_factor.log_det(_factor.root(jax.lax.stop_gradient(cov))))
+    narrow = narrow & jnp.all(jnp.isfinite(cov))
+    wide = jnp.where(narrow, jnp.eye(len(cov), dtype=cov.dtype), cov)
+    return jnp.where(narrow, -jnp.inf, _factor.log_det(_factor.root(wide)))
 
 
 def _gaussian(density: Density) -> GaussianParts:
@@ -250,7 +299,13 @@ def _linear(system: AbstractSystem, x: State, protocol: Drive, ts: Times) -> Abs
     lam = protocol(ts[0])
     if not affine(lambda y: system.drift(y, lam), x):
         raise ValueError(
-            "moments is for linear systems, and this force is not linear in x. Simulate it with thermojax.ensemble."
+            "moments is for linear systems, and this force or flow is not linear in x. Simulate it with thermojax.ensemble."
+        )
+    flows = isinstance(system, AbstractOverdamped) and system.velocity is not None
+    if flows and not affine(lambda y: system.irreversible(y, lam), x):
+        raise ValueError(
+            "moments is for linear systems, and neither the force nor the flow of this one is linear in x. Simulate it with "
+            "thermojax.ensemble."
         )
     if not affine(jax.grad(lambda y: system.energy(y, lam)), x):
         raise ValueError("moments needs a potential that is quadratic in x, and this one is not.")

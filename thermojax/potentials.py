@@ -5,13 +5,16 @@ r"""A catalogue of potentials $U(x, \lambda)$. Any callable `U(x, lam) -> scalar
 """
 
 import abc
-from typing import Any
+from typing import Any, Literal
 
 import equinox as eqx
+import interpax
 import jax.numpy as jnp
+import numpy as np
 
-from ._checks import floating
-from ._types import Array, Control, Scalar, State
+from ._checks import floating, known, lenient
+from ._guard import held
+from ._types import Array, Control, Float, Given, Scalar, State
 
 
 class AbstractPotential(eqx.Module):
@@ -48,6 +51,16 @@ def _number(name: str) -> Any:
     return eqx.field(converter=lambda value: floating(name, value))
 
 
+def _fits(x: State, name: str, **numbers: Control) -> None:
+    """Refuse what is neither one number nor one per coordinate: it would spread, or x would."""
+    for what, number in numbers.items():
+        if jnp.shape(number) not in ((), jnp.shape(x)):
+            raise ValueError(
+                f"{name}: {what} must be a scalar or one number per coordinate, {jnp.shape(x)}; got shape "
+                f"{jnp.shape(number)}. Start from as many coordinates (dim= of Boltzmann, a mean of a Gaussian)."
+            )
+
+
 class Harmonic(AbstractPotential):
     r"""$U = \tfrac12 \sum_i k_i (x_i - c_i)^2$, not driven: `lam` is ignored.
 
@@ -60,6 +73,7 @@ class Harmonic(AbstractPotential):
     )
 
     def __call__(self, x: State, lam: Control = None) -> Scalar:
+        _fits(x, "Harmonic", stiffness=self.stiffness, center=self.center)
         return 0.5 * jnp.sum(self.stiffness * (x - self.center) ** 2)
 
 
@@ -72,6 +86,7 @@ class MovingTrap(AbstractPotential):
     stiffness: Array = _number("MovingTrap.stiffness")
 
     def __call__(self, x: State, lam: Control) -> Scalar:
+        _fits(x, "MovingTrap", stiffness=self.stiffness, lam=lam)
         return 0.5 * jnp.sum(self.stiffness * (x - lam) ** 2)
 
 
@@ -86,6 +101,7 @@ class Breathing(AbstractPotential):
     )
 
     def __call__(self, x: State, lam: Control) -> Scalar:
+        _fits(x, "Breathing", center=self.center, lam=lam)
         return 0.5 * jnp.sum(lam * (x - self.center) ** 2)
 
 
@@ -98,6 +114,7 @@ class DoubleWell(AbstractPotential):
     )
 
     def __call__(self, x: State, lam: Control) -> Scalar:
+        _fits(x, "DoubleWell", barrier=self.barrier, width=self.width, lam=lam)
         return jnp.sum(self.barrier * ((x / self.width) ** 2 - 1) ** 2 - lam * x)
 
 
@@ -107,6 +124,7 @@ class Quartic(AbstractPotential):
     hardening: Array = _number("Quartic.hardening")
 
     def __call__(self, x: State, lam: Control) -> Scalar:
+        _fits(x, "Quartic", hardening=self.hardening, lam=lam)
         return jnp.sum(0.5 * lam * x**2 + 0.25 * self.hardening * x**4)
 
 
@@ -122,4 +140,74 @@ class Ring(AbstractPotential):
     )
 
     def __call__(self, x: State, lam: Control = None) -> Scalar:
+        _fits(x, "Ring", corrugation=self.corrugation, length=self.length)
         return self.corrugation * jnp.sum(jnp.cos(2 * jnp.pi * x / self.length))
+
+
+class Tabulated(AbstractPotential):
+    r"""$U = \sum_i U(x_i)$ through a table of energies, by a cubic spline (the force is smooth, too); `lam` is ignored.
+
+    `x` `(n,)` rises, and `U` `(n,)` are the energies there, n at least 4: those of a histogram, say, $U = -T \ln p$ at the
+    middles of its bins. Beyond the table nothing is known. `outside="infinite"`: the energy is infinite there, so a path
+    that leaves the table is marked (`ok=False`), and of an equilibrium, `Boltzmann(system, bounds=(x[0], x[-1]))`, nothing
+    lies out there. `outside="linear"`: walls, straight on with the slopes at the ends, which have to point inwards.
+
+    Raises `ValueError` for a table that does not rise, is not finite (an empty bin) or too short, or whose ends would not
+    confine. A table with a tilt is `lambda x, lam: table(x) - lam * x[0]`.
+
+    ```python
+    import jax.numpy as jnp
+    import numpy as np
+    import thermojax as tjx
+
+    rng = np.random.default_rng(0)
+    seen = np.concatenate([rng.normal(-1, 0.4, 5000), rng.normal(1, 0.4, 5000)])
+    counts, edges = np.histogram(seen, bins=24, range=(-2, 2), density=True)
+    table = tjx.potentials.Tabulated((edges[1:] + edges[:-1]) / 2, -np.log(counts), outside="linear")
+    print(tjx.densities.Boltzmann(tjx.Overdamped(table)).log_prob(jnp.array([1.0])))
+    ```
+    """
+
+    x: Float[Array, " n"]
+    U: Float[Array, " n"]
+    outside: Literal["infinite", "linear"] = eqx.field(static=True)
+
+    def __init__(self, x: Given, U: Given, outside: Literal["infinite", "linear"] = "infinite"):
+        self.x, self.U = floating("Tabulated.x", x), floating("Tabulated.U", U)
+        if self.x.ndim != 1 or self.x.shape != self.U.shape or self.x.size < 4:
+            raise ValueError(
+                f"Tabulated needs x and U of one shape (n,), n at least 4; got {self.x.shape} and {self.U.shape}."
+            )
+        if outside not in ("infinite", "linear"):
+            raise ValueError(f'Tabulated.outside must be "infinite" or "linear", got {outside!r}.')
+        self.outside = outside
+        at, slopes = known(self.x), known(self._slopes())
+        if at is not None and not (np.diff(at) > 0).all():
+            i = int(np.flatnonzero(~(np.diff(at) > 0))[0])
+            raise ValueError(
+                f"Tabulated.x must rise strictly: x[{i + 1}] = {at[i + 1]} follows x[{i}] = {at[i]}. Sort the table by x."
+            )
+        if outside == "linear" and slopes is not None and not slopes[0] < 0 < slopes[1]:
+            raise ValueError(
+                f"Tabulated: straight on with the slopes {slopes[0]:.3g} and {slopes[1]:.3g} at its ends the table does not "
+                'confine. Cut it where it rises outwards, or outside="infinite".'
+            )
+
+    def _slopes(self) -> Float[Array, "2"]:
+        """U' at the ends."""
+        ends = self.x[jnp.array([0, -1])]
+        return self._spline(ends, 1)
+
+    def _spline(self, x: State, derivative: int = 0) -> State:
+        with lenient():
+            return interpax.interp1d(x, self.x, self.U, method="cubic2", derivative=derivative)
+
+    def __call__(self, x: State, lam: Control = None) -> Scalar:
+        lower, upper = self.x[0], self.x[-1]
+        inside = self._spline(held(x, lower, upper))
+        if self.outside == "infinite":
+            return jnp.sum(jnp.where((x < lower) | (x > upper), jnp.inf, inside))
+        left, right = self._slopes()
+        return jnp.sum(
+            inside + left * jnp.minimum(x - lower, 0) + right * jnp.maximum(x - upper, 0)
+        )

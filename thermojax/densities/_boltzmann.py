@@ -8,7 +8,9 @@ import numpy as np
 
 from .. import _checks
 from .._affine import affine
+from .._closures import closed
 from .._types import Control, Density, Draw, Given, Key, Scalar, State
+from ..potentials import Tabulated
 from ..systems import AbstractSystem
 from ._base import GaussianParts
 from ._forms import (
@@ -29,8 +31,10 @@ class Boltzmann(AbstractEquilibrium):
     r"""Equilibrium of a system at a fixed control, $p(x) = e^{-U(x, \lambda)/T(\lambda)} / Z$.
 
     - A quadratic potential, in any dimension, is recognised and handled in closed form.
-    - Any other potential in one dimension is normalised and sampled by quadrature on `nodes` points of the interval
-      `bounds`; without `bounds` the interval is searched for (it must hold all but $10^{-17}$ of the weight).
+    - Any other potential in one dimension is normalised and sampled by quadrature on `nodes` points of an interval that
+      is searched for (it must hold all but $10^{-17}$ of the weight).
+    - `bounds` are walls: between them, in one dimension, any potential has an equilibrium (a box, sedimentation), by
+      quadrature; beyond them `log_prob` is minus infinity. The walls are the density's alone, a run does not know them.
     - Any other potential in d dimensions needs a `sampler` (a callable of a key; `densities.mcmc` makes one), and for
       `log_prob` its `log_z` ($\ln Z$); sampling, the reduced work and Jarzynski do without.
 
@@ -78,7 +82,7 @@ class Boltzmann(AbstractEquilibrium):
         self.bounds = None if bounds is None else _interval(bounds)
         self.nodes = _checks.whole("Boltzmann.nodes", nodes, "a whole number of points", 3)
         self.log_z = None if log_z is None else _checks.floating("Boltzmann.log_z", log_z)
-        self.sampler = sampler
+        self.sampler = closed(sampler)
         if sampler is not None and not callable(sampler):
             raise TypeError(f"Boltzmann.sampler must be a callable of a key, got {sampler!r}.")
         if _checks.shapes("temperature", system.temperature, self.lam).shape != ():
@@ -87,11 +91,21 @@ class Boltzmann(AbstractEquilibrium):
                 "e.g. thermojax.densities.Gaussian."
             )
         _checks.scalar("potential(x, lam)", system.energy, self.origin, self.lam)
+        _checks.not_spread("potential(x, lam)", system.energy, self.origin, self.lam)
         self.form = self._form()
 
     def _form(self) -> AbstractForm:
         alone = self.sampler is None
-        if self.log_z is None and affine(jax.grad(self.reduced_energy), self.origin):
+        if self.bounds is not None and self.dim > 1:
+            raise ValueError(
+                f"Boltzmann.bounds are the walls of one coordinate, and dim={self.dim}. Leave bounds= out; where the "
+                "potential is infinite nothing is drawn either."
+            )
+        if (
+            self.log_z is None
+            and self.bounds is None
+            and affine(jax.grad(self.reduced_energy), self.origin)
+        ):
             form = Quadratic()
         elif self.dim == 1 and (self.log_z is None or alone):
             form = Quadrature()
@@ -128,7 +142,12 @@ class Boltzmann(AbstractEquilibrium):
     @eqx.filter_jit
     def log_prob(self, x: State) -> Scalar:
         _checks.point("Boltzmann.log_prob", x, self.dim)
-        return -self.reduced_energy(x) - self.log_partition()
+        if self.bounds is None:
+            return -self.reduced_energy(x) - self.log_partition()
+        lower, upper = self.bounds.astype(x.dtype)
+        outside = jnp.any((x < lower) | (x > upper))
+        within = jnp.where(outside, 0.5 * (lower + upper), x)  # the potential may fail out there
+        return jnp.where(outside, -jnp.inf, -self.reduced_energy(within) - self.log_partition())
 
     @eqx.filter_jit
     def log_partition(self) -> Scalar:
@@ -161,10 +180,11 @@ def _interval(bounds: Given) -> Bounds:
 
 
 def _dimension(system: AbstractSystem, lam: Control) -> int:
-    """One coordinate, unless an array among the parameters says otherwise: then the user must."""
+    """One coordinate, unless an array among the parameters, which is no table, says otherwise: then the user must."""
+    tables = lambda node: isinstance(node, Tabulated)
     shapes = {
         leaf.shape
-        for leaf in jtu.tree_leaves((system, lam))
+        for leaf in jtu.tree_leaves((system, lam), is_leaf=tables)
         if eqx.is_array(leaf) and leaf.size > 1
     }
     if shapes:

@@ -8,7 +8,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from .. import _checks, _factor
-from .._guard import untracked
+from .._guard import held, untracked
 from .._types import Array, Draw, Key, Scalar, State
 from ._base import AbstractKnownDensity, GaussianParts
 from ._gaussian import Gaussian
@@ -73,7 +73,8 @@ class Quadratic(AbstractForm):
             if not lowest > 0:
                 raise ValueError(
                     f"Boltzmann: the potential has curvature {lowest:.3g} in some direction, so it does not confine and has "
-                    "no equilibrium. Give a positive stiffness (and the right dim=)."
+                    "no equilibrium. Give a positive stiffness (and the right dim=), or walls: bounds=(lower, upper), in "
+                    "one dimension."
                 )
 
     def sample(self, density: AbstractEquilibrium, key: Key) -> State:
@@ -100,7 +101,10 @@ class Quadrature(AbstractForm):
         _quantiles(density)
 
     def sample(self, density: AbstractEquilibrium, key: Key) -> State:
-        return _quantiles(density).sample(key, density.reduced_energy)
+        x = _quantiles(density).sample(key, density.reduced_energy)
+        if density.bounds is None:
+            return x
+        return held(x, *density.bounds.astype(x.dtype))  # the last step of a draw may cross a wall
 
     def log_partition(self, density: AbstractEquilibrium) -> Scalar:
         return _quantiles(density).log_mass

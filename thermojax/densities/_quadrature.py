@@ -22,16 +22,16 @@ class Quantiles(NamedTuple):
     resolved: Bool[Array, ""]  # every second node gives the same mass
 
     def checked(self) -> "Quantiles":
-        """Itself, or a `ValueError` (where the values are traced, an error when they arrive)."""
+        """Itself, or a `ValueError` (where the values are traced, NaN)."""
         grid = _checks.must(
             "potential",
             self.grid,
             self.confined,
             "confining (it is not within ±4000): give Boltzmann(..., bounds=) or a potential with an equilibrium",
         )
-        log_mass = _checks.must(
+        grid, log_mass = _checks.must(
             "potential",
-            self.log_mass,
+            (grid, self.log_mass),
             self.resolved,
             f"finite, and resolved by Boltzmann's quadrature ({grid.size} nodes are too few): give "
             "Boltzmann(..., bounds=, nodes=)",

@@ -9,6 +9,7 @@ import jax.numpy as jnp
 import jax.tree_util as jtu
 
 from .._checks import key as check_key, takes, whole
+from .._closures import closed
 from .._guard import held as within
 from .._types import Array, ArrayLike, Control, Key, PyTree, Scalar, Time
 from ._base import (
@@ -50,7 +51,7 @@ class Function(AbstractProtocol, AbstractMade):
         if not callable(fn):
             raise TypeError(f"Function.fn must be a callable lam(t), got {fn!r}.")
         takes("Function.fn", fn, "t")
-        self.fn = fn
+        self.fn = closed(fn)
         self.followed = traced(fn, t0, t1, before, after)
         self.t0, self.t1 = span(t0, t1)
         first, last = (control("Function.fn(t)", fn(t)) for t in (self.t0, self.t1))

@@ -9,22 +9,25 @@ import jax
 import jax.numpy as jnp
 
 from .. import _checks
+from .._closures import closed
 from .._types import Array, Control, Force, PerCoordinate, Potential, Scalar, State
 from ._base import AbstractStep, Exchange, Rule
 from ._diffusion import AbstractDiffusion
+from ._flow import against, divergence, field, flow, in_flow
 from ._steps import Euler, Heun
 
 
 class AbstractOverdamped(AbstractDiffusion):
-    r"""$dx = \mu F\,dt + \sqrt{2\mu T}\,dW$ with $F = -\nabla U + f$; states are even under time reversal.
+    r"""$dx = u\,dt + \mu F\,dt + \sqrt{2\mu T}\,dW$ with $F = -\nabla U + f$; states are even under time reversal.
 
-    One of one's own gives energy, push, mobility, temperature and positive; the rest follows:
+    The flow $u(x, \lambda)$ of the medium is zero unless `velocity=` is given. One of one's own gives energy, push,
+    mobility, temperature and positive; the rest follows, `velocity=` included:
 
     ```python
     import jax.numpy as jnp
     import thermojax as tjx
 
-    class Sheared(tjx.AbstractOverdamped):  # a bead in a trap, in a shear flow of rate lam
+    class Sheared(tjx.AbstractOverdamped):  # a bead in a trap, under a shearing force of rate lam
         stiffness: float
 
         def energy(self, x, lam):
@@ -44,6 +47,8 @@ class AbstractOverdamped(AbstractDiffusion):
     ```
     """
 
+    velocity: Force | None = eqx.field(default=None, kw_only=True)
+
     if TYPE_CHECKING:
 
         @abc.abstractmethod
@@ -61,13 +66,18 @@ class AbstractOverdamped(AbstractDiffusion):
         return self.push(x, lam) - jax.grad(self.energy)(x, lam)
 
     def drift(self, x: State, lam: Control) -> State:
-        return self.mobility(lam) * self.total_force(x, lam)
+        return in_flow(self.velocity, self.irreversible(x, lam), x, lam)
 
     def diffusion(self, x: State, lam: Control) -> Array:
         return self.mobility(lam) * self.temperature(lam)
 
     def irreversible(self, x: State, lam: Control) -> State:
-        return self.drift(x, lam)
+        r"""$\mu F$: the drift against the medium, which is the drift itself where that is at rest."""
+        return self.mobility(lam) * self.total_force(x, lam)
+
+    def dilation(self, x: State, lam: Control) -> Scalar:
+        r"""$\nabla \cdot u$, the rate at which the flow of the medium swells a volume; zero without `velocity`."""
+        return divergence(self.velocity, x, lam)
 
     def heating(self, x: State, lam: Control) -> Array:
         r"""$\dot Q_i = \mu_i F_i^2 + D_i\, \partial_i F_i$. Source: Seifert, Rep. Prog. Phys. 75, 126001 (2012), eq. 25."""
@@ -91,6 +101,32 @@ class AbstractOverdamped(AbstractDiffusion):
             heat = self._per_bath(x0, x1, heat, lam)
         return Exchange(work, heat, jnp.sum(heat / temperature))
 
+    def carried(self, given: Exchange, x0: State, x1: State, lam: Control, dt: Scalar) -> Exchange:
+        r"""What `exchange` gave, in a medium that moves: the displacement against it, $dx - u\,dt$, takes the place of $dx$,
+
+        $$w = u \cdot \nabla U\,dt + f \circ (dx - u\,dt), \qquad Q_i = F_i \circ (dx_i - u_i\,dt), \qquad
+          \Delta S_m = \sum_i Q_i/T_i - \nabla \cdot u\,dt .$$
+
+        u is odd under time reversal. The last term, by which paths and reversed paths differ where the flow is no
+        incompressible one, is the volume that leaves with it. `dt` is the step; without `velocity` nothing changes.
+
+        Source: Speck, Mehl & Seifert, PRL 100, 178302 (2008), eqs. 5 and 6, there for $\nabla \cdot u = 0$.
+        """
+        velocity = self.velocity
+        if velocity is None:
+            return given
+        power, swelling = (
+            0.5 * (at(x0) + at(x1))
+            for at in (
+                lambda x: flow(velocity, x, lam) * self.total_force(x, lam),
+                lambda x: self.dilation(x, lam),
+            )
+        )
+        spent = power * dt
+        heat = given.heat - (spent if jnp.ndim(given.heat) else jnp.sum(spent))
+        medium = jnp.sum(heat / self.temperature(lam)) - swelling * dt
+        return Exchange(given.work - jnp.sum(spent), heat, medium)
+
     def _per_bath(self, x0: State, x1: State, heat: Scalar, lam: Control) -> State:
         dx = x1 - x0
         each = 0.5 * (self.total_force(x0, lam) + self.total_force(x1, lam)) * dx
@@ -103,15 +139,20 @@ class AbstractOverdamped(AbstractDiffusion):
         return x
 
     def reversed(self) -> "AbstractOverdamped":
-        return self
+        if self.velocity is None:
+            return self
+        return eqx.tree_at(lambda system: system.velocity, self, against(self.velocity))
 
     def step(self, rule: Rule) -> AbstractStep:
         return Euler() if rule == "kernel" else Heun()
 
     def check(self, x: State | jax.ShapeDtypeStruct, lam: Control) -> None:
         _checks.scalar("potential(x, lam)", self.energy, x, lam)
+        _checks.not_spread("potential(x, lam)", self.energy, x, lam)
         _checks.like("force(x, lam)", x, self.push, x, lam)
         _checks.like("force(x, lam)", x, self.total_force, x, lam)
+        if self.velocity is not None:
+            _checks.like("velocity(x, lam)", x, self.velocity, x, lam)
         for name, at in (("mobility", self.mobility), ("temperature", self.temperature)):
             if not callable(at):
                 raise TypeError(
@@ -119,6 +160,8 @@ class AbstractOverdamped(AbstractDiffusion):
                     f"equinox.tree_at(lambda system: system.{name}.value, system, ...)."
                 )
             shape = _checks.shapes(name, at, lam).shape
+            if name == "mobility" and len(shape) == 2:
+                raise ValueError(_MATRIX.format(shape=shape))
             if shape not in ((), x.shape):
                 raise ValueError(
                     f"{name} must be a scalar or have the shape of the state, {x.shape}; got shape {shape}."
@@ -130,7 +173,7 @@ class AbstractOverdamped(AbstractDiffusion):
             lam,
         )
         energy = _checks.shapes("potential", lambda x, lam: self.energy(x, lam) + x[0], x, lam)
-        for what, out in (("force or the noise", moved), ("potential", energy)):
+        for what, out in (("force, the noise or the velocity", moved), ("potential", energy)):
             if out.dtype != x.dtype:
                 raise TypeError(
                     f"The state is {x.dtype}, but the {what} makes it {out.dtype}: one floating-point precision per run. "
@@ -138,10 +181,18 @@ class AbstractOverdamped(AbstractDiffusion):
                 )
 
 
+_MATRIX = (
+    "Overdamped.mobility must have shape () or (d,), got a matrix, {shape}. Take coordinates y in which it is "
+    "1: with M = L L^T (L = jnp.linalg.cholesky(M)) and x = L y, the potential is U(L y), the force L^T f(L y), a start y = "
+    "L^-1 x; work, heat and entropies are the same numbers."
+)
+
+
 class Overdamped(AbstractOverdamped):
     r"""Overdamped Langevin dynamics in d dimensions, $k_B = 1$:
 
-    $$dx = \mu(\lambda)\, F(x, \lambda)\, dt + \sqrt{2 \mu(\lambda) T(\lambda)}\, dW, \qquad F = -\nabla U + f .$$
+    $$dx = u(x, \lambda)\, dt + \mu(\lambda)\, F(x, \lambda)\, dt + \sqrt{2 \mu(\lambda) T(\lambda)}\, dW, \qquad
+      F = -\nabla U + f .$$
 
     **Arguments:**
 
@@ -150,6 +201,9 @@ class Overdamped(AbstractOverdamped):
       work), or None.
     - `mobility`: $\mu > 0$ in length² / (energy · time): scalar, `(d,)`, or a callable of `lam` returning either.
     - `temperature`: $T > 0$ in energy: scalar (one bath), `(d,)` (a bath per coordinate), or a callable of `lam`.
+    - `velocity`: $u(x, \lambda)$, a callable `(x, lam) -> like x`, in length / time: how the fluid, or the stage, moves
+      that the particle is in; None: it is at rest. It is odd under time reversal, and it does the work $u \cdot \nabla U
+      - u \cdot f$ per time (see `carried`), so it is another thing than a force $u/\mu$, which moves a particle alike.
 
     The fields `mobility` and `temperature` are callables of `lam`, whatever was given: a number is `Constant(value)`.
     The noise is additive (independent of x), so Itô and Stratonovich readings of the dynamics agree; heat and work are
@@ -169,8 +223,9 @@ class Overdamped(AbstractOverdamped):
         force: Force | None = None,
         mobility: PerCoordinate = 1.0,
         temperature: PerCoordinate = 1.0,
+        velocity: Force | None = None,
     ):
-        for name, value in (("potential", potential), ("force", force)):
+        for name, value in (("potential", potential), ("force", force), ("velocity", velocity)):
             if value is not None and not callable(value):
                 raise TypeError(
                     f"Overdamped.{name} must be a callable (x, lam), or None; got {value!r}."
@@ -183,7 +238,7 @@ class Overdamped(AbstractOverdamped):
             raise ValueError(
                 "Overdamped needs a potential, a force, or both. For free diffusion: lambda x, lam: 0 * x.sum()."
             )
-        self.potential, self.force = potential, force
+        self.potential, self.force, self.velocity = map(closed, (potential, force, velocity))
         self.mobility = _at_control("mobility", mobility)  # pyright: ignore[reportIncompatibleMethodOverride]
         self.temperature = _at_control("temperature", temperature)  # pyright: ignore[reportIncompatibleMethodOverride]
 
@@ -191,16 +246,7 @@ class Overdamped(AbstractOverdamped):
         return jnp.zeros((), x.dtype) if self.potential is None else self.potential(x, lam)
 
     def push(self, x: State, lam: Control) -> State:
-        if self.force is None:
-            return jnp.zeros_like(x)
-        push = self.force(x, lam)
-        # a scalar would spread over x
-        if push is None or jnp.shape(push) != x.shape:
-            got = "None" if push is None else f"shape {jnp.shape(push)}"
-            raise ValueError(
-                f"force(x, lam) must return an array of the shape of the state, {x.shape}; got {got}."
-            )
-        return push
+        return jnp.zeros_like(x) if self.force is None else field("force", self.force, x, lam)
 
     def positive(self, lam: Control) -> dict[str, Array]:
         # constants were checked when the system was made
@@ -237,7 +283,9 @@ def _at_control(name: str, value: PerCoordinate) -> Constant | Driven:
             "lam",
             cure="Noise that depends on x is not supported: Itô and Stratonovich readings would differ.",
         )
-        return Driven(name, value)
+        return Driven(name, closed(value))
+    if name == "mobility" and jnp.ndim(value) == 2:
+        raise ValueError(_MATRIX.format(shape=jnp.shape(value)))
     value = _checks.floating(f"Overdamped.{name}", value, positive=True)
     _checks.rank(f"Overdamped.{name}", value, {0, 1}, "() or (d,)")
     return Constant(value)

@@ -1,0 +1,77 @@
+"""Labelled arrays: names, shapes, units, and a netCDF file there and back."""
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+import thermojax as tjx
+from thermojax.densities import Gaussian
+from thermojax.potentials import MovingTrap
+from thermojax.protocols import ramp
+
+xarray = pytest.importorskip("xarray")
+pytestmark = pytest.mark.usefixtures("unoptimised")
+
+TS = jnp.linspace(0.0, 1.0, 5)
+
+
+def process(dim=1, final=None, **parts):
+    start = Gaussian(jnp.zeros(dim), 1.0)
+    return tjx.Process(tjx.Overdamped(MovingTrap(1.0), **parts), ramp(0.0, 1.0, 1.0), start, final)
+
+
+@pytest.fixture(scope="module")
+def run():
+    given = process(2, Gaussian(jnp.ones(2), 1.0), temperature=jnp.array([1.0, 2.0]))
+    return given, tjx.ensemble(given, TS, jax.random.key(0), 3, save="all")
+
+
+def test_there_and_back(run, tmp_path):
+    data = tjx.export.to_xarray(run[1], energy="pN nm", length="nm", time="s")
+    assert dict(data.sizes) == {"path": 3, "time": 5, "coordinate": 2, "bath": 2}
+    assert data.work.dims == ("path",)
+    assert data.heat.dims == ("path", "bath")
+    assert "time" in data.coords
+    units = {name: data[name].attrs["units"] for name in ("work", "x", "time", "entropy_total")}
+    assert units == {"work": "pN nm", "x": "nm", "time": "s", "entropy_total": "nat"}
+    data.to_netcdf(tmp_path / "run.nc", engine="scipy")
+    again = xarray.load_dataset(tmp_path / "run.nc", engine="scipy")
+    xarray.testing.assert_identical(again, data)
+    np.testing.assert_array_equal(again.x, run[1].path.xs)
+    np.testing.assert_array_equal(again.entropy_total, run[1].entropy.total)
+    assert list(data[["work", "ok"]].to_dataframe().columns) == ["work", "ok"]
+
+
+def test_kinds_of_results(run):
+    given, many = run
+    one = tjx.Path(*(v[0] for v in many.path))
+    totals = tjx.export.to_xarray(tjx.account(given, one))
+    assert totals.work.dims == ()
+    running = tjx.export.to_xarray(tjx.account(given, many.path, cumulative=True))
+    assert running.heat.dims == ("path", "time", "bath")
+    later = many.path._replace(ts=many.path.ts * jnp.array([[1.0], [0.5], [0.2]]))
+    assert tjx.export.to_xarray(tjx.account(given, later)).t.dims == ("path", "time")
+    evolved = tjx.export.to_xarray(tjx.evolve.moments(process(), TS))
+    assert evolved["cov"].shape == (5, 1, 1)
+    assert "entropy_total" in evolved
+    assert "reduced_work" in evolved
+    no_final = tjx.export.to_xarray(tjx.simulate(process(), TS, jax.random.key(1)))
+    assert "entropy_total" not in no_final
+
+
+def test_a_search(tmp_path):
+    loss = lambda p, key: jnp.sum((p["k"] - 1.0) ** 2) + 0.1 * jax.random.normal(key)
+    found = tjx.optimal.search(
+        loss, {"k": jnp.zeros(3)}, jax.random.key(0), steps=4, progress=False
+    )
+    data = tjx.export.to_xarray(found)
+    assert data.sizes["step"] == 4
+    np.testing.assert_array_equal(data.found_k, found.found["k"])
+    assert data.attrs["price"] == pytest.approx(float(found.price.value))
+    data.to_netcdf(tmp_path / "search.nc", engine="scipy")
+
+
+def test_refused(run):
+    with pytest.raises(TypeError, match="being traced"):
+        jax.jit(lambda r: tjx.export.to_xarray(r).x.data)(run[1])

@@ -1,0 +1,161 @@
+"""Plain functions that users give: static under JAX, and read anew where the numbers change that they use."""
+
+import types
+
+import equinox as eqx
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+import thermojax as tjx
+from thermojax.densities import Boltzmann, Gaussian
+from thermojax.protocols import Function, ramp
+
+pytestmark = pytest.mark.usefixtures("unoptimised")
+
+TS = jnp.linspace(0.0, 1.0, 5)
+K = 1.0
+TABLE = {"k": 1.0}
+LAB = types.ModuleType("lab")
+LAB.k = 1.0
+
+
+def of_helper():
+    return K
+
+
+def of_global(x, lam):
+    return 0.5 * K * jnp.sum((x - lam) ** 2)
+
+
+def of_function(x, lam):
+    return 0.5 * of_helper() * jnp.sum((x - lam) ** 2)
+
+
+def of_table(x, lam):
+    return 0.5 * TABLE["k"] * jnp.sum((x - lam) ** 2)
+
+
+def of_module(x, lam):
+    return 0.5 * LAB.k * jnp.sum((x - lam) ** 2)
+
+
+class Spring:
+    k = 1.0
+
+    def __init__(self):
+        self.k = 1.0
+
+    def __call__(self, x, lam):
+        return 0.5 * self.k * jnp.sum((x - lam) ** 2)
+
+
+SPRING = Spring()
+
+
+def all_set(monkeypatch, k):
+    monkeypatch.setitem(globals(), "K", k)
+    monkeypatch.setitem(TABLE, "k", k)
+    monkeypatch.setattr(LAB, "k", k)
+    monkeypatch.setattr(SPRING, "k", k)
+
+
+def work(process):
+    return float(tjx.simulate(process, TS, jax.random.key(0)).work)
+
+
+def process(potential, **parts):
+    return tjx.Process(tjx.Overdamped(potential, **parts), ramp(0.0, 1.0, 1.0), Gaussian(0.3, 0.5))
+
+
+@pytest.fixture(scope="module")
+def fresh():
+    def of(k):
+        return work(process(lambda x, lam: 0.5 * k * jnp.sum((x - lam) ** 2)))
+
+    return {k: of(k) for k in (1.0, 4.0)}
+
+
+@pytest.mark.parametrize("potential", [of_global, of_function, of_table, of_module, SPRING])
+def test_a_number_that_changes_is_seen(monkeypatch, fresh, potential):
+    given = process(potential)
+    for k in (1.0, 4.0, 1.0):
+        all_set(monkeypatch, k)
+        np.testing.assert_allclose(work(given), fresh[k], rtol=1e-12)
+
+
+def test_it_is_seen_in_what_the_user_compiles(monkeypatch, fresh):
+    outer = jax.jit(lambda p: tjx.simulate(p, TS, jax.random.key(0)).work)
+    for k in (1.0, 4.0):
+        all_set(monkeypatch, k)
+        np.testing.assert_allclose(outer(process(of_global)), fresh[k], rtol=1e-12)
+
+
+def test_closures_and_arrays():
+    """A cell that is bound again, an array that is written into, a default."""
+    ks = np.ones(1)
+    k = 1.0
+
+    def potential(x, lam, scale=(1.0,)):
+        return 0.5 * scale[0] * k * jnp.sum(ks * (x - lam) ** 2)
+
+    given = process(potential)
+    one = work(given)
+    k = 4.0
+    four = work(given)
+    assert abs(four - one) > 0.1
+    k, ks[0] = 1.0, 4.0
+    assert work(given) == pytest.approx(four, rel=1e-12)
+    ks[0] = 1.0
+    potential.__defaults__ = ((4.0,),)
+    assert work(given) == pytest.approx(four, rel=1e-12)
+
+
+def test_a_function_written_again_compiles_nothing():
+    """The same code that reads the same numbers is the same function; one that counts its calls goes on counting."""
+    calls = []
+
+    def made(k):
+        def potential(x, lam):
+            calls.append(1)
+            return 0.5 * k * jnp.sum((x - lam) ** 2)
+
+        return potential
+
+    first = work(process(made(2.0)))
+    count = len(calls)
+    assert work(process(made(2.0))) == first
+    assert len(calls) == count
+    assert work(process(made(3.0))) != first
+
+
+def test_all_of_a_process_goes_through_jit():
+    """No leaf of it is a function."""
+    given = process(
+        of_global,
+        force=lambda x, lam: 0 * x,
+        mobility=lambda lam: 1.0 + 0 * lam,
+        velocity=lambda x, lam: 0 * x,
+    ).replace(protocol=lambda t: t)
+    final = Boltzmann(given.system, 1.0, dim=1, sampler=lambda key: jax.random.normal(key, (1,)))
+    given = given.replace(final=final)
+    assert all(map(eqx.is_array, jax.tree.leaves(given)))
+    run = jax.jit(lambda p: tjx.simulate(p, TS, jax.random.key(0)).work)
+    np.testing.assert_allclose(run(given), work(given), rtol=1e-12)
+    spanned = process(of_global).replace(protocol=Function(lambda t: t, 1.0))
+    assert all(map(eqx.is_array, jax.tree.leaves(spanned)))
+    slope = jax.grad(lambda v: run(given.replace(initial=Gaussian(v, 0.5))))(0.3)
+    assert np.isfinite(slope)
+
+
+def test_a_traced_number_in_a_closure():
+    """Its derivative, and a batch of it."""
+    of = lambda k: (
+        tjx.simulate(
+            process(lambda x, lam: 0.5 * k * jnp.sum((x - lam) ** 2)), TS, jax.random.key(0)
+        ).work
+    )
+    slope = (of(2.001) - of(1.999)) / 0.002
+    np.testing.assert_allclose(jax.grad(of)(2.0), slope, rtol=1e-5)
+    np.testing.assert_allclose(jax.vmap(of)(jnp.array([1.0, 2.0]))[1], of(2.0), rtol=1e-12)
