@@ -9,9 +9,9 @@ nothing can be raised: the value is then NaN, and not reliable.
 """
 
 from .._renamed import renamed
-from ._base import Estimate as Estimate
-from ._bootstrap import Bootstrap as Bootstrap, bootstrap as bootstrap
+from ._bootstrap import bootstrap as bootstrap
 from ._distance import energy_distance as energy_distance
+from ._estimate import Bootstrap as Bootstrap, Estimate as Estimate
 from ._one_sided import (
     integral_fluctuation as integral_fluctuation,
     jarzynski as jarzynski,
