@@ -705,7 +705,7 @@ for estimator, w in (
 ):
     name = estimator.__name__
     two = (f"{w} must hold at least two", "got")
-    failed = [0.0, np.nan, 1.0, np.inf, -np.inf]
+    failed = [0.0, np.nan, 1.0, np.nan, -np.inf]
     for what, value, error, *words in (
         ("nothing", np.zeros(0), "ValueError", *two),
         ("one", np.zeros(1), "ValueError", *two),
@@ -732,7 +732,7 @@ for estimator, w in (
     )
 
 
-fine, infinite = np.zeros(5), np.array([1.0, np.inf])
+fine, infinite = np.zeros(5), np.array([1.0, -np.inf])
 for estimator in (bar, crooks):
     for what, there, back, error, *words in (
         ("one", fine, np.zeros(1), "ValueError", "w_reverse must hold at least two"),

@@ -15,7 +15,8 @@ from ._tail import reach
 ENOUGH = 100.0  # effective samples below which an exponential average is not to be trusted
 LARGEST = 0.1  # share of the whole weight that one sample may carry
 SIGHT = 4.0  # standard errors from which a deviation from a Gaussian counts as seen
-SMALL = 0.4  # standard errors that a term left out may amount to
+SMALL = 0.5  # standard errors that a term left out may amount to
+FAR = 8.0  # ranges of the numbers from which their distance from zero is taken off
 UNSEEN = 0.6  # standard errors that it could amount to unseen
 
 
@@ -187,27 +188,34 @@ def works(name: str, w: Numbers, failed: str, *, infinite: bool = False) -> Work
 
 
 def base(w: Array | np.ndarray) -> Array:
-    """The lowest of the finite numbers."""
-    if isinstance(w, np.ndarray):
-        fine = w[np.isfinite(w)]
-        return jnp.asarray(fine.min() if fine.size else 0.0, jnp.float32)
-    return _lowest(w)
+    """What the numbers have in common: their lowest, if it lies far from zero beside their range, or else nothing."""
+    if not isinstance(w, np.ndarray):
+        return _base(w)
+    fine = w[np.isfinite(w)]
+    far = fine.size > 0 and abs(fine.min()) > FAR * np.ptp(fine)
+    return jnp.asarray(fine.min() if far else 0.0, jnp.float32)
+
+
+@jax.jit
+def _base(w: Array) -> Array:
+    w = jax.lax.stop_gradient(w)
+    low = jnp.min(jnp.where(jnp.isfinite(w), w, jnp.inf))
+    high = jnp.max(jnp.where(jnp.isfinite(w), w, -jnp.inf))
+    return jnp.where(jnp.isfinite(low) & (jnp.abs(low) > FAR * (high - low)), low, 0)
 
 
 def taken(given: Given, shift: Array, failed: str, *, infinite: bool) -> Works:
     """The numbers less `shift`: in double precision, where they have it."""
     if isinstance(given.w, np.ndarray):
         inner = jnp.asarray(given.w - np.asarray(shift, np.float64), jnp.float32)
-        grain = jnp.zeros((), jnp.float32)
-    else:
-        inner, grain = given.w - shift, given.eps * jnp.abs(shift)
-    return Works(*_kept(inner, failed == "drop", infinite), shift, grain)
+        return Works(*_kept(inner, failed == "drop", infinite), shift, jnp.zeros((), jnp.float32))
+    return Works(*_kept(given.w - shift, failed == "drop", infinite), shift, _grain(given))
 
 
 @jax.jit
-def _lowest(w: Array) -> Array:
-    low = jax.lax.stop_gradient(jnp.min(jnp.where(jnp.isfinite(w), w, jnp.inf)))
-    return jnp.where(jnp.isfinite(low), low, 0)
+def _grain(given: Given) -> Array:
+    w = jax.lax.stop_gradient(given.w)
+    return given.eps * jnp.abs(jnp.min(jnp.where(jnp.isfinite(w), w, 0)))
 
 
 @ft.partial(jax.jit, static_argnums=(1, 2))

@@ -102,7 +102,7 @@ def second_cumulant(w: Float[Array, " paths"], *, failed: str = "raise") -> Esti
     where its error is far smaller than that of `jarzynski`; elsewhere it is biased, whatever the number of paths, by
     $\kappa_3/6 - \kappa_4/24 + \dots$ `stderr` is that of the sample itself, Gaussian or not. `ess` is the number of paths.
 
-    `reliable` is False where one of these two terms exceeds 0.4 of the error bar, or could exceed 0.6 of it without
+    `reliable` is False where one of these two terms exceeds half the error bar, or could exceed 0.6 of it without
     standing out from the scatter of a Gaussian sample: from a spread of the works of about 1.4 on no sample can show that
     its works are Gaussian enough, and that they are is then for you to know. It is also False with fewer than 100
     paths, and for correlated works (as in `jarzynski`).
