@@ -715,6 +715,7 @@ for estimator, w in (
         ("complex", np.zeros(3, complex), "TypeError", f"{w} must be floating point"),
         ("text", "abc", "TypeError", f"{w} must be a number or an array"),
         ("None", None, "TypeError", f"{w} must be a number or an array"),
+        ("a run", tjx.Trajectory(None, *np.zeros((2, 3)), None), "TypeError", "got a Trajectory", r"reduced_work\(process, run\)"),
         ("failed", np.array(failed), "ValueError", f"3 of 5 entries of {w}", "first at index 1", "smaller steps", 'failed="drop"'),
     ):  # fmt: skip
         bad(f"{name}: {what}", lambda e=estimator, v=value: e(v), error, *words)
@@ -750,6 +751,8 @@ for estimator in (bar, crooks):
 for what, call, error, *words in (
     ("no estimator", lambda: bootstrap(fine, jarzynski, key=key()), "TypeError", "takes an estimator and its samples"),
     ("seed", lambda: bootstrap(jarzynski, fine, key=0), "TypeError", "key"),
+    ("block", lambda: bootstrap(jarzynski, fine, key=key(), block=3), "ValueError", "block must be at most half"),
+    ("endless", lambda: mean(np.array([1.0, np.inf, 2.0]), failed="drop"), "ValueError", "1 of 3 entries of x are infinite, inf at index 1", "with weight zero"),
     ("draws", lambda: bootstrap(jarzynski, fine, key=key(), draws=1), "ValueError", "draws must be", "at least 2"),
     ("failed", lambda: bootstrap(jarzynski, infinite, key=key()), "ValueError", "not finite"),
     ("excess", lambda: second_law_excess(fine, "zero"), "TypeError", "delta must be"),
