@@ -187,23 +187,23 @@ def test_error_bars_are_calibrated(estimator, exact, case):
     sigmas.assert_biased(z + 0.5, 0.0)
 
 
-@pytest.mark.parametrize(("estimator", "sets"), [(bar, 40), (second_cumulant, 100)])
+@pytest.mark.parametrize(("estimator", "sets"), [(bar, 25), (second_cumulant, 60)])
 def test_bootstrap(estimator, sets):
     """The spread over resamplings is the error bar, on average over data sets, for one and two kinds of works.
 
-    One of 100 resamplings has a relative standard error of 0.07.
+    One of 50 resamplings has a relative standard error of 0.10, 25 of them 0.02.
     """
 
     def ratio(key):
         drawn = works(key, 200, 150, 1.0)
         drawn = drawn if estimator in TWO else drawn[:1]
-        drawn_again = bootstrap(estimator, *drawn, key=key, draws=100)
+        drawn_again = bootstrap(estimator, *drawn, key=key, draws=50)
         return drawn_again.stderr / estimator(*drawn).stderr
 
     keys = jax.random.split(jax.random.key(7), sets)
     ratios = jax.jit(lambda keys: jax.lax.map(ratio, keys))(keys)
-    sigmas.assert_within(ratios, 1.0, absolute=0.15)
-    sigmas.assert_biased(1.15 * ratios, 1.0)
+    sigmas.assert_within(ratios, 1.0, absolute=0.25)
+    sigmas.assert_biased(1.25 * ratios, 1.0)
 
 
 def chain(key, size=2000, rho=0.8):

@@ -87,7 +87,7 @@ def _resampled(
         first = jax.random.randint(key, (-(-size // block),), 0, size)
         if block == 1:
             return sample[first]
-        return sample[((first[:, None] + jnp.arange(block)) % size).ravel()[:size]]
+        return sample[((first[:, None] + jnp.arange(block)[None]) % size).ravel()[:size]]
 
     def one(key: Key) -> Scalar:
         subkeys = jax.random.split(key, len(samples))
