@@ -24,7 +24,7 @@ class Works(NamedTuple):
     """Works less `shift`, those that were dropped +inf; how many are left; how coarsely they were given."""
 
     w: Array
-    count: Array
+    left: Array
     shift: Scalar
     grain: Scalar
 
@@ -208,8 +208,11 @@ def taken(given: Given, shift: Array, failed: str, *, infinite: bool) -> Works:
     """The numbers less `shift`: in double precision, where they have it."""
     if isinstance(given.w, np.ndarray):
         inner = jnp.asarray(given.w - np.asarray(shift, np.float64), jnp.float32)
-        return Works(*_kept(inner, failed == "drop", infinite), shift, jnp.zeros((), jnp.float32))
-    return Works(*_kept(given.w - shift, failed == "drop", infinite), shift, _grain(given))
+        grain = jnp.zeros((), jnp.float32)
+    else:
+        inner, grain = given.w - shift, _grain(given)
+    kept, left = _kept(inner, failed == "drop", infinite)
+    return Works(kept, left, shift, grain)
 
 
 @jax.jit

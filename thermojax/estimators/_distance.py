@@ -30,12 +30,13 @@ def energy_distance(x: Float[Array, " n d"], y: Float[Array, " n d"]) -> Scalar:
             f"x and y must have one shape (n, d), as many draws of each; got {x.shape} and {y.shape}."
         )
     _checks.one_float(x=x, y=y)
-    values = [_checks.known(v) for v in given]
-    if all(v is not None and v.dtype == np.float64 for v in values) and x.dtype == jnp.float32:
+    values = [v for v in map(_checks.known, given) if v is not None and v.dtype == np.float64]
+    if len(values) == 2 and x.dtype == jnp.float32:
         middle = np.mean(values[0], 0)
-        x, y = (jnp.asarray(v - middle, jnp.float32) for v in values if v is not None)
+        x, y = (jnp.asarray(v - middle, jnp.float32) for v in values)
     found = _energy_distance(x, y)
-    if not isinstance(found, jax.core.Tracer) and np.isnan(found):
+    value = _checks.known(found)
+    if value is not None and np.isnan(value):
         raise ValueError(
             f"x and y lie so far from zero that {x.dtype} ends above a tenth of their spread. Subtract what they have in "
             "common, in float64, or set jax_enable_x64."

@@ -3,11 +3,11 @@
 from collections.abc import Iterable
 from typing import Any, NamedTuple
 
-import jax
 import jax.numpy as jnp
 import jax.tree_util as jtu
 import numpy as np
 
+from .. import _checks
 from .._types import Array, Bool, Scalar
 
 # What can be wrong, one bit each, and the cure.
@@ -60,7 +60,7 @@ class Estimate(_Value):
     wrong where `reliable` is False; so does `print`.
     """
 
-    doubts: Array  # bits of REASONS, a leaf of the pytree beside the four
+    doubts: Array | np.int32  # bits of REASONS, a leaf of the pytree beside the four
 
     def __new__(cls, *fields: Any, doubts: Any = None, **named: Any) -> "Estimate":
         """From the four fields."""
@@ -70,7 +70,7 @@ class Estimate(_Value):
 
     why = property(lambda self: _why(self.reliable, self.doubts), doc="The reasons, or ''.")
 
-    def _replace(self, **changed: Any) -> "Estimate":
+    def _replace(self, **changed: Any) -> "Estimate":  # pyright: ignore[reportIncompatibleMethodOverride]
         return type(self)(**(self._asdict() | changed), doubts=self.doubts)
 
     def __repr__(self) -> str:
@@ -80,7 +80,7 @@ class Estimate(_Value):
 class Bootstrap(_Drawn):
     """An `Estimate` whose `stderr` is the spread of its value over resampled works, which are in `draws`."""
 
-    doubts: Array
+    doubts: Array | np.int32
 
     def __new__(cls, *fields: Any, doubts: Any = None, **named: Any) -> "Bootstrap":
         """From the five fields."""
@@ -90,7 +90,7 @@ class Bootstrap(_Drawn):
 
     why = property(lambda self: _why(self.reliable, self.doubts), doc="The reasons, or ''.")
 
-    def _replace(self, **changed: Any) -> "Bootstrap":
+    def _replace(self, **changed: Any) -> "Bootstrap":  # pyright: ignore[reportIncompatibleMethodOverride]
         return type(self)(**(self._asdict() | changed), doubts=self.doubts)
 
     def __repr__(self) -> str:
@@ -99,7 +99,7 @@ class Bootstrap(_Drawn):
 
 def _why(reliable: Any, doubts: Any) -> str | np.ndarray:
     """In words, one text for each estimate of a batch."""
-    if any(isinstance(v, jax.core.Tracer) for v in (reliable, doubts)):
+    if _checks.known(reliable) is None or _checks.known(doubts) is None:
         return "known when the compiled function has returned"
     doubts, reliable = np.broadcast_arrays(np.asarray(doubts), np.asarray(reliable))
     texts = [

@@ -58,7 +58,7 @@ def _jarzynski(given: Works) -> Estimate:
 
 def _exponential(given: Works) -> tuple[Weights, Scalar, Scalar, Array]:
     """The average of weights, with its relative error, effective sample size and doubts."""
-    w, count = given.w, given.count
+    w, count = given.w, given.left
     weights = weigh(-w, count)
     doubts = doubts_of_weights(weights, w, count)
     seen, g = correlated(w, _influence(w, count, weights))
@@ -114,7 +114,7 @@ def second_cumulant(w: Float[Array, " paths"], *, failed: str = "raise") -> Esti
 
 @jax.jit
 def _second_cumulant(given: Works) -> Estimate:
-    w, count = given.w, given.count
+    w, count = given.w, given.left
     m = sample_moments(w, count)
     influence = m.deviations - 0.5 * (m.deviations**2 - jnp.where(jnp.isfinite(w), m.variance, 0))
     plain = clipped_root(jnp.sum(influence**2)) / count
@@ -159,7 +159,7 @@ def second_law_excess(
 
 @jax.jit
 def _excess(given: Works) -> Estimate:
-    w, count = given.w, given.count
+    w, count = given.w, given.left
     m = sample_moments(w, count)
     weights = weigh(-w, count)
     influence = m.deviations + _influence(w, count, weights)
@@ -182,7 +182,7 @@ def mean(x: Float[Array, " samples"], *, failed: str = "raise") -> Estimate:
 
 @jax.jit
 def _mean(given: Works) -> Estimate:
-    m = sample_moments(given.w, given.count)
+    m = sample_moments(given.w, given.left)
     squares = m.deviations**2
     alone = jnp.max(squares) > (0.5 + 3 / m.size) * jnp.sum(squares)
     doubts = doubt(FEW, ~(m.size >= LEAST)) | doubt(DOMINATED, alone & (m.size >= LEAST))

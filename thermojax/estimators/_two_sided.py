@@ -87,7 +87,7 @@ def _both(
 
 @jax.jit
 def _bar(there: Works, back: Works) -> Estimate:
-    w_f, n_f, w_r, n_r = there.w, there.count, back.w, back.count
+    w_f, n_f, w_r, n_r = there.w, there.left, back.w, back.left
     fine = ~(jnp.any(jnp.isnan(w_f)) | jnp.any(jnp.isnan(w_r)))
     w_f, w_r = (jnp.where(fine, w, 0) for w in (w_f, w_r))
     ends = jnp.concatenate([w_f, -w_r])
@@ -138,7 +138,7 @@ class Overlap(NamedTuple):
 
 def _overlap(share: Array, given: Works, influence: Array | None = None) -> Overlap:
     """Of the share, by its logarithms; the inefficiency is that of `influence`, the share's own by default."""
-    w, n = given.w, given.count
+    w, n = given.w, given.left
     weights = weigh(share, n)
     if influence is None:
         kept = jnp.isfinite(w) | (n == w.shape[0])
