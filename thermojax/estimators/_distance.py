@@ -21,7 +21,9 @@ def energy_distance(x: Float[Array, " n d"], y: Float[Array, " n d"]) -> Scalar:
 
     Raises `ValueError` for samples of different shapes, with entries that are not finite, or so far from zero that their
     precision ends above a tenth of their spread; under `jit` the last two give NaN. Numpy's double precision keeps its
-    digits until what the draws have in common is taken off, also where JAX runs in single precision. Source: Székely & Rizzo, J. Stat. Plan. Inference 143, 1249 (2013).
+    digits until what the draws have in common is taken off, also where JAX runs in single precision.
+
+    Source: Székely & Rizzo, J. Stat. Plan. Inference 143, 1249 (2013).
     """
     given = (x, y)
     x, y = _sample("x", x), _sample("y", y)
