@@ -97,8 +97,9 @@ data = tjx.measured.read_csv(
 ends = data.path.xs[:, -1]
 start = tjx.densities.Boltzmann(system, data.controls[:, 0].mean())  # the run starts in equilibrium
 end = tjx.densities.Gaussian(ends.mean(0), jnp.atleast_2d(jnp.cov(ends.T)))  # and ends, as measured
-run = tjx.account(data.process(system, start, end), data.path)
-free = tjx.estimators.jarzynski(run.work)
+process = data.process(system, start, end)
+run = tjx.account(process, data.path)
+free = tjx.estimators.jarzynski(tjx.reduced_work(process, run))
 answers = {
     "work W": mean(run.work),
     "heat Q": mean(run.heat),

@@ -679,7 +679,7 @@ for estimator, w in (
 ):
     name = estimator.__name__
     two = (f"{w} must hold at least two", "got")
-    failed = [0.0, np.nan, 1.0, np.inf, -np.inf]
+    failed = [0.0, np.nan, 1.0, np.nan, -np.inf]
     for what, value, error, *words in (
         ("nothing", np.zeros(0), "ValueError", *two),
         ("one", np.zeros(1), "ValueError", *two),
@@ -689,6 +689,7 @@ for estimator, w in (
         ("complex", np.zeros(3, complex), "TypeError", f"{w} must be floating point"),
         ("text", "abc", "TypeError", f"{w} must be a number or an array"),
         ("None", None, "TypeError", f"{w} must be a number or an array"),
+        ("a run", tjx.Trajectory(None, *np.zeros((2, 3)), None), "TypeError", "got a Trajectory", r"reduced_work\(process, run\)"),
         ("failed", np.array(failed), "ValueError", f"3 of 5 entries of {w}", "first at index 1", "smaller steps", 'failed="drop"'),
     ):  # fmt: skip
         bad(f"{name}: {what}", lambda e=estimator, v=value: e(v), error, *words)
@@ -706,7 +707,7 @@ for estimator, w in (
     )
 
 
-fine, infinite = np.zeros(5), np.array([1.0, np.inf])
+fine, infinite = np.zeros(5), np.array([1.0, -np.inf])
 for estimator in (bar, crooks):
     for what, there, back, error, *words in (
         ("one", fine, np.zeros(1), "ValueError", "w_reverse must hold at least two"),
@@ -724,6 +725,8 @@ for estimator in (bar, crooks):
 for what, call, error, *words in (
     ("no estimator", lambda: bootstrap(fine, jarzynski, key=key()), "TypeError", "takes an estimator and its samples"),
     ("seed", lambda: bootstrap(jarzynski, fine, key=0), "TypeError", "key"),
+    ("block", lambda: bootstrap(jarzynski, fine, key=key(), block=3), "ValueError", "block must be at most half"),
+    ("endless", lambda: mean(np.array([1.0, np.inf, 2.0]), failed="drop"), "ValueError", "1 of 3 entries of x are infinite, inf at index 1", "with weight zero"),
     ("draws", lambda: bootstrap(jarzynski, fine, key=key(), draws=1), "ValueError", "draws must be", "at least 2"),
     ("failed", lambda: bootstrap(jarzynski, infinite, key=key()), "ValueError", "not finite"),
     ("excess", lambda: second_law_excess(fine, "zero"), "TypeError", "delta must be"),

@@ -1,5 +1,6 @@
-"""What an estimator returns, what it takes, and the exponential average that all of them share."""
+"""What an estimator takes, and the averages that all of them share."""
 
+import functools as ft
 from typing import NamedTuple
 
 import jax
@@ -7,39 +8,49 @@ import jax.numpy as jnp
 import numpy as np
 
 from .. import _checks
-from .._types import Array, Bool, Numbers, Scalar
+from .._types import Array, Numbers, Scalar
+from ._estimate import DOMINATED, FEW, ROUNDED, TAIL, doubt
+from ._tail import reach
 
 ENOUGH = 100.0  # effective samples below which an exponential average is not to be trusted
 LARGEST = 0.1  # share of the whole weight that one sample may carry
 SIGHT = 4.0  # standard errors from which a deviation from a Gaussian counts as seen
+SMALL = 0.5  # standard errors that a term left out may amount to
+FAR = 8.0  # ranges of the numbers from which their distance from zero is taken off
+UNSEEN = 0.6  # standard errors that it could amount to unseen
 
 
-class Estimate(NamedTuple):
-    """A value, its standard error, the effective sample size behind it, and whether the error bar can be trusted."""
+class Works(NamedTuple):
+    """Works less `shift`, those that were dropped +inf; how many are left; how coarsely they were given."""
 
-    value: Scalar
-    stderr: Scalar
-    ess: Scalar
-    reliable: Bool[Array, ""]
+    w: Array
+    left: Array
+    shift: Scalar
+    grain: Scalar
 
 
 class Weights(NamedTuple):
-    """An average of weights $e^a$: logarithm of their mean, $(\\sum u)^2/\\sum u^2$, and whether it is ruled by a few."""
+    """An average of weights $e^a$: logarithm of their mean, $(\\sum u)^2/\\sum u^2$, the largest share."""
 
     log_mean: Scalar
     ess: Scalar
-    reliable: Array
+    largest: Scalar
 
 
 @jax.jit
 def weigh(a: Array, count: Array) -> Weights:
-    """The mean of $e^a$ over the first `count` entries that weigh at all (-inf weighs nothing)."""
+    """The mean of $e^a$ over `count` entries, of which some (-inf) weigh nothing."""
     top = jax.lax.stop_gradient(jnp.max(jnp.where(a < jnp.inf, a, -jnp.inf)))
-    weights = jnp.exp(a - top)
+    weights = jnp.exp(a - jnp.where(top > -jnp.inf, top, 0))
     total, square = jnp.sum(weights), jnp.sum(weights**2)
-    ess = total**2 / square
-    reliable = (ess >= ENOUGH) & (1 <= LARGEST * total)
-    return Weights(jnp.log(total / count) + top, ess, reliable)
+    ess = total**2 / jnp.where(square > 0, square, 1)
+    return Weights(jnp.log(total / count) + top, ess, 1 / jnp.where(total > 0, total, jnp.inf))
+
+
+def doubts_of_weights(weights: Weights, w: Array, count: Array) -> Array:
+    """What speaks against the average of $e^{-w}$."""
+    few = doubt(FEW, ~(weights.ess >= ENOUGH)) | doubt(DOMINATED, ~(weights.largest <= LARGEST))
+    return few | doubt(TAIL, ~(reach(w, count) >= ENOUGH))
 
 
 class Moments(NamedTuple):
@@ -53,60 +64,171 @@ class Moments(NamedTuple):
 
 def sample_moments(w: Array, count: Array) -> Moments:
     keep = jnp.isfinite(w)
-    # one entry that is NaN in a sample that should have none makes everything NaN
-    middle = jnp.sum(jnp.where(keep, w, 0)) / count + jnp.where(jnp.any(jnp.isnan(w)), jnp.nan, 0)
+    # one entry that is NaN, or infinite, in a sample that should have none makes everything NaN
+    spoilt = jnp.sum(keep).astype(w.dtype) < count
+    middle = jnp.sum(jnp.where(keep, w, 0)) / count + jnp.where(spoilt, jnp.nan, 0)
     deviations = jnp.where(keep, jnp.where(keep, w, middle) - middle, 0)
     variance = jnp.sum(deviations**2) / jnp.maximum(count - 1, 1)
     return Moments(middle, variance, deviations, count)
 
 
-def gaussian_within(m: Moments, stderr: Scalar) -> Array:
-    r"""Whether the third and fourth cumulants, as terms of $-\ln\langle e^{-w}\rangle$, are unseen or below the error.
+class Shape(NamedTuple):
+    """The third and fourth cumulants as terms of $-\\ln\\langle e^{-w}\\rangle$, and their errors for a Gaussian sample."""
 
-    Their sampling errors are those of a Gaussian sample, $\sqrt{6/M}\,\sigma^3$ and $\sqrt{24/M}\,\sigma^4$.
+    terms: Array
+    errors: Array
+
+
+def shape(m: Moments) -> Shape:
+    r"""$\kappa_3/6$ and $\kappa_4/24$; in a Gaussian sample $\kappa_3$ scatters by $\sqrt{6/M}\,\sigma^3$, $\kappa_4$ by
+    $\sqrt{24/M}\,\sigma^4$.
     """
     third = jnp.sum(m.deviations**3) / m.size
     fourth = jnp.sum(m.deviations**4) / m.size - 3 * m.variance**2
-    seen = (jnp.abs(third) > SIGHT * jnp.sqrt(6 / m.size) * m.variance**1.5) & (
-        jnp.abs(third) / 6 > stderr
+    spread = clipped_root(m.variance)
+    errors = (jnp.sqrt(6 / m.size) * spread**3 / 6, jnp.sqrt(24 / m.size) * spread**4 / 24)
+    return Shape(jnp.abs(jnp.stack([third / 6, fourth / 24])), jnp.stack(errors))
+
+
+def gaussian_within(m: Moments, stderr: Scalar) -> Array:
+    """Whether both terms are unseen, or below the error."""
+    terms, errors = shape(m)
+    return ~jnp.any((terms > SIGHT * errors) & (terms > stderr)) & (m.size >= ENOUGH)
+
+
+def negligible(m: Moments, stderr: Scalar) -> Array:
+    """Whether both terms are small beside the error, and could not be large without being seen."""
+    terms, errors = shape(m)
+    return jnp.all((terms <= SMALL * stderr) & (errors <= UNSEEN * stderr)) & (m.size >= ENOUGH)
+
+
+def coarse(value: Array, stderr: Array, spread: Array, given: Works) -> tuple[Array, Array]:
+    """The error with that of the rounding of the works and of the value, where this is the larger; and the doubt."""
+    eps = jnp.finfo(given.w.dtype).eps
+    lost = jnp.maximum(eps * jnp.abs(jax.lax.stop_gradient(value)), given.grain)
+    there = (lost > stderr) & (spread > 0)
+    return jnp.where(there, jnp.hypot(jnp.where(there, stderr, 1), 0.5 * lost), stderr), doubt(
+        ROUNDED, there
     )
-    seen |= (jnp.abs(fourth) > SIGHT * jnp.sqrt(24 / m.size) * m.variance**2) & (
-        jnp.abs(fourth) / 24 > stderr
-    )
-    return ~seen & (m.size >= ENOUGH)
 
 
 def clipped_root(square: Scalar) -> Scalar:
     """The root of what rounding may have left below zero, with derivative zero there."""
-    some = ~(square <= 0)  # NaN passes
-    return jnp.where(some, jnp.sqrt(jnp.where(some, square, 1)), 0)
+    positive = ~(square <= 0)  # NaN stays
+    return jnp.where(positive, jnp.sqrt(jnp.where(positive, square, 1)), 0)
 
 
-def works(name: str, w: Numbers, failed: str) -> tuple[Array, Array]:
-    """One-dimensional, at least two, and finite, or the failed ones counted out: they are +inf then."""
+class Given(NamedTuple):
+    """Numbers as they were given, and the unit of rounding of their precision."""
+
+    w: Array | np.ndarray
+    eps: float
+
+
+def checked(name: str, w: Numbers, failed: str, *, infinite: bool = False) -> Given:
+    """One-dimensional, at least two, and finite (or +inf, where it weighs nothing), or NaN where those may be dropped.
+
+    Numpy's double precision is kept where JAX has none, until what the numbers have in common has been taken off.
+    """
     if failed not in ("raise", "drop"):
         raise ValueError(f'failed must be "raise" or "drop", got {failed!r}.')
-    w, value = _checks.array(name, w), _checks.known(w)
-    if not jnp.issubdtype(w.dtype, jnp.floating):
-        raise TypeError(f"{name} must be floating point, got {w.dtype}. Use .astype(float).")
-    _checks.rank(name, w, {1}, "(paths,), one number per realisation")
-    if w.shape[0] < 2:
-        raise ValueError(
-            f"{name} must hold at least two realisations to have an error bar, got {w.shape[0]}."
+    if isinstance(w, tuple) and type(w) is not tuple:
+        raise TypeError(
+            f"{name} must be an array (paths,) of dimensionless numbers, got a {type(w).__name__}. The work in a run is "
+            "an energy: pass thermojax.reduced_work(process, run), or run.entropy.total for R."
         )
-    if value is not None and failed == "raise" and not np.isfinite(value).all():
-        bad = np.flatnonzero(~np.isfinite(value))
+    array, value = _checks.array(name, w), _checks.known(w)
+    if not jnp.issubdtype(array.dtype, jnp.floating):
+        raise TypeError(f"{name} must be floating point, got {array.dtype}. Use .astype(float).")
+    _checks.rank(name, array, {1}, "(paths,), one number per realisation")
+    if array.shape[0] < 2:
+        raise ValueError(
+            f"{name} must hold at least two realisations to have an error bar, got {array.shape[0]}."
+        )
+    if value is not None:
+        _refuse(name, np.asarray(value, np.float64), failed, infinite)
+    eps = float(jnp.finfo(array.dtype).eps)
+    array = array.astype(jnp.float32) if array.dtype.itemsize < 4 else array
+    wide = value is not None and value.dtype == np.float64 and array.dtype == jnp.float32
+    return Given(value if wide and value is not None else array, eps)
+
+
+def _refuse(name: str, value: np.ndarray, failed: str, infinite: bool) -> None:
+    """Raise for entries that cannot be averaged."""
+    lost = np.isnan(value)
+    endless = np.isinf(value) & ~(infinite & (value > 0))
+    bad = np.flatnonzero(lost | endless)
+    if failed == "raise" and bad.size:
         raise ValueError(
             f"{len(bad)} of {len(value)} entries of {name} are not finite (the first at index {bad[0]}): these "
             "realisations failed, and an average without them would be biased. Take smaller steps, or pass "
             'failed="drop" to go on without them. trajectory.path.ok marks them.'
         )
-    fine = jnp.isfinite(w)
-    if failed == "raise":
-        count = jnp.asarray(w.shape[0], w.dtype)
-        return jnp.where(jnp.all(fine), w, jnp.nan), count
-    if value is not None and np.isfinite(value).sum() < 2:
+    if (~lost).sum() < 2:
         raise ValueError(
             f"Fewer than two entries of {name} are finite: nothing is left to average."
         )
-    return jnp.where(fine, w, jnp.inf), jnp.sum(fine).astype(w.dtype)
+    if endless.any():
+        first = np.flatnonzero(endless)[0]
+        cure = (
+            "No run that can start has one of -inf: look for a density that is zero where runs start."
+            if infinite
+            else "Their mean is infinite; jarzynski, integral_fluctuation and bar count +inf, with weight zero."
+        )
+        raise ValueError(
+            f"{endless.sum()} of {len(value)} entries of {name} are infinite, {value[first]} at index {first}: "
+            f'failed="drop" leaves out those that failed, which are NaN, and these did not. {cure}'
+        )
+
+
+def works(name: str, w: Numbers, failed: str, *, infinite: bool = False) -> Works:
+    """What an estimator takes: checked, less their lowest, and without the failed ones."""
+    given = checked(name, w, failed, infinite=infinite)
+    return taken(given, base(given.w), failed, infinite=infinite)
+
+
+def base(w: Array | np.ndarray) -> Array:
+    """What the numbers have in common: their lowest, if it lies far from zero beside their range, or else nothing."""
+    if not isinstance(w, np.ndarray):
+        return _base(w)
+    fine = w[np.isfinite(w)]
+    far = fine.size > 0 and abs(fine.min()) > FAR * np.ptp(fine)
+    return jnp.asarray(fine.min() if far else 0.0, jnp.float32)
+
+
+@jax.jit
+def _base(w: Array) -> Array:
+    w = jax.lax.stop_gradient(w)
+    low = jnp.min(jnp.where(jnp.isfinite(w), w, jnp.inf))
+    high = jnp.max(jnp.where(jnp.isfinite(w), w, -jnp.inf))
+    return jnp.where(jnp.isfinite(low) & (jnp.abs(low) > FAR * (high - low)), low, 0)
+
+
+def taken(given: Given, shift: Array, failed: str, *, infinite: bool) -> Works:
+    """The numbers less `shift`: in double precision, where they have it."""
+    if isinstance(given.w, np.ndarray):
+        inner = jnp.asarray(given.w - np.asarray(shift, np.float64), jnp.float32)
+        grain = jnp.zeros((), jnp.float32)
+    else:
+        inner, grain = given.w - shift, _grain(given)
+    kept, left = _kept(inner, failed == "drop", infinite)
+    return Works(kept, left, shift, grain)
+
+
+@jax.jit
+def _grain(given: Given) -> Array:
+    w = jax.lax.stop_gradient(given.w)
+    return given.eps * jnp.abs(jnp.min(jnp.where(jnp.isfinite(w), w, 0)))
+
+
+@ft.partial(jax.jit, static_argnums=(1, 2))
+def _kept(w: Array, drop: bool, infinite: bool) -> tuple[Array, Array]:
+    """The works with +inf for those dropped, or NaN throughout where they cannot be averaged; and how many are left."""
+    lost = jnp.isnan(w)
+    count = jnp.sum(~lost).astype(w.dtype)
+    bad = jnp.any(w == -jnp.inf) | (count < 2)
+    if not infinite:
+        bad |= jnp.any(w == jnp.inf)
+    if not drop:
+        bad |= jnp.any(lost)
+    return jnp.where(bad, jnp.nan, jnp.where(lost, jnp.inf, w)), count

@@ -1,14 +1,43 @@
 r"""From the works of a process and of its reverse."""
 
+from typing import NamedTuple
+
 import jax
 import jax.numpy as jnp
 import optimistix as optx
 
 from .. import _checks
 from .._types import Array, Float, Scalar
-from ._base import SIGHT, Estimate, clipped_root, gaussian_within, sample_moments, weigh, works
+from ._base import (
+    ENOUGH,
+    LARGEST,
+    SIGHT,
+    Moments,
+    Works,
+    base,
+    checked,
+    clipped_root,
+    coarse,
+    gaussian_within,
+    sample_moments,
+    taken,
+    weigh,
+)
+from ._correlation import correlated
+from ._estimate import (
+    CORRELATED,
+    DOMINATED,
+    FEW,
+    OVERLAP,
+    SHAPE,
+    UNLAWFUL,
+    Estimate,
+    doubt,
+    estimate,
+)
 
-SHARED = 25.0  # works of one direction that must lie where those of the other do
+SHARED = 15.0  # works of one direction that must lie where those of the other do
+FEWEST = 25.0  # effective samples of either direction
 
 
 def bar(
@@ -23,30 +52,42 @@ def bar(
       \qquad m = \ln (n_F / n_R) .$$
 
     `w_forward` are the reduced works of the process, `w_reverse` those of runs of `thermojax.reverse(process)` (on
-    `reverse_grid`), each done ON the system and each from equilibrium; the two numbers may differ. With $f$ and $r$ the
-    terms of the two sums, the standard error is that of Bennett for independent paths,
+    `reverse_grid`), each done ON the system, each from equilibrium, and all independent; the two numbers may differ.
+    Both are dimensionless, as `thermojax.reduced_work` gives them. With $f$ and $r$ the terms of the two sums, the
+    standard error is that of Bennett for independent paths,
     $\sigma^2 = \sum f^2/(\sum f)^2 - 1/n_F + \sum r^2/(\sum r)^2 - 1/n_R$. `ess` is the smaller of $(\sum f)^2/\sum f^2$
     and $(\sum r)^2/\sum r^2$.
 
-    `reliable` is False without enough overlap: if `ess` is under 100, if one path carries more than a tenth of either
-    sum, or if fewer than 25 works of one direction lie where those of the other do ($\sum f$): the error bar is then too
-    small. It is also False if the mean works add up to less than zero, against the second law.
+    `reliable` is False, and `why` says so, without enough overlap: if `ess` is under 25, if one path carries more than a
+    tenth of either sum, or if fewer than 15 works of one direction lie where those of the other do ($\sum f$): the error
+    bar is then too small. It is also False if the mean works add up to less than zero, against the second law, and for
+    correlated works (as in `jarzynski`). `failed` is that of `jarzynski`, and so is what +inf means.
 
     The derivative is that of the root, by the implicit function theorem.
 
     Source: Bennett, J. Comput. Phys. 22, 245 (1976), eqs. 12 and 13; Shirts, Bair, Hooker & Pande, PRL 91, 140601 (2003).
     """
-    forward, reverse = works("w_forward", w_forward, failed), works("w_reverse", w_reverse, failed)
-    _checks.one_float(w_forward=forward[0], w_reverse=reverse[0])
-    return _bar(*forward, *reverse)
+    return _bar(*_both(w_forward, w_reverse, failed, infinite=True))
+
+
+def _both(
+    w_forward: Array, w_reverse: Array, failed: str, *, infinite: bool
+) -> tuple[Works, Works]:
+    """The works of both directions, less one shift of the free energy, so that rounding is that of the spread."""
+    forward, reverse = (
+        checked(name, w, failed, infinite=infinite)
+        for name, w in (("w_forward", w_forward), ("w_reverse", w_reverse))
+    )
+    _checks.one_float(w_forward=jnp.asarray(forward.w), w_reverse=jnp.asarray(reverse.w))
+    shift = base(forward.w)
+    there = taken(forward, shift, failed, infinite=infinite)
+    back = taken(reverse, -shift, failed, infinite=infinite)
+    return there, back
 
 
 @jax.jit
-def _bar(w_f: Array, n_f: Array, w_r: Array, n_r: Array) -> Estimate:
-    shift = jax.lax.stop_gradient(
-        sample_moments(w_f, n_f).mean
-    )  # so that rounding is that of the spread
-    w_f, w_r = w_f - shift, w_r + shift
+def _bar(there: Works, back: Works) -> Estimate:
+    w_f, n_f, w_r, n_r = there.w, there.left, back.w, back.left
     fine = ~(jnp.any(jnp.isnan(w_f)) | jnp.any(jnp.isnan(w_r)))
     w_f, w_r = (jnp.where(fine, w, 0) for w in (w_f, w_r))
     ends = jnp.concatenate([w_f, -w_r])
@@ -67,13 +108,17 @@ def _bar(w_f: Array, n_f: Array, w_r: Array, n_r: Array) -> Estimate:
         max_steps=200,
         throw=False,  # at rounding's limit the interval cannot be halved further
     ).value
-    stderr, ess, reliable = _overlap(delta, w_f, n_f, w_r, n_r)
-    return Estimate(
-        jnp.where(fine, delta + shift, jnp.nan),
-        jnp.where(fine, stderr, jnp.nan),
-        ess,
-        reliable & fine,
+    shares = _shares(delta, w_f, n_f, w_r, n_r)
+    f, r = _overlap(shares[0], there), _overlap(shares[1], back)
+    stderr = clipped_root(
+        (1 / f.ess - 1 / n_f) * f.inefficiency + (1 / r.ess - 1 / n_r) * r.inefficiency
     )
+    lawful = _unlawful(sample_moments(w_f, n_f), sample_moments(w_r, n_r))
+    value = jnp.where(fine, delta + there.shift, jnp.nan)
+    spread = jnp.maximum(stderr, upper - lower)
+    stderr, rounded = coarse(value, stderr, spread, there)
+    ess = jnp.minimum(f.ess / f.inefficiency, r.ess / r.inefficiency)
+    return estimate(value, stderr, ess, f.doubts | r.doubts | lawful | rounded)
 
 
 def _shares(delta: Scalar, w_f: Array, n_f: Array, w_r: Array, n_r: Array) -> tuple[Array, Array]:
@@ -82,19 +127,33 @@ def _shares(delta: Scalar, w_f: Array, n_f: Array, w_r: Array, n_r: Array) -> tu
     return -jax.nn.softplus(m + w_f - delta), -jax.nn.softplus(-m + w_r + delta)
 
 
-def _overlap(
-    delta: Scalar, w_f: Array, n_f: Array, w_r: Array, n_r: Array
-) -> tuple[Scalar, Scalar, Array]:
-    forward, reverse = _shares(delta, w_f, n_f, w_r, n_r)
-    f, r = weigh(forward, n_f), weigh(reverse, n_r)
-    stderr = clipped_root(1 / f.ess - 1 / n_f + 1 / r.ess - 1 / n_r)
-    shared = jnp.minimum(n_f * jnp.exp(f.log_mean), n_r * jnp.exp(r.log_mean))
-    there, back = sample_moments(w_f, n_f), sample_moments(w_r, n_r)
-    lawful = there.mean + back.mean >= -SIGHT * clipped_root(
-        there.variance / n_f + back.variance / n_r
-    )
-    reliable = f.reliable & r.reliable & (shared >= SHARED) & lawful
-    return stderr, jnp.minimum(f.ess, r.ess), reliable
+class Overlap(NamedTuple):
+    """Of one direction: how its share in the other's sum is spread, and what speaks against it."""
+
+    ess: Scalar
+    shared: Scalar
+    inefficiency: Scalar
+    doubts: Array
+
+
+def _overlap(share: Array, given: Works, influence: Array | None = None) -> Overlap:
+    """Of the share, by its logarithms; the inefficiency is that of `influence`, the share's own by default."""
+    w, n = given.w, given.left
+    weights = weigh(share, n)
+    if influence is None:
+        kept = jnp.isfinite(w) | (n == w.shape[0])
+        influence = jnp.where(kept, jnp.exp(share - weights.log_mean) - 1, 0)
+    seen, g = correlated(w, influence)
+    shared = n * jnp.exp(weights.log_mean)
+    doubts = doubt(CORRELATED, seen) | doubt(OVERLAP, ~(shared >= SHARED))
+    doubts |= doubt(FEW, ~(weights.ess >= FEWEST)) | doubt(DOMINATED, ~(weights.largest <= LARGEST))
+    return Overlap(weights.ess, shared, g, doubts)
+
+
+def _unlawful(f: Moments, r: Moments) -> Array:
+    """Whether the mean works add up to less than zero. (An infinite mean is lawful.)"""
+    error = clipped_root(f.variance / f.size + r.variance / r.size)
+    return doubt(UNLAWFUL, f.mean + r.mean < -SIGHT * error)
 
 
 def crooks(
@@ -107,34 +166,40 @@ def crooks(
 
     Exact for Gaussian works, also where they hardly overlap; elsewhere biased whatever the number of paths, so prefer
     `bar`. The arguments are those of `bar`. The standard error is that of the means and variances of the samples,
-    Gaussian or not. `reliable` is False where a sample is visibly not Gaussian (as in `second_cumulant`), where a direction
-    has fewer than 100 paths, or where fewer than 25 works of one direction lie where those of the other do.
+    Gaussian or not. `reliable` is False where a sample is visibly not Gaussian (its third or fourth cumulant, as a term of
+    $-\ln\langle e^{-w}\rangle$, lies four standard errors of a Gaussian sample from zero and exceeds the error bar),
+    where a direction has fewer than 100 paths, or where `bar` would say so.
 
     Source: Crooks, PRE 60, 2721 (1999), eq. 10; Goette & Grubmüller, J. Comput. Chem. 30, 447 (2009), eq. 9.
     """
-    forward, reverse = works("w_forward", w_forward, failed), works("w_reverse", w_reverse, failed)
-    _checks.one_float(w_forward=forward[0], w_reverse=reverse[0])
-    return _crooks(*forward, *reverse)
+    return _crooks(*_both(w_forward, w_reverse, failed, infinite=False))
 
 
 @jax.jit
-def _crooks(w_f: Array, n_f: Array, w_r: Array, n_r: Array) -> Estimate:
+def _crooks(there: Works, back: Works) -> Estimate:
+    (w_f, n_f), (w_r, n_r) = there[:2], back[:2]
     f, r = sample_moments(w_f, n_f), sample_moments(w_r, n_r)
     of = (f.mean, f.variance, -r.mean, r.variance)
     delta, slopes = jax.value_and_grad(lambda of: _crossing(*of))(of)
-    square = jnp.zeros_like(delta)
-    for m, kept, (by_mean, by_variance) in (
-        (f, jnp.isfinite(w_f), slopes[:2]),
-        (r, jnp.isfinite(w_r), (-slopes[2], slopes[3])),
+    shares = _shares(delta, w_f, n_f, w_r, n_r)
+    square, doubts = jnp.zeros_like(delta), _unlawful(f, r)
+    for given, share, m, (by_mean, by_variance) in (
+        (there, shares[0], f, slopes[:2]),
+        (back, shares[1], r, (-slopes[2], slopes[3])),
     ):
         influence = by_mean * m.deviations + by_variance * (
-            m.deviations**2 - jnp.where(kept, m.variance, 0)
+            m.deviations**2 - jnp.where(jnp.isfinite(given.w), m.variance, 0)
         )
-        square = square + jnp.sum(influence**2) / m.size**2
+        overlap = _overlap(share, given, influence)
+        square = square + jnp.sum(influence**2) / m.size**2 * overlap.inefficiency
+        doubts |= overlap.doubts
     stderr = clipped_root(square)
-    _, _, overlap = _overlap(delta, w_f, n_f, w_r, n_r)
     gaussian = gaussian_within(f, stderr) & gaussian_within(r, stderr)
-    return Estimate(delta, stderr, jnp.minimum(n_f, n_r), gaussian & overlap & jnp.isfinite(delta))
+    few = jnp.minimum(n_f, n_r) < ENOUGH
+    doubts |= doubt(SHAPE, ~gaussian & ~few) | doubt(FEW, few)
+    value = delta + there.shift
+    stderr, rounded = coarse(value, stderr, f.variance + r.variance, there)
+    return estimate(value, stderr, jnp.minimum(n_f, n_r), doubts | rounded)
 
 
 def _crossing(mean_f: Scalar, var_f: Scalar, mean_r: Scalar, var_r: Scalar) -> Scalar:
