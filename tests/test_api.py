@@ -79,7 +79,7 @@ SIGNATURES = {
     ),
     "measured.sampling": ("process path", ""),
     "measured.bar": ("forward reverse system", "protocol=None failed='raise'"),
-    "evolve.moments": ("process ts", "rtol=None"),
+    "evolve.moments": ("process ts", "rtol=None adjoint=None"),
     "export.to_xarray": ("result", "energy='1' length='1' time='1'"),
     "potentials.Tabulated": ("x U outside='infinite'", ""),
     "densities.noised": ("density scale variance", ""),

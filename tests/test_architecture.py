@@ -32,7 +32,7 @@ FLOORS = [
     {"_start"},
     {"_diffrax", "_process", "_search", "densities"},
     {"_ledger", "evolve"},
-    {"_ratio", "_solvers", "measured"},
+    {"_ratio", "_solvers", "_stiff", "measured"},
     {"_simulate"},
     {"rates"},
     {"verify"},

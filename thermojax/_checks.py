@@ -28,10 +28,10 @@ from ._types import Array, Density, PyTree
 
 def known(x: Any) -> np.ndarray | None:
     """The value of `x` as numpy, or None while it is being traced."""
-    return None if traced(x) else np.asarray(x)
+    return None if tracing(x) else np.asarray(x)
 
 
-def traced(tree: PyTree) -> bool:
+def tracing(tree: PyTree) -> bool:
     """Whether a value in it is being traced."""
     return any(isinstance(leaf, jax.core.Tracer) for leaf in jtu.tree_leaves(tree))
 

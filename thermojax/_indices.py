@@ -5,6 +5,7 @@ from typing import Any
 
 import jax
 import numpy as np
+from jax.core import Tracer
 from jax.extend.core import ClosedJaxpr, Jaxpr, Literal
 
 from ._types import PyTree
@@ -43,12 +44,16 @@ def traced(fn: Callable[..., PyTree], *args: PyTree) -> tuple[PyTree, str | None
     return shapes, next(_beyond(program.jaxpr, known), None)
 
 
+def _shape(var: Any) -> tuple[int, ...]:
+    return var.aval.shape
+
+
 def _beyond(program: Jaxpr, known: dict[Any, Any]) -> Iterator[str]:
     """The indices of a jaxpr that are out of bounds, where the values of some of its variables are known."""
 
     def value(var: Any) -> np.ndarray | None:
         held = var.val if isinstance(var, Literal) else known.get(var)
-        return None if held is None or isinstance(held, jax.core.Tracer) else _numbers(held)
+        return None if held is None or isinstance(held, Tracer) else _numbers(held)
 
     for step in program.eqns:
         name, given = step.primitive.name, step.invars
@@ -58,12 +63,12 @@ def _beyond(program: Jaxpr, known: dict[Any, Any]) -> Iterator[str]:
                 inside = {v: value(of) for v, of in zip(inner.invars, given, strict=True)}
             yield from _beyond(inner, inside)
         if name == "dynamic_slice":
-            size, starts = given[0].aval.shape, [value(v) for v in given[1:]]
+            size, starts = _shape(given[0]), [value(v) for v in given[1:]]
             room = [n - width for n, width in zip(size, step.params["slice_sizes"], strict=True)]
             yield from _outside(size, room, zip(range(len(size)), starts, strict=True))
         if name == "gather" and "PROMISE" in str(step.params["mode"]) or name.startswith("scatter"):
             size, numbers, at = (
-                given[0].aval.shape,
+                _shape(given[0]),
                 step.params["dimension_numbers"],
                 value(given[1]),
             )

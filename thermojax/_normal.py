@@ -25,7 +25,7 @@ class Normal(eqx.Module):
         return self.origin + self.shift
 
     def __iter__(self) -> Iterator[Array]:
-        return iter((self.mean, self.variance))
+        return iter((self.mean, jnp.asarray(self.variance)))
 
     def log_prob(self, x: State) -> Scalar:
         r"""$-\tfrac12 \sum_i (x_i - m_i)^2/v_i + \ln 2\pi v_i$, in nats."""
@@ -38,10 +38,11 @@ class Normal(eqx.Module):
         $a^2 - b^2$ is $(a + b)(a - b)$: of two steps there and back the sum of the moves is zero, exactly.
         """
         there, here = y - self.origin, x - back.origin
-        plus = (here + there) - (back.shift + self.shift)
-        minus = (here - there) - (back.shift - self.shift)
+        shift, shift_back = jnp.asarray(self.shift), jnp.asarray(back.shift)
+        plus = (here + there) - (shift_back + shift)
+        minus = (here - there) - (shift_back - shift)
         apart = 1 / back.variance - 1 / self.variance  # zero, mostly
-        square = plus * minus / self.variance + (here - back.shift) ** 2 * apart
+        square = plus * minus / self.variance + (here - shift_back) ** 2 * apart
         return 0.5 * jnp.sum(square + jnp.log(back.variance / self.variance))
 
     def at(self, z: State) -> State:

@@ -226,10 +226,8 @@ def ends(protocol: Drive, ts: Times) -> tuple[Control, Control]:
 
 
 def gaps(ts: Array, t0: Array, t1: Array) -> tuple[Array, Array]:
-    """By how much a grid `(..., n)` starts after t0 and stops before t1 (negative: outside); zero if the end is meant.
-
-    It is where they are a thousandth of the step there apart, or the rounding of the times.
-    """
+    """By how much a grid `(..., n)` starts after t0 and stops before t1 (negative: outside). It is zero, the end is meant,
+    where that is a thousandth of the step or the rounding of the times."""
     t0, t1 = jnp.asarray(t0, ts.dtype), jnp.asarray(t1, ts.dtype)
     rounding = 8 * jnp.finfo(ts.dtype).eps * jnp.maximum(jnp.abs(t0), jnp.abs(t1))
     early, late = ts[..., 0] - t0, t1 - ts[..., -1]
@@ -266,7 +264,7 @@ def marked(process: Process, ts: Array) -> Array:
     So that what could not be refused while tracing is marked in the result: a run on them has `ok=False`.
     """
     protocol = process.protocol
-    if not isinstance(protocol, AbstractProtocol) or not _checks.traced((ts, spans(process))):
+    if not isinstance(protocol, AbstractProtocol) or not _checks.tracing((ts, spans(process))):
         return ts
     early, late = gaps(ts, *spans(process))
     wrong = (early < 0) | (late < 0)
@@ -287,15 +285,15 @@ def within(process: Process, ts: Array) -> None:
     if not isinstance(protocol, AbstractProtocol):
         return
     of = spans(process)
-    if _checks.traced((ts, of)):
+    if _checks.tracing((ts, of)):
         return
     early, late = map(np.asarray, gaps(ts, *of))
     grid, t0, t1 = map(np.asarray, (ts, *of))
     out = np.atleast_1d((early < 0) | (late < 0))
     if not out.any() and ts.ndim == 1:
-        for name, gap, at, end in (("before", early, 0, t0), ("after", late, -1, t1)):
+        for name, gap, t, end in (("before", early, ts[0], t0), ("after", late, ts[-1], t1)):
             if np.any(gap > 0):
-                _unfinished(process, name, ts[at], np.atleast_1d(end)[np.argmax(gap)])
+                _unfinished(process, name, t, np.atleast_1d(end)[np.argmax(gap)])
     if out.any():
         i = int(np.argmax(out))
         t0, t1, first, last = (
@@ -321,8 +319,8 @@ def _unfinished(process: Process, name: str, t: Array, end: float) -> None:
         return
     where = "starts" if name == "before" else "ends"
     message = (
-        f"the grid {where} at t = {t} and the protocol at {end}: the control there is not its `{name}`, and the turn to it is "
-        f"no part of the run's work. Let ts {where[:-1]} at {end} (jnp.linspace(t0, t1, n + 1), not arange), or give the "
+        f"the grid {where} at t = {t} and the protocol at {end}: the control there is not its `{name}`, and the turn to it "
+        f"is no part of the run's work. Let ts {where[:-1]} at {end} (jnp.linspace(t0, t1, n + 1), not arange), or give the "
         "protocol of the part that is run."
     )
     if _searching.on:

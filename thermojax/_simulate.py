@@ -9,6 +9,7 @@ import equinox as eqx
 import jax
 import jax.numpy as jnp
 import jax.tree_util as jtu
+import numpy as np
 
 from . import _checks
 from ._diffrax import Solver, as_step
@@ -17,16 +18,14 @@ from ._ledger import check_rule, entropies
 from ._noise import Noise, fold
 from ._paths import Entropy, Path, Trajectory
 from ._process import Process, a_process, baths, check_run, each_protocol, ends, paths, within
-from ._stiff import watched
 from ._solvers import Chunks, Driven, Ledgered, Running, alive
+from ._stiff import watched
 from ._types import (
     Array,
-    ArrayLike,
     Control,
     Key,
     PyTree,
     Scalar,
-    Shaped,
     State,
     Time,
     Times,
@@ -145,15 +144,16 @@ def _spread(
     if not isinstance(sharding, jax.sharding.NamedSharding):
         return sharding
     if jax.sharding.AxisType.Explicit in sharding.mesh.axis_types:  # what jax.make_mesh makes
-        mesh = jax.sharding.Mesh(sharding.mesh.devices, sharding.mesh.axis_names)
+        devices = np.asarray(sharding.mesh.devices)
+        mesh = jax.sharding.Mesh(devices, sharding.mesh.axis_names)
         sharding = jax.sharding.NamedSharding(mesh, sharding.spec)
     first = sharding.spec[0] if len(sharding.spec) else None
     names = () if first is None else (first,) if isinstance(first, str) else tuple(first)
-    devices = math.prod(sharding.mesh.shape[name] for name in names)
-    if size is not None and size % devices:
+    parts = math.prod(sharding.mesh.shape[name] for name in names)
+    if size is not None and size % parts:
         raise ValueError(
-            f"size={size} paths do not divide over the {devices} devices of sharding, and would not be spread at all. Take "
-            f"{size - size % devices or devices} or {size + devices - size % devices}."
+            f"size={size} paths do not divide over the {parts} devices of sharding, and would not be spread at all. Take "
+            f"{size - size % parts or parts} or {size + parts - size % parts}."
         )
     return sharding
 
@@ -250,7 +250,7 @@ class _Count(dfx.AbstractStepSizeController):
         func: Callable[..., PyTree],
         error_order: PyTree,
     ) -> tuple[Array, None]:
-        return t0 + 1, None
+        return jnp.asarray(t0) + 1, None
 
     def adapt_step_size(
         self,

@@ -11,15 +11,16 @@ from . import _checks
 from ._paths import Trajectory
 from ._process import Process, paths
 from ._types import Array, Control, Scalar, State, Times
-from .systems import AbstractDiffusion, Rule
+from .systems import AbstractDiffusion, AbstractSystem, Rule
 
 COARSE = 0.5  # h r of Heun's step above which its stationary variance is off by 8 % or more
 UNSTABLE = 2.0  # and above which explicit steps run away
 
 
-def rate(system: AbstractDiffusion, x: State, lam: Control) -> Scalar:
+def rate(system: AbstractSystem, x: State, lam: Control) -> Scalar:
     r"""The fastest rate of the drift at one state, $\|\partial b/\partial x\|$ (its largest singular value)."""
-    drift = lambda x: system.drift(x, lam)
+    diffusion = AbstractDiffusion.needed_by("rate", system)
+    drift = lambda x: diffusion.drift(x, lam)
     _, pull = jax.vjp(drift, x)
 
     def turn(v: State, _: None) -> tuple[State, Scalar]:
@@ -38,7 +39,6 @@ def _rates(process: Process, ts: Times, xs: Array) -> Array:
     steps = np.unique(np.linspace(0, ts.shape[0] - 2, 5).astype(int))
     lams = jax.vmap(process.protocol)(0.5 * (ts[steps] + ts[steps + 1]))
 
-
     def of_step(x: State, lam: Control, h: Scalar) -> Scalar:
         return h * rate(process.system, x, lam)
 
@@ -54,7 +54,7 @@ def watched(process: Process, ts: Times, run: Trajectory, rule: Rule) -> Traject
     """
     if not isinstance(process.system, AbstractDiffusion) or paths(process) is not None:
         return run
-    if _checks.traced((run, ts, process)):
+    if _checks.tracing((run, ts, process)):
         return run
     ends = run.path.xs.reshape(-1, *run.path.xs.shape[-2:])[:4, :: run.path.xs.shape[-2] - 1]
     of = np.asarray(_rates(process, ts, ends.reshape(-1, ends.shape[-1])))

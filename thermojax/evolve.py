@@ -121,7 +121,7 @@ def moments(
                 "moments: adjoint=diffrax.DirectAdjoint() has forward mode, and second derivatives."
             )
         raise
-    if not _checks.traced((found, solved, unknown)):
+    if not _checks.tracing((found, solved, unknown)):
         _told(found, bool(solved), unknown)
     return found
 
@@ -136,7 +136,7 @@ def _told(found: Evolution, solved: bool, unknown: Array) -> None:
     medium = np.abs(np.asarray(found.entropy.medium[-1]))
     if unknown > 0.01 * medium and unknown > 1e-3:
         warnings.warn(
-            f"moments: heat and entropy are small differences of large terms here, and known to about {unknown:.1g} nats only "
+            f"moments: heat and entropy are small differences of large terms here, known to about {unknown:.1g} nats only "
             f"(medium entropy {medium:.3g}): the drive is slow, or long. Use float64, or a smaller rtol.",
             RuntimeWarning,
             stacklevel=3,
@@ -171,7 +171,9 @@ def _moments(
     def gross(mean: Array, cov: Array, lam: Control) -> Scalar:
         """The rate of the medium entropy with all its terms positive: what an error of `rtol` is relative to."""
         bend = jax.hessian(system.heating)(origin, lam)
-        terms = jnp.abs(system.heating(mean, lam)) + 0.5 * jnp.abs(jnp.einsum("...ij,ij->...", bend, cov))
+        terms = jnp.abs(system.heating(mean, lam)) + 0.5 * jnp.abs(
+            jnp.einsum("...ij,ij->...", bend, cov)
+        )
         return jnp.sum(terms / system.temperature(lam))
 
     several = baths(process, ts)

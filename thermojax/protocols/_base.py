@@ -4,12 +4,10 @@ import abc
 from typing import TypeVar
 
 import equinox as eqx
-import jax
-import jax.core
 import jax.numpy as jnp
 import jax.tree_util as jtu
 
-from .._checks import floating, known, rank
+from .._checks import floating, known, rank, tracing
 from .._types import Array, ArrayLike, Control, PyTree, Time
 
 P = TypeVar("P")
@@ -88,7 +86,7 @@ class AbstractMade(eqx.Module):
 
 
 def traced(*numbers: PyTree) -> bool:
-    return any(isinstance(leaf, jax.core.Tracer) for leaf in jtu.tree_leaves(numbers))
+    return tracing(numbers)
 
 
 def instant(t: ArrayLike) -> Array:
