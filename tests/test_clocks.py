@@ -248,3 +248,16 @@ def test_the_kernel_ratio_keeps_its_digits_far_from_zero():
     process = process.replace(final=process.initial)
     total = exact + 0.5 * (force[-1] ** 2 - force[0] ** 2)
     assert_allclose(tjx.path_ratio(process, tjx.reverse(process), path), total, atol=2e-4)
+
+
+def test_a_search_reaches_the_ends():
+    """It would put all of the work into the turn that the grid leaves out."""
+    ts = jnp.arange(0, 1, 0.25)
+
+    def plain(protocol, key):
+        return tjx.evolve.moments(tjx.Process(TRAP, protocol, START), ts).work[-1]
+
+    ready = optimal.mean_work(tjx.Process(TRAP, ramp(0.0, 5.0, 1.0), START), ts, 4)
+    for loss in (plain, ready):
+        with pytest.raises(ValueError, match=r"In a search.*ends at t = 0\.75.*linspace"):
+            optimal.search(loss, ramp(0.0, 5.0, 1.0), KEY, steps=1, progress=False)

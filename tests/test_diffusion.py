@@ -633,6 +633,7 @@ class Half(eqx.Module):
         return (self.weight @ x.astype(self.weight.dtype)).astype(x.dtype)
 
 
+@pytest.mark.filterwarnings("ignore:The step is too long")
 @pytest.mark.parametrize("dtype", [jnp.bfloat16, jnp.float16])
 def test_networks_of_half_precision(dtype):
     process = diffusion.noising(Gaussian(jnp.zeros(2), 1.0), Uniform(5.0, -4.0))

@@ -9,6 +9,9 @@ pytestmark = [
     pytest.mark.usefixtures("unoptimised"),
     # the cases call things by the names of that commit, which have to work for one release
     pytest.mark.filterwarnings("ignore:.* goes with the next release:DeprecationWarning"),
+    # some run a part of a protocol, or take steps that are long: their numbers are frozen, too
+    pytest.mark.filterwarnings("ignore:A part of the protocol is run"),
+    pytest.mark.filterwarnings("ignore:The step is too long"),
     pytest.mark.skipif(jax.default_backend() != "cpu", reason="the table was made on CPU"),
 ]
 

@@ -178,6 +178,7 @@ def test_first_law_of_the_catalogue_holds_from_state_to_state():
         ((0.2, 0.8), 1.4, 2.6),
     ],
 )
+@pytest.mark.filterwarnings("ignore:A part of the protocol is run")
 def test_the_ends_of_the_protocol_count_where_the_grid_reaches_them(grid, start, stop):
     drive = Piecewise(jnp.array([0.0, 1.0]), jnp.array([1.0, 3.0]), -1.0, 9.0)
     process = tjx.Process(tjx.Overdamped(MovingTrap(1.0)), drive, Gaussian(0.0, 1.0))

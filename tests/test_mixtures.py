@@ -352,6 +352,9 @@ def test_fluctuation_theorem_of_a_mixture():
     sigmas.assert_sees(one, 1.0)
 
 
+@pytest.mark.filterwarnings(
+    "ignore:The step is too long"
+)  # the work of the jump at its start is all there is
 def test_the_work_from_a_mixture():
     r"""A trap of stiffness 1 that jumps by 1: $\langle W\rangle = 1/2 - \langle x\rangle$."""
     jump = tjx.protocols.Steps([0.0, 1.0], jnp.ones(1), before=0.0, after=1.0)

@@ -557,6 +557,7 @@ def test_the_question_can_be_asked():
     assert abs(want[0]) > 0.01
 
 
+@pytest.mark.filterwarnings("ignore:A part of the protocol is run")
 def test_a_drive_made_of_what_one_differentiates_by_follows_it():
     """All leaves of a ramp depend on its three numbers at once, and nothing of that is held."""
     ts = jnp.array([0.0, 0.5, 1.0, 1.5])

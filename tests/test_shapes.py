@@ -10,6 +10,8 @@ from thermojax import potentials
 from thermojax.densities import Boltzmann, Gaussian
 from thermojax.protocols import ramp
 
+pytestmark = pytest.mark.filterwarnings("ignore:The step is too long")
+
 TS = jnp.linspace(0.0, 1.0, 3)
 KEY = jax.random.key(0)
 two = jnp.array([0, 1])

@@ -232,7 +232,7 @@ def grids(name: str, ts: Any) -> Array:
         return marked(ts, rising, f"{name} must be finite and strictly increasing.")
     assert given is not None
     if (np.diff(given) > 0).all():
-        step = np.min(np.diff(given))
+        step = float(np.min(np.diff(given)))
         cure = "Start the clock at zero, that of the grid and that of the protocol."
         resolved(name, given, step, cure, finest=8, dtype=ts.dtype)
     late = np.argwhere(np.diff(value) <= 0)

@@ -1,7 +1,9 @@
 """What a search minimises: a callable `loss(protocol, key) -> scalar`, and what else one may know of it."""
 
 import abc
-from collections.abc import Callable
+import contextlib
+import threading
+from collections.abc import Callable, Iterator
 from typing import TypeAlias
 
 import equinox as eqx
@@ -10,6 +12,28 @@ from . import _checks
 from ._types import Key, PyTree, Scalar
 
 Loss: TypeAlias = Callable[[PyTree, Key], Scalar]  # loss(protocol, key)
+
+
+class _Searching(threading.local):
+    on = False
+
+
+_searching = _Searching()
+
+
+@contextlib.contextmanager
+def searching() -> Iterator[None]:
+    """Inside, a grid must reach the ends of its protocol: a search would hide work in a jump that is not counted."""
+    before, _searching.on = _searching.on, True
+    try:
+        yield
+    finally:
+        _searching.on = before
+
+
+def in_search() -> bool:
+    """Whether a search is asking or tracing its loss: what is a warning elsewhere is an error then."""
+    return _searching.on
 
 
 class AbstractLoss(eqx.Module):

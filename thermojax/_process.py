@@ -1,10 +1,8 @@
 r"""A `Process`: a system, a protocol, and the two densities between which irreversibility is measured."""
 
-import contextlib
 import dataclasses
-import threading
 import warnings
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 
 import equinox as eqx
 import jax
@@ -14,6 +12,7 @@ import numpy as np
 
 from . import _checks
 from ._closures import closed
+from ._loss import in_search
 from ._paths import Path, per_path
 from ._types import Array, Control, Density, Drive, Key, PyTree, Scalar, State, Times
 from .protocols import AbstractProtocol, Reversed, held
@@ -239,25 +238,6 @@ def gaps(ts: Array, t0: Array, t1: Array) -> tuple[Array, Array]:
     return gap(early, first), gap(late, last)
 
 
-class _Searching(threading.local):
-    """Whether a search is tracing or asking its loss: what is a warning elsewhere is an error then."""
-
-    on = False
-
-
-_searching = _Searching()
-
-
-@contextlib.contextmanager
-def searching() -> Iterator[None]:
-    """Inside, a grid must reach the ends of its protocol: a search would hide work in a jump that is not counted."""
-    before, _searching.on = _searching.on, True
-    try:
-        yield
-    finally:
-        _searching.on = before
-
-
 def marked(process: Process, ts: Array) -> Array:
     """The times; NaN if they leave the protocol's span, or, in a search, do not reach its ends.
 
@@ -268,7 +248,7 @@ def marked(process: Process, ts: Array) -> Array:
         return ts
     early, late = gaps(ts, *spans(process))
     wrong = (early < 0) | (late < 0)
-    if _searching.on:
+    if in_search():
         wrong = wrong | (early > 0) | (late > 0)
     if ts.ndim == 1:
         wrong = jnp.any(wrong)
@@ -287,7 +267,8 @@ def within(process: Process, ts: Array) -> None:
     of = spans(process)
     if _checks.tracing((ts, of)):
         return
-    early, late = map(np.asarray, gaps(ts, *of))
+    with jax.ensure_compile_time_eval():
+        early, late = map(np.asarray, gaps(ts, *of))
     grid, t0, t1 = map(np.asarray, (ts, *of))
     out = np.atleast_1d((early < 0) | (late < 0))
     if not out.any() and ts.ndim == 1:
@@ -314,8 +295,9 @@ def _unfinished(process: Process, name: str, t: Array, end: float) -> None:
         pairs = zip(jtu.tree_leaves(protocol(t)), jtu.tree_leaves(outside), strict=True)
         return jnp.any(jnp.stack([_differ(a, b) for a, b in pairs]))
 
-    differs = _checks.known(each_protocol(process, apart))
-    if differs is None or not (differs.any() or _searching.on):
+    with jax.ensure_compile_time_eval():
+        differs = _checks.known(each_protocol(process, apart))
+    if differs is None or not (differs.any() or in_search()):
         return
     where = "starts" if name == "before" else "ends"
     message = (
@@ -323,7 +305,7 @@ def _unfinished(process: Process, name: str, t: Array, end: float) -> None:
         f"is no part of the run's work. Let ts {where[:-1]} at {end} (jnp.linspace(t0, t1, n + 1), not arange), or give the "
         "protocol of the part that is run."
     )
-    if _searching.on:
+    if in_search():
         raise ValueError(f"In a search the grid must reach the ends of the protocol: {message}")
     warnings.warn(f"A part of the protocol is run: {message}", UserWarning, stacklevel=4)
 

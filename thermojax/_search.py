@@ -18,7 +18,7 @@ import tqdm
 
 from . import _checks
 from ._checkpoint import Checkpoint
-from ._loss import AbstractLoss as AbstractLoss, Loss as Loss, Reweighted, as_loss
+from ._loss import AbstractLoss as AbstractLoss, Loss as Loss, Reweighted, as_loss, searching
 from ._start import numbers, strides, units
 from ._types import Array, Key, PyTree, Scalar
 from .estimators import Estimate, mean
@@ -116,7 +116,7 @@ def search(
     Warns, and returns `agrees=False`, if price and check differ by more than 4 standard errors (by more than 1 %, where
     neither has noise): an optimiser finds what a coarse grid gives away. Warns if the result is dearer than the start,
     whose price stands beside its own. Raises `RuntimeError` if the loss or its gradient stops being finite, saying at which
-    step, how many paths failed and when.
+    step, how many paths failed and when; `ValueError` if the grid of a run inside does not reach the ends of its protocol.
     """
     key = _checks.key("key", key)
     steps = _checks.whole("steps", steps, "a whole number of updates")
@@ -134,17 +134,18 @@ def search(
     file = None
     if checkpoint is not None:
         file = Checkpoint(checkpoint, (start, key), loss=loss, optimizer=optimizer, **options)
-    found, history = descend(
-        of,
-        start,
-        key_descent,
-        steps=steps,
-        optimizer=optimizer,
-        common=noise == "common",
-        file=file,
-        progress=progress,
-    )
-    return Search(found, history, *priced(of, found, start, keys, check=check, count=prices))
+    with searching():
+        found, history = descend(
+            of,
+            start,
+            key_descent,
+            steps=steps,
+            optimizer=optimizer,
+            common=noise == "common",
+            file=file,
+            progress=progress,
+        )
+        return Search(found, history, *priced(of, found, start, keys, check=check, count=prices))
 
 
 def descend(
@@ -186,6 +187,7 @@ def descend(
             new, state, norm = _update(loss, optimizer, state, free, given, now, seen, pace)
             record[:, i] = float(seen[0]), float(norm)
             if not np.isfinite(record[:, i]).all():
+                loss(eqx.combine(free, given), now)  # what can be said by name is said here
                 why = loss.failures(eqx.combine(free, given), now)
                 raise RuntimeError(
                     f"The descent stopped at step {i} of {steps}: loss {record[0, i]:.6g}, gradient norm "

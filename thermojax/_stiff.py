@@ -49,8 +49,9 @@ def _rates(process: Process, ts: Times, xs: Array) -> Array:
 def watched(process: Process, ts: Times, run: Trajectory, rule: Rule) -> Trajectory:
     """The run; with a warning if its steps were too long for what they followed, where its values are known.
 
-    If they were too long to be stable, in all states that were looked at, none of its paths is `ok`. (The log-ratio of the
-    kernel rule is that of the steps taken, whatever their length: there, work and heat alone are not to be trusted.)
+    If they were too long to be stable, in all states that were looked at and along half of the way or more, none of its
+    paths is `ok`. (The log-ratio of the kernel rule is that of the steps taken, whatever their length: there, work and heat
+    alone are not to be trusted.)
     """
     if not isinstance(process.system, AbstractDiffusion) or paths(process) is not None:
         return run
@@ -61,7 +62,7 @@ def watched(process: Process, ts: Times, run: Trajectory, rule: Rule) -> Traject
     of = of[np.repeat(np.atleast_1d(run.path.ok)[:4], 2) & np.isfinite(of).all(axis=1)]
     if not len(of):  # all of them failed, and are marked
         return run
-    unstable, most = np.max(np.min(of, axis=0)) > UNSTABLE, np.max(np.median(of, axis=0))
+    unstable, most = np.median(np.min(of, axis=0)) > UNSTABLE, np.max(np.median(of, axis=0))
     if not (unstable or (rule == "alternating" and most > COARSE)):
         return run
     longest = np.max(np.diff(np.asarray(ts)))

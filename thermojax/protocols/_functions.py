@@ -55,8 +55,13 @@ class Function(AbstractProtocol, AbstractMade):
         self.followed = traced(fn, t0, t1, before, after)
         self.t0, self.t1 = span(t0, t1)
         first, last = (control("Function.fn(t)", fn(t)) for t in (self.t0, self.t1))
-        values = jtu.tree_map(lambda a, b: jnp.stack([a, b]), first, last)
-        self.before, self.after = ends("Function", values, before, after)
+        # an end that is given is not asked of fn: its slope may be infinite there
+        both = jax.lax.stop_gradient((first, last))
+        self.before, self.after = ends(
+            "Function", jtu.tree_map(lambda a, b: jnp.stack([a, b]), *both), before, after
+        )
+        self.before = first if before is None else self.before
+        self.after = last if after is None else self.after
 
     def __call__(self, t: Time) -> Control:
         it = held(self)
