@@ -45,7 +45,7 @@ def general(velocity, dim=2, **parts):
     return tjx.Process(system, ramp(0.2, 1.2, 1.0), start, stop)
 
 
-FLOWS = {"uniform": uniform, "shear": shear, "swelling": swelling}
+FLOWS = {"uniform": lambda x, lam: jnp.full_like(x, 0.5), "shear": shear, "swelling": swelling}
 COARSE = jnp.array([0.0, 0.2, 0.5, 0.7, 1.0])
 
 

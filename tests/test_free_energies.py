@@ -293,7 +293,10 @@ GOOD = {
 }
 
 
-def trusted(estimator, n_forward, n_reverse, dissipation, count=200):
+def trusted(estimator, n_forward, n_reverse, dissipation):
+    """The share of 200 repetitions, of 25 where each is large."""
+    count = 200 if n_forward <= 10_000 else 25
+
     def one(key):
         drawn = works(key, n_forward, n_reverse, dissipation)
         return estimator(*(drawn if estimator in TWO else drawn[:1])).reliable
