@@ -156,7 +156,7 @@ def _instants(protocol: AbstractProtocol, points: int) -> np.ndarray:
     parts = jtu.tree_leaves(protocol, is_leaf=lambda node: isinstance(node, AbstractKnots))
     knots = [np.asarray(part.ts) for part in parts if isinstance(part, AbstractKnots)]
     at = np.concatenate([*knots, *(t0 + t1 - ts for ts in knots), np.empty(0)]).astype(dtype)
-    tiny = 4 * np.finfo(dtype).eps * np.maximum(abs(t0), abs(t1))
+    tiny = 16 * np.finfo(dtype).eps * np.maximum(abs(t0), abs(t1))
     sides = [at - tiny, at, at + tiny]
     return np.sort(
         np.clip(np.concatenate([np.linspace(t0, t1, points, dtype=dtype), *sides]), t0, t1)
