@@ -14,7 +14,8 @@ PACKAGE = Path(__file__).parent.parent / "thermojax"
 # From the ground up. Files on one floor never import each other; the last floors are the wings, one of two storeys.
 FLOORS = [
     {"_types"},
-    {"_indices", "_spread"},
+    {"_indices"},
+    {"_spread"},
     {
         "_checks",
         "_backend",
@@ -31,8 +32,8 @@ FLOORS = [
     {"_checkpoint", "_loss", "_paths", "estimators", "potentials", "protocols", "systems"},
     {"_start"},
     {"_diffrax", "_process", "_search", "densities"},
-    {"_ledger", "evolve"},
-    {"_ratio", "_solvers", "_stiff", "measured"},
+    {"_ledger", "_stiff", "evolve"},
+    {"_ratio", "_solvers", "measured"},
     {"_simulate"},
     {"rates"},
     {"verify"},

@@ -428,6 +428,10 @@ def test_reduced_work_of_a_reversed_run(steps):
         assert np.isfinite(tjx.reduced_work(process, run)).all()
         with pytest.raises(ValueError, match="needs the process that the trajectory is a run of"):
             tjx.reduced_work(process, other)
+    if steps == 100:  # nothing can be raised then
+        traced = eqx.filter_jit(tjx.reduced_work)
+        assert np.isfinite(traced(forward, ahead)).all()
+        assert np.isnan(traced(forward, astern)).all()
 
 
 def test_reduced_work_needs_one_bath():

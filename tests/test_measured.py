@@ -317,6 +317,19 @@ def test_a_known_drive(lab):
         unequal.process(TRAP, START, protocol=short)
 
 
+def test_a_path_that_stops_early_does_not_reach_the_end():
+    """One sample of 2000 early is a whole step: the jump to `after` is no part of it."""
+    ts = np.linspace(0.0, 1.0, 2001)
+    columns = [
+        {"t": ts[:n], "x": np.zeros(n), "trap": ts[:n], "id": np.full(n, n)} for n in (2001, 2000)
+    ]
+    joined = {name: np.concatenate([c[name] for c in columns]) for name in columns[0]}
+    data = from_columns(joined, time="t", positions="x", path="id", pad=True)
+    drive = tjx.protocols.Steps(jnp.array([0.0, 1.0]), jnp.array([1.0]), 0.0, 2.0)
+    run = tjx.account(data.process(TRAP, START, protocol=drive), data.path)
+    np.testing.assert_allclose(run.work, [2.0, 0.5], atol=1e-5)
+
+
 def test_batches_on_one_clock():
     """Times `(m,)` for all of 60 paths: all that takes a run takes theirs, by one drive or each by its own."""
     ts = jnp.linspace(0.0, 1.0, 5)

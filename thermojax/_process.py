@@ -307,7 +307,7 @@ def _unfinished(process: Process, name: str, t: Array, end: float) -> None:
     )
     if in_search():
         raise ValueError(f"In a search the grid must reach the ends of the protocol: {message}")
-    warnings.warn(f"A part of the protocol is run: {message}", UserWarning, stacklevel=4)
+    warnings.warn(f"A part of the protocol is run: {message}", UserWarning, stacklevel=5)
 
 
 def _differ(a: Array, b: Array) -> Array:

@@ -134,7 +134,7 @@ def _front(process: Process, ts: Times, key: Key, size: int | None, how: Solve) 
     _check_adjoint(how.adjoint)
     how = how._replace(save=save, sharding=_spread(how.sharding, size))
     run = _run(process, check_run(process, ts), key, size, step, how)
-    return watched(process, ts, run, how.rule)
+    return watched(process, ts, run, step, how.rule)
 
 
 def _spread(

@@ -7,9 +7,8 @@ import jax
 import jax.tree_util as jtu
 from jax.extend.core import ClosedJaxpr, Jaxpr, Literal
 
+from ._indices import INLINED
 from ._types import Control, PyTree, State
-
-INLINED = ("jit", "pjit", "closed_call", "core_call", "custom_jvp_call", "custom_vjp_call", "remat")
 
 
 def spreads(fn: Callable[..., PyTree], x: State | jax.ShapeDtypeStruct, lam: Control) -> bool:

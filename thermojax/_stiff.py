@@ -8,10 +8,11 @@ import jax.numpy as jnp
 import numpy as np
 
 from . import _checks
+from ._diffrax import Diffrax
 from ._paths import Trajectory
 from ._process import Process, paths
 from ._types import Array, Control, Scalar, State, Times
-from .systems import AbstractDiffusion, AbstractSystem, Rule
+from .systems import AbstractDiffusion, AbstractStep, AbstractSystem, Euler, Heun, Rule
 
 COARSE = 0.5  # h r of Heun's step above which its stationary variance is off by 8 % or more
 UNSTABLE = 2.0  # and above which explicit steps run away
@@ -29,7 +30,8 @@ def rate(system: AbstractSystem, x: State, lam: Control) -> Scalar:
         return jnp.where(size > 0, back / jnp.where(size > 0, size, 1), v), size
 
     start = jnp.cos(jnp.arange(x.size, dtype=x.dtype))  # no special direction of any matrix
-    _, squares = jax.lax.scan(turn, start / jnp.linalg.norm(start), None, min(x.size, 8))
+    turns = 1 if x.size == 1 else 8
+    _, squares = jax.lax.scan(turn, start / jnp.linalg.norm(start), None, turns)
     return jnp.sqrt(squares[-1])
 
 
@@ -46,14 +48,20 @@ def _rates(process: Process, ts: Times, xs: Array) -> Array:
     return each(xs, lams, ts[steps + 1] - ts[steps])
 
 
-def watched(process: Process, ts: Times, run: Trajectory, rule: Rule) -> Trajectory:
+def watched(
+    process: Process, ts: Times, run: Trajectory, step: AbstractStep, rule: Rule
+) -> Trajectory:
     """The run; with a warning if its steps were too long for what they followed, where its values are known.
 
     If they were too long to be stable, in all states that were looked at and along half of the way or more, none of its
     paths is `ok`. (The log-ratio of the kernel rule is that of the steps taken, whatever their length: there, work and heat
     alone are not to be trusted.)
     """
-    if not isinstance(process.system, AbstractDiffusion) or paths(process) is not None:
+    explicit = isinstance(step, Heun | Euler | Diffrax)  # of a step of one's own nothing is known
+    if (
+        not (explicit and isinstance(process.system, AbstractDiffusion))
+        or paths(process) is not None
+    ):
         return run
     if _checks.tracing((run, ts, process)):
         return run

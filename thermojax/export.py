@@ -149,7 +149,11 @@ def _(result: Search, units: Units) -> tuple[list[_Variable], dict[str, str | fl
         )
         for name, leaf in _leaves(result.found)
     ]
-    prices = {"price": result.price, "check_price": result.check_price}
+    prices = {
+        "price": result.price,
+        "check_price": result.check_price,
+        "start_price": result.start_price,
+    }
     attributes: dict[str, str | float] = {"title": "a search"}
     for name, price in prices.items():
         if price is not None:

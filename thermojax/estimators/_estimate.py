@@ -53,48 +53,37 @@ class _Drawn(NamedTuple):
     draws: Array
 
 
-class Estimate(_Value):
+class _Doubted:
+    """Named fields, with the doubts beside them that `why` spells out."""
+
+    doubts: Array | np.int32  # bits of REASONS, a leaf of the pytree beside the fields
+
+    def __new__(cls, *fields: Any, doubts: Any = None, **named: Any) -> Any:
+        self = super().__new__(cls, *fields, **named)
+        self.doubts = np.int32(0) if doubts is None else doubts
+        return self
+
+    why: Any = property(
+        lambda self: _why(self.reliable, self.doubts), doc="The reasons in words, or ''."
+    )
+
+    def _replace(self: Any, **changed: Any) -> Any:
+        return type(self)(**(self._asdict() | changed), doubts=self.doubts)
+
+    def __repr__(self: Any) -> str:
+        return _spell(self)
+
+
+class Estimate(_Doubted, _Value):
     """A value, its standard error, the effective sample size behind it, and whether the error bar can be trusted.
 
     A named tuple of these four, and a pytree that passes through `jit`, `vmap` and `grad`. `why` says in words what is
     wrong where `reliable` is False; so does `print`.
     """
 
-    doubts: Array | np.int32  # bits of REASONS, a leaf of the pytree beside the four
 
-    def __new__(cls, *fields: Any, doubts: Any = None, **named: Any) -> "Estimate":
-        """From the four fields."""
-        self = super().__new__(cls, *fields, **named)
-        self.doubts = np.int32(0) if doubts is None else doubts
-        return self
-
-    why = property(lambda self: _why(self.reliable, self.doubts), doc="The reasons, or ''.")
-
-    def _replace(self, **changed: Any) -> "Estimate":  # pyright: ignore[reportIncompatibleMethodOverride]
-        return type(self)(**(self._asdict() | changed), doubts=self.doubts)
-
-    def __repr__(self) -> str:
-        return _spell(self)
-
-
-class Bootstrap(_Drawn):
+class Bootstrap(_Doubted, _Drawn):
     """An `Estimate` whose `stderr` is the spread of its value over resampled works, which are in `draws`."""
-
-    doubts: Array | np.int32
-
-    def __new__(cls, *fields: Any, doubts: Any = None, **named: Any) -> "Bootstrap":
-        """From the five fields."""
-        self = super().__new__(cls, *fields, **named)
-        self.doubts = np.int32(0) if doubts is None else doubts
-        return self
-
-    why = property(lambda self: _why(self.reliable, self.doubts), doc="The reasons, or ''.")
-
-    def _replace(self, **changed: Any) -> "Bootstrap":  # pyright: ignore[reportIncompatibleMethodOverride]
-        return type(self)(**(self._asdict() | changed), doubts=self.doubts)
-
-    def __repr__(self) -> str:
-        return _spell(self)
 
 
 def _why(reliable: Any, doubts: Any) -> str | np.ndarray:

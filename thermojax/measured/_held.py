@@ -31,7 +31,7 @@ def held(protocol: Drive, ts: Array, lengths: Array) -> Held:
 
     def one(ts: Times, length: Array) -> Held:
         stop = ts[length - 1]
-        before, after = ends(protocol, jnp.stack([ts[0], stop]))
+        before, after = ends(protocol, jnp.stack([ts[0], ts[1], ts[length - 2], stop]))
         return Held(protocol=protocol, stop=stop, t0=ts[0], t1=ts[-1], before=before, after=after)
 
     return eqx.filter_vmap(one)(ts, lengths)

@@ -64,8 +64,9 @@ class Measured(NamedTuple):
         process = Process(system, protocol, initial, final)
         if lengths is None:
             return process
-        stops = jnp.take_along_axis(path.ts, lengths[:, None] - 1, axis=1)
-        within(process, jnp.concatenate([path.ts[:, :1], stops], axis=1))
+        last_two = jnp.stack([lengths - 2, lengths - 1], axis=1)
+        stops = jnp.take_along_axis(path.ts, last_two, axis=1)
+        within(process, jnp.concatenate([path.ts[:, :2], stops], axis=1))
         return process.replace(protocol=held(protocol, path.ts, lengths))
 
 

@@ -12,6 +12,7 @@ from .. import _checks
 from .._ledger import account, reduced_work
 from .._paths import Path
 from .._process import Process, a_process, baths, each_path
+from .._stiff import rate
 from .._types import Array, Scalar, State
 from ..estimators import jarzynski
 from ..systems import AbstractDiffusion
@@ -94,11 +95,6 @@ def _warn(found: Sampling, close: np.ndarray | None, alike: np.ndarray | None) -
             stacklevel=3,
         )
     if close is not None and not close:
-        off = (
-            ""
-            if np.isnan(found.shift)
-            else f", and a Jarzynski estimate is off by {found.shift:.2g} ± {found.stderr:.2g}"
-        )
         wanted = RELAXED_ALONE * found.relaxation
         off = ""
         if not np.isnan(found.shift):
@@ -159,11 +155,10 @@ def _at(process: Process, path: Path, at: np.ndarray) -> tuple[Array, ...]:
     def one(x0: State, x1: State, t0: Scalar, t1: Scalar) -> tuple[State, Scalar, Scalar, Scalar]:
         h, lam = t1 - t0, process.protocol(0.5 * (t0 + t1))
         slopes = jax.jacfwd(lambda x: system.drift(x, lam))(x0)
-        rate = abs(slopes[0, 0]) if x0.size == 1 else jnp.linalg.norm(slopes, 2)
         z = -jnp.diagonal(slopes) * h
         expected = system.drift(x0, lam) * h * _decay(z)
         noise = 2 * system.diffusion(x0, lam) * h * _decay(2 * z)
-        return x1 - x0 - expected, h, rate, jnp.sum(noise + 0 * z)
+        return x1 - x0 - expected, h, rate(system, x0, lam), jnp.sum(noise + 0 * z)
 
     ts, xs = path.ts, jnp.where(jnp.isfinite(path.xs), path.xs, 0)
     return *jax.vmap(one)(xs[at], xs[at + 1], ts[at], ts[at + 1]), kept

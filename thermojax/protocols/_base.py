@@ -7,7 +7,7 @@ import equinox as eqx
 import jax.numpy as jnp
 import jax.tree_util as jtu
 
-from .._checks import floating, known, rank, tracing
+from .._checks import floating, known, rank
 from .._types import Array, ArrayLike, Control, PyTree, Time
 
 P = TypeVar("P")
@@ -83,10 +83,6 @@ class AbstractMade(eqx.Module):
     """What knows whether its numbers were being traced when it was made: they may then be what is differentiated by."""
 
     followed: eqx.AbstractVar[bool]
-
-
-def traced(*numbers: PyTree) -> bool:
-    return tracing(numbers)
 
 
 def instant(t: ArrayLike) -> Array:

@@ -8,7 +8,7 @@ import jax.flatten_util
 import jax.numpy as jnp
 import jax.tree_util as jtu
 
-from .._checks import key as check_key, takes, whole
+from .._checks import key as check_key, takes, tracing, whole
 from .._closures import closed
 from .._guard import held as within
 from .._types import Array, ArrayLike, Control, Key, PyTree, Scalar, Time
@@ -21,7 +21,6 @@ from ._base import (
     instant,
     same,
     span,
-    traced,
 )
 from ._constrained import as_leaves, limits, squeeze, strictly
 
@@ -52,7 +51,7 @@ class Function(AbstractProtocol, AbstractMade):
             raise TypeError(f"Function.fn must be a callable lam(t), got {fn!r}.")
         takes("Function.fn", fn, "t")
         self.fn = closed(fn)
-        self.followed = traced(fn, t0, t1, before, after)
+        self.followed = tracing((fn, t0, t1, before, after))
         self.t0, self.t1 = span(t0, t1)
         first, last = (control("Function.fn(t)", fn(t)) for t in (self.t0, self.t1))
         # an end that is given is not asked of fn: its slope may be infinite there
@@ -100,7 +99,7 @@ class Network(AbstractProtocol, AbstractMade):
         lower: float | None = None,
         upper: float | None = None,
     ):
-        self.followed = traced(start, stop, t0, t1, lower, upper)
+        self.followed = tracing((start, stop, t0, t1, lower, upper))
         self.before, self.after = control("Network.start", start), control("Network.stop", stop)
         same("Network.stop", self.after, self.before)
         self.t0, self.t1 = span(t0, t1)

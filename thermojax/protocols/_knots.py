@@ -6,7 +6,7 @@ import jax
 import jax.numpy as jnp
 import jax.tree_util as jtu
 
-from .._checks import lenient, one_float, times, whole
+from .._checks import lenient, one_float, times, tracing, whole
 from .._guard import held as within
 from .._types import Array, ArrayLike, Control, Numbers, PyTree, Time
 from ._base import (
@@ -19,7 +19,6 @@ from ._base import (
     same,
     span,
     together,
-    traced,
 )
 
 
@@ -55,7 +54,7 @@ class Piecewise(AbstractKnots, AbstractMade):
     followed: bool = eqx.field(static=True, init=False)
 
     def __init__(self, ts: Numbers, values: Control, before: Control = None, after: Control = None):
-        self.followed = traced(ts, values, before, after)
+        self.followed = tracing((ts, values, before, after))
         self.ts, self.values = _knots("Piecewise", ts, values, 0)
         self.before, self.after = ends("Piecewise", self.values, before, after)
 
@@ -80,7 +79,7 @@ class Steps(AbstractKnots, AbstractMade):
     followed: bool = eqx.field(static=True, init=False)
 
     def __init__(self, ts: Numbers, values: Control, before: Control = None, after: Control = None):
-        self.followed = traced(ts, values, before, after)
+        self.followed = tracing((ts, values, before, after))
         self.ts, self.values = _knots("Steps", ts, values, 1)
         self.before, self.after = ends("Steps", self.values, before, after)
 
@@ -119,7 +118,7 @@ class Spline(AbstractKnots, AbstractMade):
         *,
         method: str = "cubic2",
     ):
-        self.followed = traced(ts, values, before, after)
+        self.followed = tracing((ts, values, before, after))
         self.ts, self.values = _knots("Spline", ts, values, 0)
         self.before, self.after = ends("Spline", self.values, before, after)
         self.method = method
