@@ -14,7 +14,7 @@ from . import _checks
 from ._closures import closed
 from ._loss import in_search
 from ._paths import Path, per_path
-from ._types import Array, Control, Density, Drive, Key, PyTree, Scalar, State, Times
+from ._types import Array, ArrayLike, Control, Density, Drive, Key, PyTree, Scalar, State, Times
 from .protocols import AbstractProtocol, Reversed, held
 from .systems import AbstractSystem
 
@@ -287,7 +287,7 @@ def within(process: Process, ts: Array) -> None:
         )
 
 
-def _unfinished(process: Process, name: str, t: Array, end: float) -> None:
+def _unfinished(process: Process, name: str, t: Array, end: ArrayLike) -> None:
     """Say that a run does not reach `before` or `after`, if that makes a difference."""
 
     def apart(protocol: Drive) -> Array:
