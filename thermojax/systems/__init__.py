@@ -13,6 +13,7 @@ from ._base import (
     Rule as Rule,
 )
 from ._diffusion import AbstractDiffusion as AbstractDiffusion
+from ._grid import Grid as Grid
 from ._overdamped import (
     AbstractOverdamped as AbstractOverdamped,
     Constant as Constant,

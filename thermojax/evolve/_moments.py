@@ -10,13 +10,13 @@ import jax.numpy as jnp
 import jax.tree_util as jtu
 import numpy as np
 
-from . import _checks, _factor
-from ._affine import affine
-from ._paths import Entropy
-from ._process import Process, a_process, baths, check_run, ends, paths, within
-from ._types import Array, Control, Density, Drive, PyTree, Scalar, State, Time, Times
-from .densities import Gaussian, GaussianParts, normal
-from .systems import AbstractDiffusion, AbstractOverdamped, AbstractSystem
+from .. import _checks, _factor
+from .._affine import affine
+from .._paths import Entropy
+from .._process import Process, a_process, baths, check_run, ends, paths, within
+from .._types import Array, Control, Density, Drive, PyTree, Scalar, State, Time, Times
+from ..densities import Gaussian, GaussianParts, normal
+from ..systems import AbstractDiffusion, AbstractOverdamped, AbstractSystem
 
 
 class Evolution(eqx.Module):
