@@ -12,6 +12,7 @@ from . import (
     optimal as optimal,
     potentials as potentials,
     protocols as protocols,
+    rates as rates,
     schedules as schedules,
     systems as systems,
 )

@@ -14,6 +14,7 @@ from ._base import (
     normal as normal,
 )
 from ._boltzmann import Boltzmann as Boltzmann
+from ._cells import Cells as Cells
 from ._gaussian import Gaussian as Gaussian
 from ._mcmc import Draws as Draws, mcmc as mcmc
 from ._mixture import Mixture as Mixture

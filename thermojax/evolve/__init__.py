@@ -1,3 +1,12 @@
-"""Densities in time, without sampling."""
+"""Densities in time, without sampling: of linear systems exactly, of any overdamped one on a grid."""
 
-from ._moments import Evolution as Evolution, moments as moments
+from ..systems import Grid as Grid
+from ._evolution import (
+    CellEvolution as CellEvolution,
+    Evolution as Evolution,
+    GaussianEvolution as GaussianEvolution,
+    Totals as Totals,
+)
+from ._fokker_planck import extrapolated as extrapolated, fokker_planck as fokker_planck
+from ._moments import moments as moments
+from ._steady import stationary as stationary, steady as steady

@@ -15,56 +15,9 @@ from .._affine import affine
 from .._paths import Entropy
 from .._process import Process, a_process, baths, check_run, ends, paths, within
 from .._types import Array, Control, Density, Drive, PyTree, Scalar, State, Time, Times
-from ..densities import Gaussian, GaussianParts, normal
+from ..densities import GaussianParts, normal
 from ..systems import AbstractDiffusion, AbstractOverdamped, AbstractSystem
-
-
-class Evolution(eqx.Module):
-    r"""The density of a process in time, and its mean exchanges as running totals from `ts[0]`.
-
-    `work`, `heat` (one per bath), `reduced_work` (None with a bath per coordinate) and the parts of `entropy` have the
-    length of `ts` as leading axis; the first entries are zero, the last include the turn to `after`. `entropy.total` is
-    the mean total entropy production, with the true density at each time in the place of `final`. `mean` `(m, d)` and
-    `cov` `(m, d, d)` are those at `ts`.
-    """
-
-    ts: Times
-    work: Array
-    heat: Array
-    reduced_work: Array | None
-    entropy: Entropy
-    mean: Array
-    cov: Array
-
-    @property
-    def final(self) -> Gaussian:
-        """The density at the last time."""
-        return Gaussian(self.mean[-1], self.cov[-1])
-
-    def at(self, t: Time) -> Gaussian:
-        """The density at time `t`: exact at `ts`, between them by linear interpolation of mean and covariance.
-
-        Beyond `ts` there is none: a `ValueError`, or NaN while tracing.
-        """
-        t = jnp.asarray(t, self.ts.dtype)
-        value = _checks.known(t)
-        grid = _checks.known(self.ts)
-        if value is not None and grid is not None and not grid[0] <= value <= grid[-1]:
-            raise ValueError(
-                f"t must lie in [{grid[0]}, {grid[-1]}], the times of this evolution; got {value}."
-            )
-        i = jnp.clip(jnp.sum(self.ts <= t) - 1, 0, self.ts.shape[0] - 2)
-        s = (t - self.ts[i]) / (self.ts[i + 1] - self.ts[i])
-        s = jnp.where((s < 0) | (s > 1), jnp.nan, s)  # beyond the times there is no density
-        return Gaussian(*((1 - s) * v[i] + s * v[i + 1] for v in (self.mean, self.cov)))
-
-    def log_prob(self, x: State, t: Time) -> Scalar:
-        r"""$\ln p(x, t)$ at one point."""
-        return self.at(t).log_prob(x)
-
-    def score(self, x: State, t: Time) -> State:
-        r"""$\nabla \ln p(x, t)$ at one point."""
-        return jax.grad(self.at(t).log_prob)(x)
+from ._evolution import GaussianEvolution
 
 
 class _Moments(NamedTuple):
@@ -80,7 +33,7 @@ def moments(
     *,
     rtol: float | None = None,
     adjoint: dfx.AbstractAdjoint | None = None,
-) -> Evolution:
+) -> GaussianEvolution:
     r"""Mean and covariance of a linear system in time, and the exact mean work, heat, reduced work and entropies.
 
     With the drift $b = B x + c$ and $D$ per coordinate,
@@ -126,7 +79,7 @@ def moments(
     return found
 
 
-def _told(found: Evolution, solved: bool, unknown: Array) -> None:
+def _told(found: GaussianEvolution, solved: bool, unknown: Array) -> None:
     """Refuse what was not solved; say it if what the tolerance leaves open in the medium entropy matters."""
     if not solved:
         raise RuntimeError(
@@ -146,7 +99,7 @@ def _told(found: Evolution, solved: bool, unknown: Array) -> None:
 @eqx.filter_jit
 def _moments(
     process: Process, ts: Array, rtol: float | None, adjoint: dfx.AbstractAdjoint
-) -> tuple[Evolution, Array, Array]:
+) -> tuple[GaussianEvolution, Array, Array]:
     protocol, start = process.protocol, _gaussian(process.initial)
     system = _linear(process.system, start.mean, protocol, ts)
     dim, dtype = start.mean.shape[0], jnp.result_type(start.mean)
@@ -220,7 +173,7 @@ def _moments(
         reduced = phi - phi[0] + path.medium
     work = energies - energies[0] + heat
     fine = jnp.all(solved) & jnp.all(jnp.isfinite(ts))
-    found = Evolution(
+    found = GaussianEvolution(
         ts,
         work,
         path.heat,

@@ -14,6 +14,13 @@ from ._base import (
 )
 from ._diffusion import AbstractDiffusion as AbstractDiffusion
 from ._grid import Grid as Grid
+from ._lattice import (
+    Edges as Edges,
+    Lattice as Lattice,
+    current as current,
+    divergence as divergence,
+    implicit as implicit,
+)
 from ._overdamped import (
     AbstractOverdamped as AbstractOverdamped,
     Constant as Constant,

@@ -57,7 +57,9 @@ class Grid(eqx.Module):
         self.cells = tuple(
             _checks.whole("Grid.cells", n, "a whole number of cells", 4) for n in parts["cells"]
         )
-        self.periodic, self.walls = (tuple(map(bool, parts[name])) for name in ("periodic", "walls"))
+        self.periodic, self.walls = (
+            tuple(map(bool, parts[name])) for name in ("periodic", "walls")
+        )
         for a, b, around, wall in zip(
             self.lower, self.upper, self.periodic, self.walls, strict=True
         ):

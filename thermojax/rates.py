@@ -1,0 +1,259 @@
+r"""Entropy production per time: currents, local velocities, and what keeps a system from rest.
+
+$$\dot S_\mathrm{tot} = \Big\langle \sum_i \frac{v_i^2}{D_i} \Big\rangle = \dot S_m + \dot S, \qquad
+  v = \mu F - D\, \nabla \ln p .$$
+"""
+
+from collections.abc import Callable
+from typing import Literal, NamedTuple
+
+import equinox as eqx
+import jax
+import jax.numpy as jnp
+
+from . import _checks
+from ._paths import Path, shape_of
+from ._process import Process, a_process
+from ._types import Array, Control, Density, Float, Given, Scalar, State, Time
+from .estimators import Estimate, mean
+from .evolve import CellEvolution, Evolution, GaussianEvolution, stationary
+from .systems import (
+    AbstractDiffusion,
+    AbstractSystem,
+    Edges,
+    Lattice,
+    current as _across,
+    divergence,
+)
+
+Split = Literal["hatano-sasa", "maes-netocny"]
+Score = Callable[[State], State]
+
+
+class Rates(NamedTuple):
+    r"""In nats per time: `total` = `medium` + `system`, and `total` = `housekeeping` + `excess`, both ≥ 0 (None: not asked).
+
+    Numbers over the times of an evolution, or Estimates.
+    """
+
+    total: Array | Estimate
+    medium: Array | Estimate
+    system: Array | Estimate
+    housekeeping: Array | None = None
+    excess: Array | None = None
+
+
+def velocity(system: AbstractSystem, lam: Control, score: Score) -> Callable[[State], State]:
+    r"""The local mean velocity $v(x) = \mu F - D\,s(x)$ of what dissipates, $s = \nabla \ln p$ any score, a network's too.
+
+    Source: Seifert, Rep. Prog. Phys. 75, 126001 (2012), eq. 33.
+    """
+    diffusion = _diffusive("velocity", system)
+    _checks.takes("score", score, "x")
+
+    def at(x: State) -> State:
+        return diffusion.irreversible(x, lam) - diffusion.diffusion(x, lam) * score(x)
+
+    return at
+
+
+def current(system: AbstractSystem, lam: Control, density: Density) -> Callable[[State], State]:
+    r"""The probability current $j(x) = p\,(\mu F - D \nabla \ln p)$, of which $\partial_t p = -\nabla \cdot j$."""
+    _checks.density("density", density)
+    v = velocity(system, lam, jax.grad(density.log_prob))
+    return lambda x: jnp.exp(density.log_prob(x)) * v(x)
+
+
+def along(process: Process, evolution: Evolution, *, split: Split | None = "hatano-sasa") -> Rates:
+    r"""The rates at the times of an evolution, at the protocol's control there, as arrays over `evolution.ts`.
+
+    Of the currents between the cells of a grid, with $J = w_+ p_i - w_- p_{i+1}$ across each edge,
+
+    $$\dot S_\mathrm{tot} = \sum J \ln\frac{w_+ p_i}{w_- p_{i+1}}, \qquad \dot S_m = \sum J \ln \frac{w_+}{w_-},$$
+
+    and of Gaussian moments in closed form. `split` parts the total into what it costs to keep the system from equilibrium
+    and the excess, what it costs that it changes:
+
+    - `"hatano-sasa"`: $v_\mathrm{hk}$ is the velocity in the stationary state $\pi$ of the control at that time;
+      the excess is $\langle |D\nabla\ln(p/\pi)|^2/D \rangle$.
+    - `"maes-netocny"`: the excess is the least that moves p as it moves, by a gradient; the rest is housekeeping. It is
+      never less than Hatano's and Sasa's excess.
+
+    In two dimensions each time costs a stationary density (`evolve.steady`) or a solution of Poisson's equation.
+
+    Source: Hatano & Sasa, PRL 86, 3463 (2001); Maes & Netočný, J. Stat. Phys. 154, 188 (2014); Dechant, Sasa & Ito,
+    PRE 106, 024125 (2022).
+    """
+    a_process("process", process)
+    if split not in (None, "hatano-sasa", "maes-netocny"):
+        raise ValueError(f'split must be "hatano-sasa", "maes-netocny" or None, got {split!r}.')
+    if not isinstance(evolution, Evolution):
+        raise TypeError(
+            f"evolution must come from thermojax.evolve, got {type(evolution).__name__}. Of samples: rates.sampled."
+        )
+    if isinstance(evolution, CellEvolution):
+        return _of_cells(process, evolution, split)
+    assert isinstance(evolution, GaussianEvolution)
+    return _of_moments(process, evolution, split)
+
+
+def sampled(system: AbstractSystem, lam: Control, score: Score, xs: Given) -> Rates:
+    r"""The rates from states `xs` `(n, d)` of one time, and any score of their density: Estimates.
+
+    `total` is $\langle \sum_i v_i^2/D_i \rangle$ and `medium` the mean of its Itô form at the samples,
+    $\sum_i \mu_i F_i^2/T_i + \mu_i \partial_i F_i$: no quotient of small differences. `system` is the difference, draw by
+    draw. A score that is off by $\delta$ changes the total by $\langle D |\delta|^2 \rangle - 2 \langle v \cdot \delta
+    \rangle$: that is no error bar's matter.
+
+    Source: Seifert (2012), sec. 2.5; Boffi & Vanden-Eijnden, arXiv:2309.12991.
+    """
+    diffusion = _diffusive("sampled", system)
+    xs = _checks.floating("xs", xs)
+    _checks.rank("xs", xs, {2}, "(n, d)")
+    v = velocity(diffusion, lam, score)
+    total, medium = _each(diffusion, lam, v, xs)
+    return Rates(*(mean(rate) for rate in (total, medium, total - medium)))
+
+
+def sampled_along(process: Process, path: Path, score: Callable[[State, Time], State]) -> Rates:
+    r"""The rates at each time of many paths, `path.xs` `(paths, m, d)`, given a `score(x, t)`: Estimates over `(m,)`.
+
+    `evolution.score` is one; see `sampled`, of which this is one for each time.
+    """
+    a_process("process", process)
+    diffusion = _diffusive("sampled_along", process.system)
+    shape_of(path)
+    ts = path.ts
+    if jnp.ndim(ts) == 2:
+        value = _checks.known(ts)
+        if value is not None and not (value == value[0]).all():
+            raise ValueError(
+                "path.ts must be one grid of times for all paths: rates are of a time."
+            )
+        ts = ts[0]
+    if jnp.ndim(path.xs) != 3:
+        raise ValueError(
+            f"path.xs must have shape (paths, times, d), got {jnp.shape(path.xs)}. thermojax.ensemble makes such paths."
+        )
+    _checks.takes("score", score, "x", "t")
+
+    def at(t: Time, xs: Array) -> tuple[Array, Array]:
+        lam = process.protocol(t)
+        return _each(diffusion, lam, velocity(diffusion, lam, lambda x: score(x, t)), xs)
+
+    total, medium = jax.vmap(at, in_axes=(0, 1))(ts, path.xs)
+    return Rates(*(jax.vmap(mean)(rate) for rate in (total, medium, total - medium)))
+
+
+def _each(
+    system: AbstractDiffusion, lam: Control, v: Callable[[State], State], xs: Array
+) -> tuple[Array, Array]:
+    def one(x: State) -> tuple[Scalar, Scalar]:
+        total = jnp.sum(v(x) ** 2 / system.diffusion(x, lam))
+        return total, jnp.sum(system.heating(x, lam) / system.temperature(lam))
+
+    return jax.vmap(one)(xs)
+
+
+def _diffusive(name: str, system: AbstractSystem) -> AbstractDiffusion:
+    if not isinstance(system, AbstractDiffusion):
+        raise TypeError(
+            f"rates.{name} is for diffusions (AbstractDiffusion), and {type(system).__name__} is none."
+        )
+    return system
+
+
+@eqx.filter_jit
+def _of_cells(process: Process, evolution: CellEvolution, split: Split | None) -> Rates:
+    grid, system = evolution.grid, process.system
+    lattice = Lattice(system, grid)  # pyright: ignore[reportArgumentType]
+    axes = range(grid.dim)
+
+    def one(given: tuple[Time, Array]) -> Rates:
+        t, p = given
+        lam = process.protocol(t)
+        p = p * grid.volume
+        edges = lattice.edges(lam, p.dtype)
+        flows = [_across(p, edges[i], i) for i in axes]
+        pushes = [_affinity(p, edges[i], i) for i in axes]
+        total = sum(jnp.sum(j * f) for j, f in zip(flows, pushes, strict=True))
+        medium = sum(jnp.sum(j * e.affinity) for j, e in zip(flows, edges, strict=True))
+        keeping = None
+        if split == "hatano-sasa":
+            pi = stationary(lattice, lam, p.dtype)
+            keeping = sum(jnp.sum(flows[i] * _affinity(pi, edges[i], i)) for i in axes)
+        elif split == "maes-netocny":
+            leaves = sum(divergence(flows[i], i) for i in axes)
+            keeping = total - _least(p, edges, pushes, flows, leaves)
+        excess = None if keeping is None else total - keeping
+        return Rates(total, medium, total - medium, keeping, excess)
+
+    return jax.lax.map(one, (evolution.ts, evolution.p))
+
+
+def _affinity(p: Array, edges: Edges, axis: int) -> Array:
+    r"""$\ln(w_+ p_i / w_- p_{i+1})$; zero where there is no edge."""
+    height = jnp.log(jnp.maximum(p, jnp.finfo(p.dtype).tiny))
+    return jnp.where(edges.up > 0, edges.affinity + height - jnp.roll(height, -1, axis), 0)
+
+
+def _least(
+    p: Array, edges: tuple[Edges, ...], pushes: list[Array], flows: list[Array], leaves: Array
+) -> Scalar:
+    r"""The least production that moves p as it moves: $\sum m (\nabla\psi)^2$ with $\mathrm{div}(m \nabla\psi) =
+    \mathrm{div}\,J$ and the weight $m = J/F$ of each edge, a logarithmic mean of what goes up and down."""
+    weights = []
+    for axis, (edge, push, flow) in enumerate(zip(edges, pushes, flows, strict=True)):
+        even = jnp.abs(push) < 1e-4
+        middle = 0.5 * (edge.up * p + edge.down * jnp.roll(p, -1, axis))
+        weights.append(jnp.where(even, middle, flow / jnp.where(even, 1, push)))
+    scale = jnp.sqrt(jnp.maximum(p, jnp.finfo(p.dtype).tiny))
+
+    def matrix(y: Array) -> Array:
+        psi = y / scale
+        gone = (
+            divergence(weight * (psi - jnp.roll(psi, -1, axis)), axis)
+            for axis, weight in enumerate(weights)
+        )
+        return sum(gone) / scale  # pyright: ignore[reportReturnType]
+
+    tol = 1e-10 if p.dtype == jnp.float64 else 1e-5
+    b = leaves / scale
+    y, _ = jax.scipy.sparse.linalg.cg(matrix, b, tol=tol, maxiter=20 * p.size)
+    return jnp.sum(y * b)
+
+
+@eqx.filter_jit
+def _of_moments(process: Process, evolution: GaussianEvolution, split: Split | None) -> Rates:
+    system = _diffusive("along", process.system)
+
+    def one(given: tuple[Time, State, Float[Array, "d d"]]) -> Rates:
+        t, m, cov = given
+        lam = process.protocol(t)
+        diffusion = jnp.broadcast_to(system.diffusion(m, lam), m.shape)
+        slope = jax.jacfwd(lambda x: system.irreversible(x, lam))(m)
+        drift = system.irreversible(m, lam)
+        spread = slope + diffusion[:, None] * jnp.linalg.inv(cov)
+
+        def square(v: State, matrix: Array) -> Scalar:
+            r"""$\langle |v + M (x - m)|^2 / D \rangle$."""
+            return jnp.sum((v**2 + jnp.diagonal(matrix @ cov @ matrix.T)) / diffusion)
+
+        total = square(drift, spread)
+        keeping = None
+        if split == "hatano-sasa":
+            both = jnp.kron(jnp.eye(m.size), slope) + jnp.kron(slope, jnp.eye(m.size))
+            rest = jnp.linalg.solve(both, -2 * jnp.diag(diffusion).reshape(-1))
+            still = slope + diffusion[:, None] * jnp.linalg.inv(rest.reshape(cov.shape))
+            away = jnp.linalg.solve(slope, drift)  # m - m_ss
+            keeping = square(still @ away, still)
+        elif split == "maes-netocny":
+            change = spread @ cov + cov @ spread.T
+            d = jnp.diag(diffusion)
+            psi = jnp.linalg.solve(jnp.kron(cov, d) + jnp.kron(d, cov), change.reshape(-1))
+            keeping = total - square(drift, d @ psi.reshape(cov.shape))
+        excess = None if keeping is None else total - keeping
+        medium = total - jnp.trace(spread)
+        return Rates(total, medium, total - medium, keeping, excess)
+
+    return jax.lax.map(one, (evolution.ts, evolution.mean, evolution.cov))
