@@ -27,10 +27,11 @@ FLOORS = [
         "_noise",
         "_normal",
         "_renamed",
+        "_tridiagonal",
     },
     # estimators: numbers in, numbers out, knows no noun of the library
     {"_checkpoint", "_loss", "_paths", "estimators", "potentials", "protocols", "systems"},
-    {"_start"},
+    {"_quasi_newton", "_start"},
     {"_diffrax", "_process", "_search", "densities"},
     {"_ledger", "_stiff", "evolve"},
     {"_ratio", "_solvers", "measured"},
@@ -45,9 +46,9 @@ RANK = {name: rank for rank, floor in enumerate(FLOORS) for name in floor}
 # Who may open which library.
 DOORS = {
     "diffrax": {"_diffrax", "_solvers", "_simulate", "evolve", "diffusion"},
-    "optax": {"_search"},
+    "optax": {"_quasi_newton", "_search"},
     "tqdm": {"_search"},
-    "interpax": {"potentials", "protocols", "schedules", "diffusion"},
+    "interpax": {"densities", "potentials", "protocols", "schedules", "diffusion"},
     "blackjax": {"densities"},
     "optimistix": {"estimators"},
     "matplotlib": {"plots"},

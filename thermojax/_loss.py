@@ -89,6 +89,10 @@ class AbstractLoss(eqx.Module):
         """The same value, whose derivative is the score-function estimate; or an error that says why there is none."""
 
 
+class AbstractExactLoss(AbstractLoss):
+    """A loss without noise: its key makes no difference, and may be left out. A search descends it by L-BFGS by default."""
+
+
 class _Plain(AbstractLoss):
     """A callable, of which nothing else is known."""
 

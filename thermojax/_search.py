@@ -16,9 +16,16 @@ import numpy as np
 import optax
 import tqdm
 
-from . import _checks
+from . import _checks, _quasi_newton
 from ._checkpoint import Checkpoint
-from ._loss import AbstractLoss as AbstractLoss, Loss as Loss, Reweighted, as_loss, searching
+from ._loss import (
+    AbstractExactLoss as AbstractExactLoss,
+    AbstractLoss as AbstractLoss,
+    Loss as Loss,
+    Reweighted,
+    as_loss,
+    searching,
+)
 from ._start import numbers, strides, units
 from ._types import Array, Key, PyTree, Scalar
 from .estimators import Estimate, mean
@@ -69,7 +76,7 @@ class Search(NamedTuple):
 def search(
     loss: Loss,
     protocol: PyTree,
-    key: Key,
+    key: Key | None = None,
     *,
     steps: int,
     optimizer: optax.GradientTransformation | None = None,
@@ -88,11 +95,12 @@ def search(
 
     **Arguments:**
 
-    - `loss`: `loss(protocol, key) -> scalar`, e.g. `mean_work(process, ts, size)`, or your own.
+    - `loss`: `loss(protocol, key) -> scalar`, e.g. `mean_work(process, ts, size)`, or your own. One without noise, such as
+      `exact_work(process, ts, grid)`, needs no key.
     - `protocol`: where to start.
-    - `steps`: number of updates.
-    - `optimizer`: any optax transformation, in the units of what is searched; None is Adam with its rate falling to 0
-      along a cosine, from a step that does not depend on the unit: 1/30 of what the drive spans (`before` and `after`
+    - `steps`: number of updates; L-BFGS stops where the loss falls no further.
+    - `optimizer`: any optax transformation, in the units of what is searched; None is L-BFGS for a loss known to have no
+      noise (`AbstractExactLoss`), and else Adam with its rate falling to 0 along a cosine, from a step that does not depend on the unit: 1/30 of what the drive spans (`before` and `after`
       included, each component for itself), 1/10 of a value that does not change, 1/10 of the largest number of any other
       leaf, 0.1 for what is all zero or the logits of a noise schedule. Line searches (`optax.lbfgs()`) need
       `noise="common"`.
@@ -118,7 +126,8 @@ def search(
     whose price stands beside its own. Raises `RuntimeError` if the loss or its gradient stops being finite, saying at which
     step, how many paths failed and when; `ValueError` if the grid of a run inside does not reach the ends of its protocol.
     """
-    key = _checks.key("key", key)
+    exact = isinstance(loss, AbstractExactLoss)
+    key = jax.random.key(0) if key is None and exact else _checks.key("key", key)
     steps = _checks.whole("steps", steps, "a whole number of updates")
     prices = _checks.whole("prices", prices, "a whole number of keys", 2)
     if noise not in ("fresh", "common"):
@@ -145,7 +154,8 @@ def search(
             file=file,
             progress=progress,
         )
-        return Search(found, history, *priced(of, found, start, keys, check=check, count=prices))
+        count = 2 if exact else prices
+        return Search(found, history, *priced(of, found, start, keys, check=check, count=count))
 
 
 def descend(
@@ -160,8 +170,11 @@ def descend(
     progress: bool = False,
 ) -> tuple[PyTree, History]:
     """Where `steps` updates lead from `start`, with the record of the way; from `file` on, if that holds a part of it."""
-    stride = strides(start) if optimizer is None else None
-    loss, optimizer = as_loss(loss), _extended(_adam(steps) if optimizer is None else optimizer)
+    loss, stride = as_loss(loss), None
+    if optimizer is None:
+        stride = strides(start)
+    exact = optimizer is None and isinstance(loss, AbstractExactLoss)
+    optimizer = _extended(_adam(steps) if optimizer is None else optimizer)
     free, given = eqx.partition(start, trainable(start))
     # weak types would retrace
     free = jtu.tree_map(lambda v: jax.lax.convert_element_type(v, v.dtype), free)
@@ -170,9 +183,9 @@ def descend(
             "Nothing to search: the protocol has no trainable leaves. Use e.g. protocols.Piecewise; of any other pytree "
             "the floating-point leaves are searched (0.0, not 0)."
         )
-    first, pace = free, None
+    first, pace, ahead = free, None, None
     with _checks.lenient():
-        state = optimizer.init(free)
+        state = _quasi_newton.begin(free) if exact else optimizer.init(free)
     record, begin, last = np.zeros((2, steps)), 0, monotonic()
     if file and (saved := file.load(lambda done: (free, state, np.zeros((2, done))))):
         (free, state, earlier), begin = saved
@@ -180,11 +193,17 @@ def descend(
     with tqdm.tqdm(total=steps, initial=begin, disable=not progress, desc="search") as bar:
         for i in range(begin, steps):
             now = jax.random.fold_in(key, 0 if common else i)
-            seen = _slope(loss, free, given, now)
-            if stride is not None and pace is None:
-                begun = _slope(loss, first, given, jax.random.fold_in(key, 0)) if i else seen
-                pace = units(begun[1], stride), stride
-            new, state, norm = _update(loss, optimizer, state, free, given, now, seen, pace)
+            see = ft.partial(_slope, loss, given=given, key=now)
+            seen = see(free) if ahead is None else ahead
+            if exact:
+                new, ahead, state = _quasi_newton.step(see, free, seen, state, stride)
+                norm = _norm(seen[1])
+            else:
+                if stride is not None and pace is None:
+                    at_first = (first, given, jax.random.fold_in(key, 0))
+                    begun = _slope(loss, *at_first) if i else seen
+                    pace = units(begun[1], stride), stride
+                new, state, norm = _update(loss, optimizer, state, free, given, now, seen, pace)
             record[:, i] = float(seen[0]), float(norm)
             if not np.isfinite(record[:, i]).all():
                 loss(eqx.combine(free, given), now)  # what can be said by name is said here
@@ -194,6 +213,9 @@ def descend(
                     f"{record[1, i]:.6g}. {why} Take smaller time steps, a smaller learning rate, or bound what is searched "
                     "(a protocol by protocols.bounded, a noise schedule by LogSNR's low and high)."
                 )
+            if exact and ahead is seen:  # converged: the loss falls no further
+                record[:, i:] = record[:, i : i + 1]
+                break
             free = new
             if file and (i + 1 == steps or monotonic() - last > SAVE_EVERY):
                 file.save((free, state, record[:, : i + 1]), i + 1)

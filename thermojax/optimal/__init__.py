@@ -2,6 +2,7 @@ r"""The protocol that dissipates least: the descent in one call, ready-made loss
 
 from .._renamed import renamed
 from .._search import (
+    AbstractExactLoss as AbstractExactLoss,
     AbstractLoss as AbstractLoss,
     History as History,
     Search as Search,
@@ -12,6 +13,11 @@ from ._closed import (
     Optimum as Optimum,
     breathing_trap as breathing_trap,
     moving_trap as moving_trap,
+)
+from ._exact import (
+    EvolutionLoss as EvolutionLoss,
+    exact_reduced_work as exact_reduced_work,
+    exact_work as exact_work,
 )
 from ._losses import (
     average as average,

@@ -1,0 +1,89 @@
+r"""Descent of a loss without noise: L-BFGS with a line search of Wolfe's conditions.
+
+The line search runs on the host, so that value and gradient are compiled once, and the gradient of the point that it
+accepts is the next one's: an evaluation costs one compiled call, and there are hardly more of them than steps.
+"""
+
+import functools as ft
+import math
+from collections.abc import Callable
+
+import equinox as eqx
+import jax.numpy as jnp
+import jax.tree_util as jtu
+import optax
+
+from . import _checks
+from ._types import PyTree, Scalar
+
+_ENOUGH, _FLAT = 1e-4, 0.9  # of the slope: the least decrease, and what may be left of it
+_FIRST = 0.1  # strides, of the first trial
+_TRIALS = 25
+
+Seen = tuple[Scalar, PyTree]  # value and gradient at a point
+
+
+@ft.cache
+def _scaled() -> optax.GradientTransformation:
+    return optax.scale_by_lbfgs()
+
+
+def begin(free: PyTree) -> PyTree:
+    """The state of a descent that begins at `free`."""
+    with _checks.lenient():
+        return _scaled().init(free)
+
+
+def step(
+    see: Callable[[PyTree], Seen], free: PyTree, seen: Seen, state: PyTree, stride: PyTree
+) -> tuple[PyTree, Seen, PyTree]:
+    """The next point and what is seen there, the same where the loss falls no further; and the state. Lengths are counted
+    in strides.
+
+    Source: Nocedal & Wright, *Numerical Optimization* (2006), sec. 7.2; Lewis & Overton, Math. Program. 141, 135 (2013).
+    """
+    way, state, steep, longest = _direction(seen[1], state, free, stride)
+    slope = float(steep)
+    if not slope < 0:
+        return free, seen, state
+    first = int(state.count) <= 1
+    share = min(1.0, _FIRST / float(longest)) if first else 1.0
+    low, high, best = 0.0, math.inf, (free, seen)
+    for _ in range(_TRIALS):
+        there = _go(free, way, stride, jnp.asarray(share))
+        now = see(there)
+        value = float(now[0])
+        # a loss that is not finite lies beyond what may be tried
+        if not value <= float(seen[0]) + _ENOUGH * share * slope:
+            high = share
+        else:
+            best = there, now
+            if float(_along(now[1], way, stride)) >= _FLAT * slope:
+                break
+            low = share
+        share = 0.5 * (low + high) if math.isfinite(high) else 2 * share
+    return *best, state
+
+
+@eqx.filter_jit
+def _direction(
+    slope: PyTree, state: PyTree, free: PyTree, stride: PyTree
+) -> tuple[PyTree, PyTree, Scalar, Scalar]:
+    """The direction in strides, the state, how steep the loss is along it, and its longest component."""
+    slope = jtu.tree_map(jnp.multiply, slope, stride)
+    with _checks.lenient():
+        way, state = _scaled().update(slope, state, jtu.tree_map(jnp.divide, free, stride))
+    down = optax.tree.vdot(way, slope) > 0
+    way = jtu.tree_map(lambda w, s: -jnp.where(down, w, s), way, slope)
+    longest = jnp.max(jnp.stack([jnp.max(jnp.abs(leaf)) for leaf in jtu.tree_leaves(way)]))
+    return way, state, optax.tree.vdot(way, slope), longest
+
+
+@eqx.filter_jit
+def _along(slope: PyTree, way: PyTree, stride: PyTree) -> Scalar:
+    return optax.tree.vdot(jtu.tree_map(jnp.multiply, slope, stride), way)
+
+
+@eqx.filter_jit
+def _go(free: PyTree, way: PyTree, stride: PyTree, share: Scalar) -> PyTree:
+    return jtu.tree_map(lambda v, w, s: v + (share * w * s).astype(v.dtype), free, way, stride)
