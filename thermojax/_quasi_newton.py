@@ -44,7 +44,8 @@ def step(
     """
     way, state, steep, longest = _direction(seen[1], state, free, stride)
     slope = float(steep)
-    if not slope < 0:
+    rounding = float(jnp.finfo(seen[0].dtype).eps) * abs(float(seen[0]))
+    if not slope < -rounding:  # what is left to gain can't be seen
         return free, seen, state
     first = int(state.count) <= 1
     share = min(1.0, _FIRST / float(longest)) if first else 1.0

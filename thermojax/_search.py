@@ -100,10 +100,10 @@ def search(
     - `protocol`: where to start.
     - `steps`: number of updates; L-BFGS stops where the loss falls no further.
     - `optimizer`: any optax transformation, in the units of what is searched; None is L-BFGS for a loss known to have no
-      noise (`AbstractExactLoss`), and else Adam with its rate falling to 0 along a cosine, from a step that does not depend on the unit: 1/30 of what the drive spans (`before` and `after`
-      included, each component for itself), 1/10 of a value that does not change, 1/10 of the largest number of any other
-      leaf, 0.1 for what is all zero or the logits of a noise schedule. Line searches (`optax.lbfgs()`) need
-      `noise="common"`.
+      noise (`AbstractExactLoss`), and else Adam with its rate falling to 0 along a cosine, from a step that does not depend
+      on the unit: 1/30 of what the drive spans (`before` and `after` included, each component for itself), 1/10 of a value
+      that does not change, 1/10 of the largest number of any other leaf, 0.1 for what is all zero or the logits of a noise
+      schedule. Line searches (`optax.lbfgs()`) need `noise="common"`.
     - `noise`: `"fresh"` keys at every step, or `"common"`: the same one throughout.
     - `gradient`: `"pathwise"` differentiates through the paths. `"score"` differentiates their probability instead (the
       likelihood ratio of the Euler–Maruyama chain, with the average over the other paths as baseline): for objectives
