@@ -49,7 +49,8 @@ DOORS = {
     "tqdm": {"_search"},
     "interpax": {"potentials", "protocols", "schedules", "diffusion"},
     "blackjax": {"densities"},
-    "optimistix": {"estimators"},
+    "optimistix": {"bounds", "estimators"},
+    "ott": {"bounds"},
     "matplotlib": {"plots"},
     "xarray": {"export"},
 }
