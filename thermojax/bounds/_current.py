@@ -53,7 +53,7 @@ def tur_of(current: Float[Array, " paths"], *, failed: str = "raise") -> Estimat
 def _influence(x: Array, mean: Scalar) -> tuple[Array, Scalar]:
     """B and what each member moves it by, NaN where that failed; and the variance."""
     there = jnp.isfinite(x)
-    count = jnp.sum(there)
+    count = jnp.sum(there).astype(x.dtype)
     apart = jnp.where(there, x - mean, 0)
     variance = jnp.sum(apart**2) / (count - 1)
     ratio = mean / variance

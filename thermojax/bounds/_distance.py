@@ -64,8 +64,8 @@ def wasserstein(
     _checks.one_float(p=forms[0], q=forms[1])
     if kinds[0] != kinds[1]:
         raise ValueError(
-            f"p is {kinds[0]}, q {kinds[1]}: give both in one form. In one dimension grid= puts densities on cells; in more, "
-            "draw samples of both, jax.vmap(density.sample)(jax.random.split(key, n))."
+            f"p is {kinds[0]}, q {kinds[1]}: give both in one form. In one dimension grid= puts densities on cells; in "
+            "more, draw samples of both, jax.vmap(density.sample)(jax.random.split(key, n))."
         )
     if kinds[0] == "a Gaussian":
         return _root(_gaussian(*forms, unit))
@@ -84,11 +84,11 @@ def _kind(form: Given) -> tuple[str, int]:
     return "a sample", form.shape[1]
 
 
-def _form(name: str, given: Given, grid: Grid | None) -> GaussianParts | Cut | Array:
+def _form(name: str, given: Given, grid: Grid | None) -> Given:
     """What was given, as moments, as values on cells, or as a sample."""
     if isinstance(given, Empirical):
         return given.xs
-    if isinstance(given, tuple) and len(given) == 2 and isinstance(given[0], Grid):
+    if _is_cut(given):
         return _cut(name, *given)
     verbs = (getattr(given, verb, None) for verb in ("sample", "log_prob"))
     if not all(map(callable, verbs)):
@@ -100,13 +100,17 @@ def _form(name: str, given: Given, grid: Grid | None) -> GaussianParts | Cut | A
         return parts
     if grid is None:
         raise ValueError(
-            f"{name} is a {type(given).__name__}, of which no closed form is known: give grid=, in one dimension, or a sample "
-            "of it, (n, d): jax.vmap(density.sample)(jax.random.split(key, n))."
+            f"{name} is a {type(given).__name__}, of which no closed form is known: give grid=, in one dimension, or a "
+            "sample of it, (n, d): jax.vmap(density.sample)(jax.random.split(key, n))."
         )
     if grid.dim == 2:
         raise ValueError(_ONE.format(name="grid"))
     dtype = _checks.draw(name, given).dtype
     return _cut(name, grid, jnp.exp(grid.each(given.log_prob, dtype)))
+
+
+def _is_cut(given: Given) -> bool:
+    return isinstance(given, tuple) and len(given) == 2 and isinstance(given[0], Grid)
 
 
 _ONE = "{name} must have one dimension: in two the distance on cells has no closed form. Give samples of both, (n, 2)."

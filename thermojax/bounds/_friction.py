@@ -1,5 +1,7 @@
 r"""The friction tensor of a control: what slow driving dissipates."""
 
+from collections.abc import Callable
+
 import equinox as eqx
 import jax
 import jax.numpy as jnp
@@ -7,7 +9,7 @@ import numpy as np
 from jax.flatten_util import ravel_pytree
 
 from .. import _checks, _factor
-from .._types import Array, Control, Float, Reduced, Scalar, State
+from .._types import Array, Control, Float, Scalar, State
 from ..densities import Boltzmann
 from ..systems import AbstractDiffusion, AbstractOverdamped, Grid
 
@@ -51,12 +53,13 @@ def friction(
     if grid is not None:
         return _on_grid(system, lam, grid)
     equilibrium = _equilibrium(system, lam, dim)
-    if not equilibrium.quadratic:
+    parts = equilibrium.normal()
+    if parts is None:
         raise ValueError(
             "friction: the potential is not quadratic in x. In one dimension give grid=thermojax.systems.Grid(lower, upper, "
             "cells); in more nothing is known in closed form."
         )
-    mean, cov = equilibrium.normal()
+    mean, cov = parts
     points = mean[None] + jnp.concatenate([jnp.zeros((1, dim), cov.dtype), _factor.root(cov).T])
     return _conservative(system, equilibrium.lam, points, _quadratic(system, equilibrium.lam, mean))
 
@@ -71,7 +74,9 @@ def _equilibrium(system: AbstractOverdamped, lam: Control, dim: int) -> Boltzman
         raise
 
 
-def _reduced(system: AbstractOverdamped, lam: Control) -> tuple[Array, Reduced]:
+def _reduced(
+    system: AbstractOverdamped, lam: Control
+) -> tuple[Array, Callable[[State, Array], Scalar]]:
     """The controls as one vector, and phi(x, vector)."""
     vector, back = ravel_pytree(lam)
     return vector, lambda x, v: system.energy(x, back(v)) / system.temperature(back(v))
@@ -90,8 +95,8 @@ def _conservative(system: AbstractOverdamped, lam: Control, points: Array, zeta:
         "The force of the system",
         zeta,
         jnp.max(forces) <= rounding,
-        "that of its potential alone: friction expands about an equilibrium, and a push f keeps the system out of it. Put it "
-        "into the potential, if it has one",
+        "that of its potential alone: friction expands about an equilibrium, and a push f keeps the system out of it. Put "
+        "it into the potential, if it has one",
     )
 
 

@@ -181,12 +181,12 @@ def _shortest(metric: Metric, a: Array, b: Array, knots: int, steps: int) -> tup
     """The knots of least action between a and b, and whether they were found."""
     straight = _line(a, b, jnp.linspace(0, 1, knots, dtype=a.dtype))
 
-    def points(inner: Array, ends: tuple[Array, Array]) -> Array:
-        return jnp.concatenate([ends[0][None], inner, ends[1][None]])
+    def points(inner: Array, first: Array, last: Array) -> Array:
+        return jnp.concatenate([first[None], inner, last[None]])
 
     def action(inner: Array, args: PyTree) -> Scalar:
         metric, *ends = args
-        path = points(inner, ends)
+        path = points(inner, *ends)
         pieces = path[1:] - path[:-1]
         zetas = jax.vmap(metric)(0.5 * (path[1:] + path[:-1]))
         return (knots - 1) * jnp.sum(jax.vmap(_square)(zetas, pieces))
@@ -203,4 +203,4 @@ def _shortest(metric: Metric, a: Array, b: Array, knots: int, steps: int) -> tup
             max_steps=steps,
             throw=False,
         )
-    return points(found.value, (a, b)), found.result == optx.RESULTS.successful
+    return points(found.value, a, b), found.result == optx.RESULTS.successful

@@ -7,7 +7,7 @@ import numpy as np
 
 from .. import _checks
 from .._process import Process, a_process, check_run, paths, within
-from .._types import Array, ArrayLike, Control, Drive, Scalar, State, Times
+from .._types import Array, ArrayLike, Control, Drive, Given, Scalar, State, Times
 from ..systems import AbstractOverdamped
 from ._nodes import NODES, WEIGHTS
 
@@ -103,13 +103,13 @@ def diffusion_time(process: Process, ts: Times) -> Array:
     system = process.system
     if not isinstance(system, AbstractOverdamped):
         raise TypeError(
-            f"diffusion_time is of an overdamped system (AbstractOverdamped), and {type(system).__name__} is none: the bound "
-            "of transport is not known to hold for it."
+            f"diffusion_time is of an overdamped system (AbstractOverdamped), and {type(system).__name__} is none: the "
+            "bound of transport is not known to hold for it."
         )
     if system.velocity is not None:
         raise ValueError(
-            "diffusion_time: the medium of this system moves (velocity=) and carries the density at no entropy, so transport "
-            "is no bound. Take coordinates that move with the medium, in which it is at rest."
+            "diffusion_time: the medium of this system moves (velocity=) and carries the density at no entropy, so "
+            "transport is no bound. Take coordinates that move with the medium, in which it is at rest."
         )
     ts = _checks.times("ts", ts)
     if paths(process) is not None:
@@ -141,6 +141,6 @@ def _integrated(process: Process, ts: Array) -> tuple[Array, Array]:
     return values, jnp.tensordot(weights, values, 1)
 
 
-def _diffusion(system: AbstractOverdamped, protocol: Drive, x: State, t: Scalar) -> Array:
+def _diffusion(system: Given, protocol: Drive, x: State, t: Scalar) -> Array:
     lam: Control = protocol(t)
     return jnp.asarray(system.diffusion(x, lam), x.dtype)
