@@ -336,11 +336,12 @@ def test_tur_of_samples():
     spread = float(jnp.std(found.value))
     assert abs(np.mean(found.value) - exact) < 0.05 * exact
     assert float(jnp.mean(found.stderr)) == pytest.approx(spread, rel=0.08)
-    assert np.mean(found.reliable) > 0.99
+    assert 0.85 < np.mean(found.reliable) < 0.95  # one in ten hangs on one realisation, and says so
     idle = jax.vmap(lambda key: B.tur_of(jax.random.normal(key, (400,))))(
         jax.random.split(jax.random.key(1), 2000)
     )
     assert float(jnp.mean(idle.value)) == pytest.approx(2 / 400, rel=0.15)
+    assert np.mean(idle.reliable) > 0.99
     assert np.mean(idle.stderr) > 0.9 * np.std(idle.value)
 
 
