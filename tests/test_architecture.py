@@ -50,7 +50,8 @@ DOORS = {
     "tqdm": {"_search"},
     "interpax": {"densities", "potentials", "protocols", "schedules", "diffusion"},
     "blackjax": {"densities"},
-    "optimistix": {"estimators"},
+    "optimistix": {"bounds", "estimators"},
+    "ott": {"bounds"},
     "matplotlib": {"plots"},
     "xarray": {"export"},
 }

@@ -3,6 +3,7 @@
 from importlib.metadata import version as _version
 
 from . import (
+    bounds as bounds,
     densities as densities,
     diffusion as diffusion,
     estimators as estimators,

@@ -1,0 +1,209 @@
+r"""The friction tensor of a control: what slow driving dissipates."""
+
+from collections.abc import Callable
+
+import equinox as eqx
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jax.flatten_util import ravel_pytree
+
+from .. import _checks, _factor
+from .._types import Array, Control, Float, Scalar, State
+from ..densities import Boltzmann
+from ..systems import AbstractDiffusion, AbstractOverdamped, Grid
+
+EDGE = 1e-6  # of its highest, to which a density must have fallen at an end of the grid that stands for infinity
+
+
+def friction(
+    system: AbstractDiffusion, lam: Control, *, grid: Grid | None = None, dim: int = 1
+) -> Float[Array, "k k"]:
+    r"""The friction tensor $\zeta$ of the control at `lam`, in nats · time / control².
+
+    $$\zeta_{ij} = \int_0^\infty \langle \delta X_i(t)\, \delta X_j(0) \rangle\, dt, \qquad
+      X_i = \frac{\partial \varphi(x, \lambda)}{\partial \lambda_i}, \qquad \varphi = U/T,$$
+
+    with the equilibrium fluctuations at fixed `lam`. A slow drive dissipates $\int \dot\lambda^T \zeta\,
+    \dot\lambda\, dt$ nats (`length`); T times that is energy, $\beta\int\langle\delta\partial_i U\,\delta\partial_j
+    U\rangle\,dt = T \zeta$ where T is constant. A driven temperature is a control like others: then it is the reduced
+    dissipated work. `lam` is one number or any pytree of k of them, and the tensor is in the order of
+    `jax.flatten_util.ravel_pytree(lam)`.
+
+    - Quadratic potentials, in `dim` coordinates: exactly, from the linear force and its Lyapunov equation.
+    - Any other potential in one dimension, on the cells of `grid`: with $C_i(x) = \int_{-\infty}^x p\,\delta X_i$,
+      $$\zeta_{ij} = \frac1D \int \frac{C_i\, C_j}{p}\, dx,$$
+      less the product of the means of $C_i/p$ and $C_j/p$ on a ring. Errors are of the fourth order in the width of a cell.
+      With `walls` the ends of the grid are the walls of the problem; else the density must have vanished there.
+
+    Overdamped, one bath, at rest and in equilibrium. Raises `TypeError` for another system; `ValueError` for a force
+    without potential or a flow (`friction` expands about an equilibrium), without an equilibrium, for a nonlinear system
+    without a grid or a grid that does not hold the density. What is not known while tracing becomes NaN.
+    Source: Sivak & Crooks, PRL 108, 190602 (2012), eqs. 9 and 12; Zulkowski & DeWeese, PRE 92, 032117 (2015), for the
+    closed form in one dimension.
+    """
+    if not isinstance(system, AbstractOverdamped):
+        raise TypeError(
+            f"friction is of an overdamped system (AbstractOverdamped), got {type(system).__name__}."
+        )
+    if system.velocity is not None:
+        raise ValueError(
+            "friction: in a medium that moves (velocity=) there is no equilibrium to expand about. Leave the flow out."
+        )
+    if grid is not None:
+        return _on_grid(system, lam, grid)
+    equilibrium = _equilibrium(system, lam, dim)
+    parts = equilibrium.normal()
+    if parts is None:
+        raise ValueError(
+            "friction: the potential is not quadratic in x. In one dimension give grid=thermojax.systems.Grid(lower, upper, "
+            "cells); in more nothing is known in closed form."
+        )
+    mean, cov = parts
+    points = mean[None] + jnp.concatenate([jnp.zeros((1, dim), cov.dtype), _factor.root(cov).T])
+    return _conservative(system, equilibrium.lam, points, _quadratic(system, equilibrium.lam, mean))
+
+
+def _equilibrium(system: AbstractOverdamped, lam: Control, dim: int) -> Boltzmann:
+    try:
+        return Boltzmann(system, lam, dim=dim)
+    except ValueError as error:
+        error.add_note(
+            "friction looked for the equilibrium at lam; grid= takes any potential in one dimension."
+        )
+        raise
+
+
+def _reduced(
+    system: AbstractOverdamped, lam: Control
+) -> tuple[Array, Callable[[State, Array], Scalar]]:
+    """The controls as one vector, and phi(x, vector)."""
+    vector, back = ravel_pytree(lam)
+    return vector, lambda x, v: system.energy(x, back(v)) / system.temperature(back(v))
+
+
+def _conservative(system: AbstractOverdamped, lam: Control, points: Array, zeta: Array) -> Array:
+    """`zeta`, if the drift is that of the potential alone."""
+
+    def push(x: State) -> tuple[State, State]:
+        f = system.push(x, lam)
+        return jnp.abs(f), jnp.abs(jax.grad(system.energy)(x, lam))
+
+    forces, of_potential = jax.vmap(push)(points)
+    rounding = 100 * jnp.finfo(forces.dtype).eps * jnp.max(of_potential)
+    return _checks.must(
+        "The force of the system",
+        zeta,
+        jnp.max(forces) <= rounding,
+        "that of its potential alone: friction expands about an equilibrium, and a push f keeps the system out of it. Put "
+        "it into the potential, if it has one",
+    )
+
+
+# ---- linear systems
+
+
+@eqx.filter_jit
+def _quadratic(system: AbstractOverdamped, lam: Control, mean: State) -> Array:
+    r"""With $x = m + D^{1/2} z$, $\dot z = -K z + \sqrt2\,\xi$ and $X_i = g_i \cdot z + \tfrac12 z^T H_i z$:
+
+    $$\zeta_{ij} = g_i^T K^{-2} g_j + \tfrac12 \mathrm{tr}\, H_i S_j, \qquad K S + S K = K^{-1} H_j K^{-1} .$$
+
+    The equation for S by the root of $K \otimes 1 + 1 \otimes K$, in elementary operations: see `_factor`.
+    """
+    vector, phi = _reduced(system, lam)
+    spread = jnp.broadcast_to(jnp.sqrt(system.diffusion(mean, lam)), mean.shape)
+    at = lambda z, v: phi(mean + spread * z, v)
+    still, d = jnp.zeros_like(mean), mean.size
+    slopes = jax.jacfwd(jax.grad(at, 1), 0)(still, vector)  # (k, d)
+    bends = jax.jacfwd(jax.jacfwd(jax.grad(at, 1), 0), 0)(still, vector)  # (k, d, d)
+    inverse = _factor.inverse(_factor.root(jax.hessian(at)(still, vector)))
+    mul = lambda a, b: jnp.matmul(a, b, precision="highest")
+    width = mul(inverse.T, inverse)  # K^-1
+    k, one = jax.hessian(at)(still, vector), jnp.eye(d, dtype=mean.dtype)
+    sides = _factor.inverse(_factor.root(jnp.kron(k, one) + jnp.kron(one, k)))
+    inner = mul(mul(width, bends), width).reshape(len(vector), d * d)
+    moved = mul(slopes, width)
+    zeta = mul(moved, moved.T) + 0.5 * mul(
+        mul(bends.reshape(len(vector), d * d), sides.T), mul(sides, inner.T)
+    )
+    return 0.5 * (zeta + zeta.T)
+
+
+# ---- one dimension
+
+
+def _on_grid(system: AbstractOverdamped, lam: Control, grid: Grid) -> Array:
+    if not isinstance(grid, Grid):
+        raise TypeError(f"grid must be a thermojax.systems.Grid, got {type(grid).__name__}.")
+    if grid.dim != 1:
+        raise ValueError(
+            f"friction on cells is for one dimension, and the grid has {grid.dim}: in more no closed form is known."
+        )
+    lam = jax.tree.map(lambda v: _checks.floating("lam", v), lam)
+    dtype = _checks.one_float(system=system, lam=lam)
+    point = jnp.zeros(1, dtype)
+    _checks.scalar("potential(x, lam)", system.energy, point, lam)
+    if jax.eval_shape(system.temperature, lam).shape != ():
+        raise ValueError(
+            "friction needs one temperature: with a bath per coordinate there is no phi."
+        )
+    zeta, ends = _cells(system, lam, grid, dtype)
+    if not (grid.walls[0] or grid.periodic[0]):
+        allowed = (
+            f"wide enough: at an end the density is above {EDGE} of its highest. Widen it, or walls=True if it ends "
+            "at walls"
+        )
+        zeta = _checks.must("The grid", zeta, ends <= EDGE, allowed)
+    return _conservative(system, lam, grid.centres(dtype), zeta)
+
+
+@eqx.filter_jit
+def _cells(
+    system: AbstractOverdamped, lam: Control, grid: Grid, dtype: np.dtype
+) -> tuple[Array, Scalar]:
+    """The tensor, and the density at the ends as a share of its highest."""
+    vector, phi = _reduced(system, lam)
+    x = grid.centres(dtype)
+    h = grid.widths[0]
+    edges = jnp.asarray(grid.lower[0] + np.arange(grid.cells[0] + 1) * h, dtype)[:, None]
+    heights, forces = jax.vmap(jax.value_and_grad(phi, 1), (0, None))(x, vector)
+    low = jax.lax.stop_gradient(jnp.min(heights))
+    weight = jnp.exp(low - heights)
+    around = grid.periodic[0]
+    mass = _sums(weight[:, None], h, around)[0][-1, 0]
+    p, p_edge = weight / mass, jnp.exp(low - jax.vmap(phi, (0, None))(edges, vector)) / mass
+    mean = _sums(p[:, None] * forces, h, around)[0][-1]
+    left, right = _sums(p[:, None] * (forces - mean[None]), h, around)
+    # each from its own side, so that both tails keep their digits
+    first = jax.lax.stop_gradient(jnp.cumsum(p)) * h < 0.5
+    first = jnp.concatenate([jnp.ones(1, bool), first])[:, None]
+    c = jnp.where(first, left, -right)
+    there = p_edge[:, None] > jnp.finfo(dtype).tiny / jnp.finfo(dtype).eps
+    ratio = jnp.where(there, c, 0) / jnp.where(there, p_edge[:, None], 1)
+    total = lambda values: h * (jnp.sum(values[1:], 0) + jnp.sum(values[:-1], 0)) / 2
+    square = total(c[:, :, None] * ratio[:, None, :])
+    if around:
+        means = total(ratio)
+        square = square - jnp.outer(means, means) / total(1 / p_edge[:, None])[0]
+    diffusion = jnp.asarray(system.diffusion(x[0], lam), dtype).reshape(())
+    ends = jnp.maximum(p_edge[0], p_edge[-1]) / jnp.max(p)
+    return square / diffusion, ends
+
+
+def _sums(f: Array, h: float, around: bool) -> tuple[Array, Array]:
+    r"""$\int_a^x f$ and $\int_x^b f$ at the edges of the cells, from the values at their centres `(cells, k)`.
+
+    The rule of midpoints with the first term of Euler's and Maclaurin's, $h^2 [f'(x) - f'(a)]/24$.
+    """
+    ahead, behind = (f[:1], f[-1:]) if around else (0, 0)
+    inner = f[1:] - f[:-1]
+    if around:
+        start = stop = ahead - behind
+    else:  # h f' at the ends, from three centres
+        start, stop = -2 * f[:1] + 3 * f[1:2] - f[2:3], 2 * f[-1:] - 3 * f[-2:-1] + f[-3:-2]
+    slopes = jnp.concatenate([start, inner, stop])
+    nothing = jnp.zeros_like(f[:1])
+    left = jnp.concatenate([nothing, jnp.cumsum(f, 0)])
+    right = jnp.concatenate([jnp.cumsum(f[::-1], 0)[::-1], nothing])
+    return h * (left + (slopes - start) / 24), h * (right + (stop - slopes) / 24)

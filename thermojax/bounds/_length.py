@@ -1,0 +1,206 @@
+r"""The geometry of slow drives: thermodynamic length, and protocols along its shortest lines."""
+
+from collections.abc import Callable
+
+import equinox as eqx
+import jax
+import jax.numpy as jnp
+import numpy as np
+import optimistix as optx
+from jax.flatten_util import ravel_pytree
+
+from .. import _checks
+from .._types import Array, ArrayLike, Control, PyTree, Scalar
+from ..protocols import Piecewise
+from ..systems import AbstractDiffusion, Grid
+from ._friction import friction
+from ._nodes import NODES, WEIGHTS
+
+Metric = Callable[[Array], Array]  # zeta (k, k) at a vector of controls (k,)
+PIECES = 256  # of the line along which one control is measured
+
+
+def length(
+    system: AbstractDiffusion, lams: Control, *, grid: Grid | None = None, dim: int = 1
+) -> Scalar:
+    r"""The thermodynamic length of a path of controls, in nats^½ · time^½:
+
+    $$L = \int \sqrt{d\lambda^T\,\zeta(\lambda)\,d\lambda},$$
+
+    $\zeta$ the `friction`. `lams` are the controls along the path, each leaf with them leading, `(m, ...)`, as
+    `jax.vmap(protocol)(ts)` gives them; in between the path is straight, and the length is integrated by four points a
+    piece. `grid`, `dim` and the errors are those of `friction`; what `slow` makes of it is the least dissipation.
+    Source: Crooks, PRL 99, 100602 (2007), eq. 11; Sivak & Crooks, PRL 108, 190602 (2012).
+    """
+    lams = jax.tree.map(lambda v: _checks.floating("lams", v), lams)
+    leading = {np.shape(v)[:1] for v in jax.tree.leaves(lams)}
+    if len(leading) != 1 or leading == {()} or min(leading)[0] < 2:
+        raise ValueError(
+            f"lams must hold at least two controls, leading in every leaf, (m, ...); got leading axes {sorted(leading)}."
+        )
+    first = jax.tree.map(lambda v: v[0], lams)
+    friction(system, first, grid=grid, dim=dim)  # what can be told is told
+    points = jax.vmap(lambda lam: ravel_pytree(lam)[0])(lams)
+    return jnp.sum(_lengths(_metric(system, first, grid, dim), points[:-1], points[1:]))
+
+
+def slow(length: ArrayLike, time: ArrayLike) -> Scalar:
+    r"""What a slow drive over a path of thermodynamic `length` in a `time` dissipates at least, in nats:
+
+    $$\langle W_\text{diss} \rangle / T \;\gtrsim\; L^2/\tau,$$
+
+    reached at constant speed $\sqrt{\dot\lambda^T \zeta \dot\lambda}$. It is the leading order in the relaxation time over
+    $\tau$ and no bound at finite speed: drives that may jump at their ends go below by the next order.
+    Source: Salamon & Berry, PRL 51, 1127 (1983); Sivak & Crooks, PRL 108, 190602 (2012), eq. 13.
+    """
+    length, time = _checks.floating("length", length), _checks.floating("time", time, positive=True)
+    for name, value in (("length", length), ("time", time)):
+        _checks.rank(name, value, {0}, "(), one number")
+    return _checks.must("length", length, length >= 0, "zero or above", got=length) ** 2 / time
+
+
+def geodesic(
+    system: AbstractDiffusion,
+    start: Control,
+    stop: Control,
+    t1: ArrayLike,
+    *,
+    knots: int = 33,
+    grid: Grid | None = None,
+    dim: int = 1,
+    steps: int = 500,
+) -> Piecewise:
+    r"""The protocol from `start` to `stop` in the time `t1` that dissipates least when slow, without end jumps.
+
+    It follows the shortest line in the metric `friction` at constant speed, on evenly spaced `knots`. One control: the
+    knots lie at equal thermodynamic length, to about ten digits. Several: the action of the straight pieces,
+    $\sum \Delta\lambda^T \zeta\,\Delta\lambda$ with $\zeta$ at their middles, is minimised from the straight line on by at
+    most `steps` of BFGS; it finds the geodesic next to that line. The error of the knots is of the order of their
+    distance squared.
+
+    Raises `ValueError` for controls that differ in shape, and as `friction`; `RuntimeError` if the minimum is not found
+    (NaN while tracing). The straight line from `start` to `stop` must hold equilibria only.
+    Source: Sivak & Crooks, PRL 108, 190602 (2012), eq. 14; Rotskoff, Crooks & Vanden-Eijnden, PRE 95, 012148 (2017).
+    """
+    start, stop = (
+        jax.tree.map(lambda v, name=name: _checks.floating(name, v), lam)
+        for name, lam in (("start", start), ("stop", stop))
+    )
+    shapes = [jax.tree.map(jnp.shape, lam) for lam in (start, stop)]
+    if jax.tree.structure(start) != jax.tree.structure(stop) or shapes[0] != shapes[1]:
+        raise ValueError(
+            f"start and stop must be controls of one shape, got {shapes[0]} and {shapes[1]}."
+        )
+    knots = _checks.whole("knots", knots, "a whole number of knots", 2)
+    steps = _checks.whole("steps", steps, "a whole number of steps")
+    t1 = _checks.floating("t1", t1, positive=True)
+    _checks.rank("t1", t1, {0}, "(), one time")
+    for end in (start, stop):
+        friction(system, end, grid=grid, dim=dim)  # what can be told is told
+    a, back = ravel_pytree(start)
+    b, metric = ravel_pytree(stop)[0], _metric(system, start, grid, dim)
+    if a.size == 1:
+        points = _even(metric, a, b, knots)
+    else:
+        points, found = _shortest(metric, a, b, knots, steps)
+        if _checks.known(found) is not None and not found:
+            raise RuntimeError(
+                f"geodesic: the shortest line was not found in {steps} steps. Give more steps=, fewer knots=, or go by way "
+                "of a control in between."
+            )
+        points = jnp.where(found, points, jnp.nan)
+    shares = np.linspace(0, 1, knots)
+    return Piecewise(t1 * jnp.asarray(shares, a.dtype), jax.vmap(back)(points), start, stop)
+
+
+class _Friction(eqx.Module):
+    """The metric as a function of the vector of controls; a module, so that its programs are compiled once."""
+
+    system: AbstractDiffusion
+    like: Control
+    grid: Grid | None
+    dim: int = eqx.field(static=True)
+
+    def __call__(self, vector: Array) -> Array:
+        return friction(
+            self.system, ravel_pytree(self.like)[1](vector), grid=self.grid, dim=self.dim
+        )
+
+
+def _metric(system: AbstractDiffusion, like: Control, grid: Grid | None, dim: int) -> _Friction:
+    return _Friction(system, like, grid, dim)
+
+
+@eqx.filter_jit
+def _lengths(metric: Metric, starts: Array, stops: Array) -> Array:
+    r"""$\int \sqrt{d\lambda^T \zeta\,d\lambda}$ along each of the straight pieces, `(m, k)` to `(m, k)`."""
+
+    def one(a: Array, b: Array) -> Scalar:
+        nodes, weights = (jnp.asarray(v, a.dtype) for v in (NODES, WEIGHTS))
+        speeds = jax.vmap(lambda s: _root(_square(metric(a + s * (b - a)), b - a)))(nodes)
+        return jnp.sum(weights * speeds)
+
+    return jax.vmap(one)(starts, stops)
+
+
+def _square(zeta: Array, v: Array) -> Scalar:
+    return jnp.sum(v * jnp.matmul(zeta, v, precision="highest"))
+
+
+def _root(square: Scalar) -> Scalar:
+    """The root, and zero as its derivative at zero: a piece of no length."""
+    positive = ~(square <= 0)
+    return jnp.where(positive, jnp.sqrt(jnp.where(positive, square, 1)), 0)
+
+
+def _line(a: Array, b: Array, shares: Array) -> Array:
+    """The points of the straight line, `(m, k)`."""
+    return a[None] + shares[:, None] * (b - a)[None]
+
+
+@eqx.filter_jit
+def _even(metric: Metric, a: Array, b: Array, knots: int) -> Array:
+    """Knots at equal length along the one control: from a table, and by two steps of Newton's."""
+    line = _line(a, b, jnp.linspace(0, 1, PIECES + 1, dtype=a.dtype))
+    upto = jnp.concatenate(
+        [jnp.zeros(1, a.dtype), jnp.cumsum(_lengths(metric, line[:-1], line[1:]))]
+    )
+    goals = upto[-1] * jnp.linspace(0, 1, knots, dtype=a.dtype)[1:-1]
+    share = jnp.interp(goals, upto, jnp.linspace(0, 1, PIECES + 1, dtype=a.dtype))
+    for _ in range(2):
+        piece = jnp.clip((jax.lax.stop_gradient(share) * PIECES).astype(int), 0, PIECES - 1)
+        at = _line(a, b, share)
+        lengths = upto[piece] + _lengths(metric, line[piece], at)
+        speed = jax.vmap(lambda v: _root(_square(metric(v), b - a)))(at)
+        share = share - (lengths - goals) / jnp.where(speed > 0, speed, 1)
+    return jnp.concatenate([a[None], _line(a, b, share), b[None]])
+
+
+@eqx.filter_jit
+def _shortest(metric: Metric, a: Array, b: Array, knots: int, steps: int) -> tuple[Array, Array]:
+    """The knots of least action between a and b, and whether they were found."""
+    straight = _line(a, b, jnp.linspace(0, 1, knots, dtype=a.dtype))
+
+    def points(inner: Array, first: Array, last: Array) -> Array:
+        return jnp.concatenate([first[None], inner, last[None]])
+
+    def action(inner: Array, args: PyTree) -> Scalar:
+        metric, *ends = args
+        path = points(inner, *ends)
+        pieces = path[1:] - path[:-1]
+        zetas = jax.vmap(metric)(0.5 * (path[1:] + path[:-1]))
+        return (knots - 1) * jnp.sum(jax.vmap(_square)(zetas, pieces))
+
+    if knots == 2:
+        return straight, jnp.asarray(True)
+    tolerance = 1e-9 if a.dtype == jnp.float64 else 1e-4
+    with _checks.lenient():
+        found = optx.minimise(
+            action,
+            optx.BFGS(rtol=tolerance, atol=tolerance),
+            straight[1:-1],
+            args=(metric, a, b),
+            max_steps=steps,
+            throw=False,
+        )
+    return points(found.value, a, b), found.result == optx.RESULTS.successful
