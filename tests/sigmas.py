@@ -20,7 +20,9 @@ from scipy import stats
 ALPHA = 1e-4
 BUDGET = {  # statistical assertions per test file
     "test_sigmas": 30,
+    "test_fokker_planck": 10,
     "test_oracles": 14,
+    "test_rates": 10,
     "test_simulated": 80,
     "test_fluctuation": 40,
     "test_order": 20,

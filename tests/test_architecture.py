@@ -50,7 +50,7 @@ DOORS = {
     "tqdm": {"_search"},
     "interpax": {"densities", "potentials", "protocols", "schedules", "diffusion"},
     "blackjax": {"densities"},
-    "optimistix": {"bounds", "estimators"},
+    "optimistix": {"bounds", "estimators", "evolve"},
     "ott": {"bounds"},
     "matplotlib": {"plots"},
     "xarray": {"export"},

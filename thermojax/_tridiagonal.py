@@ -65,4 +65,4 @@ def _cyclic(lower: Line, diagonal: Line, upper: Line, b: Line) -> Line:
     x, z = jnp.split(both, 2, axis=1)
     row = first / pivot
     factor = (x[0] + row * x[-1]) / (1 + z[0] + row * z[-1])
-    return x - factor * z
+    return x - factor[None] * z

@@ -64,8 +64,8 @@ class Cells(AbstractKnownDensity):
             b - a if around else None
             for a, b, around in zip(grid.lower, grid.upper, grid.periodic, strict=True)
         ]
-        lower, upper = jnp.asarray(grid.lower, dtype), jnp.asarray(grid.upper, dtype)
-        free = jnp.asarray(grid.periodic)
+        lower, upper = jnp.asarray(grid.lower, dtype)[None], jnp.asarray(grid.upper, dtype)[None]
+        free = jnp.asarray(grid.periodic)[None]
         outside = jnp.any(((x < lower) | (x > upper)) & ~free, axis=-1)
         at = jnp.where(free, x, jnp.clip(x, lower, upper))
         height = jnp.log(self.floored)
@@ -123,9 +123,8 @@ class Cells(AbstractKnownDensity):
 
     def cov(self) -> Float[Array, "d d"]:
         r"""$\langle (x - m)(x - m)^T \rangle$ over the centres."""
-        away = self.grid.centres(self.p.dtype) - self.mean()
-        flat = away.reshape(-1, self.grid.dim)
-        return jnp.einsum("i,ij,ik->jk", self._mass().reshape(-1), flat, flat)
+        away = self.grid.centres(self.p.dtype).reshape(-1, self.grid.dim) - self.mean()[None]
+        return jnp.einsum("i,ij,ik->jk", self._mass().reshape(-1), away, away)
 
     def entropy(self) -> Scalar:
         r"""$-\sum_i p_i h^d \ln p_i$, in nats. A cell that is not positive counts as empty."""
@@ -151,4 +150,4 @@ def _inverse(lower: float, width: float, p: Float[Array, " n"], u: Scalar) -> Sc
     aim = u * total[-1]
     i = jnp.clip(jnp.searchsorted(total, aim, side="right"), 0, p.size - 1)
     within = (aim - (total[i] - p[i])) / jnp.where(p[i] > 0, p[i], 1)
-    return lower + width * (i + within)
+    return lower + width * (i.astype(p.dtype) + within)

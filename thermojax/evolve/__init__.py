@@ -9,4 +9,6 @@ from ._evolution import (
 )
 from ._fokker_planck import extrapolated as extrapolated, fokker_planck as fokker_planck
 from ._moments import moments as moments
+from ._periodic import periodic as periodic
 from ._steady import stationary as stationary, steady as steady
+from ._twin import twin as twin

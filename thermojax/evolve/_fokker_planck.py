@@ -30,7 +30,7 @@ Scheme = Literal["second", "positive"]
 _GAMMA = 1 - 0.5**0.5  # of the L-stable SDIRK2
 
 # from where a number is marked, and from where it is none
-_EDGE, _LEAST, _SLOPE, _TURN = (1e-4, 1e-2), (1e-9, 1e-4), (0.05, 1.0), (1.0, 100.0)
+_LIMITS = (0.05, 1.0), (1.0, 100.0), (1e-4, 1e-2), (1e-9, 1e-2)  # of slope, turn, edge, -least
 
 
 class _Step(NamedTuple):
@@ -157,7 +157,7 @@ def _run(process: Process, ts: Array, grid: Grid, scheme: Scheme) -> tuple[CellE
         edges = lattice.edges(lam, dtype)
         slope = sum(jnp.sum(p * e.affinity**2) for e in edges) / 12
         later, heats = p, [jnp.zeros((), dtype)] * grid.dim
-        for axis, share in [(0, 1.0)] if grid.dim == 1 else [(0, 0.5), (1, 1.0), (0, 0.5)]:
+        for axis, share in sweeps(grid):
             later, flow = relax(later, edges[axis], axis, grid.periodic[axis], share * dt, scheme)
             heats[axis] = heats[axis] + jnp.sum(flow * edges[axis].affinity)
         medium = jnp.stack(heats)
@@ -203,6 +203,11 @@ def _run(process: Process, ts: Array, grid: Grid, scheme: Scheme) -> tuple[CellE
         steps.turn.max(),
     )
     return _judged(found, mass), mass
+
+
+def sweeps(grid: Grid) -> list[tuple[int, float]]:
+    """The axes in their order, and each one's share of a step: symmetric, so that the second order is kept."""
+    return [(0, 1.0)] if grid.dim == 1 else [(0, 0.5), (1, 1.0), (0, 0.5)]
 
 
 def relax(
@@ -258,7 +263,7 @@ def _at_a_point(x0: Array, grid: Grid, dtype: np.dtype) -> tuple[Array, Scalar]:
         else:
             inside = inside & (place >= -0.5) & (place <= grid.cells[i] - 0.5)
             place = jnp.clip(place, 0, grid.cells[i] - 1)
-        away = jnp.abs(jnp.arange(grid.cells[i]) - place)
+        away = jnp.abs(jnp.arange(grid.cells[i], dtype=dtype) - place)
         if grid.periodic[i]:
             away = jnp.minimum(away, grid.cells[i] - away)
         p = p[..., None] * jnp.maximum(1 - away, 0).astype(dtype)
@@ -291,7 +296,7 @@ def _bounds(grid: Grid, p: Array) -> tuple[Array, Array]:
 
 def _judged(found: CellEvolution, mass: Scalar) -> CellEvolution:
     """Marked where it is not to be trusted, NaN where it is grossly wrong."""
-    pairs = list(zip(_weights(found), (_LEAST, _EDGE, _SLOPE, _TURN), strict=True))
+    pairs = list(zip(_weights(found), _LIMITS, strict=True))
     fine = jnp.all(jnp.stack([value <= limit[0] for value, limit in pairs]))
     gross = ~jnp.all(jnp.stack([value <= limit[1] for value, limit in pairs]))
     gross = gross | ~(jnp.abs(mass - 1) < 1e-3) | ~jnp.all(jnp.isfinite(found.ts))
@@ -303,7 +308,7 @@ def _judged(found: CellEvolution, mass: Scalar) -> CellEvolution:
 
 def _weights(found: CellEvolution) -> tuple[Array, ...]:
     """What is wrong if it is large."""
-    return -found.least, found.edge, found.slope, found.turn
+    return found.slope, found.turn, found.edge, -found.least
 
 
 def _told(process: Process, found: CellEvolution, mass: float) -> None:
@@ -315,14 +320,6 @@ def _told(process: Process, found: CellEvolution, mass: float) -> None:
         )
     cures = (
         (
-            "The density falls below zero, to {value:.2g} of its greatest value",
-            'Use more steps, or scheme="positive".',
-        ),
-        (
-            "The density reaches {value:.2g} of its greatest value at an end of the grid",
-            "Give a wider grid; or walls=True, if the ends are reflecting walls of the problem.",
-        ),
-        (
             "The cells are too wide for the slope of the potential: it changes by {root:.2g} kT from one to the next where "
             "the density is",
             "Give more cells.",
@@ -332,12 +329,20 @@ def _told(process: Process, found: CellEvolution, mass: float) -> None:
             "other",
             "Give more times; a jump belongs on one of them.",
         ),
+        (
+            "The density reaches {value:.2g} of its greatest value at an end of the grid",
+            "Give a wider grid; or walls=True, if the ends are reflecting walls of the problem.",
+        ),
+        (
+            "The density falls below zero, to {value:.2g} of its greatest value",
+            'Use more steps, or scheme="positive".',
+        ),
     )
-    worst = zip(_weights(found), (_LEAST, _EDGE, _SLOPE, _TURN), cures, strict=True)
+    worst = zip(_weights(found), _LIMITS, cures, strict=True)
     for i, (value, limits, (what, cure)) in enumerate(worst):
         value = float(value)
-        root = float(np.sqrt(max(12 * value if i == 2 else value, 0)))
-        shown = -value if i == 0 else value
+        root = float(np.sqrt(max(value if i else 12 * value, 0)))
+        shown = -value if i == 3 else value
         message = f"fokker_planck: {what.format(value=shown, root=root)}. {cure}"
         if not value <= limits[1]:
             if np.isnan(value):

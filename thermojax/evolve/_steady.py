@@ -75,7 +75,7 @@ def stationary(lattice: Lattice, lam: Control, dtype: np.dtype) -> Array:
     edges = lattice.edges(lam, dtype)
     if lattice.grid.dim == 2:
         return _in_two(edges, lattice.grid)
-    phi = lattice.energies(lam, dtype) / lattice.temperature(0, lam)
+    phi = lattice.energies(lam, dtype) / lattice.bath(0, lam)
     p = jax.nn.softmax(-phi)
     dt = jax.lax.stop_gradient(_LONG / jnp.max(edges[0].up + edges[0].down))
     for _ in range(3):  # inverse iteration: nothing but the null vector survives a time this long

@@ -44,8 +44,8 @@ class Lattice(eqx.Module):
         """$U$ at the centres."""
         return self.grid.each(lambda x: self.system.energy(x, lam), dtype)
 
-    def temperature(self, axis: int, lam: Control) -> Scalar:
-        """$T$ of the bath along an axis."""
+    def bath(self, axis: int, lam: Control) -> Scalar:
+        """$T$ along an axis."""
         temperature = self.system.temperature(lam)
         return temperature[axis] if jnp.ndim(temperature) else temperature
 
@@ -65,7 +65,7 @@ class Lattice(eqx.Module):
             return self.system.push(x, lam)[axis]
 
         gain = jnp.roll(energies, -1, axis) - energies - width * grid.each(force, dtype)
-        z = gain / self.temperature(axis, lam)
+        z = gain / self.bath(axis, lam)
         diffusion = self.system.diffusion(last, lam)
         rate = (diffusion[axis] if jnp.ndim(diffusion) else diffusion) / width**2
         there = jnp.ones(grid.cells[axis], bool)
