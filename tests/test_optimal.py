@@ -357,3 +357,11 @@ def test_closed_forms_batch_by_vmap():
         jnp.array([1.0, 4.0])
     )
     np.testing.assert_allclose(works, [1 / 3, 4 / 6], rtol=1e-6)
+
+
+def test_breathing_trap_of_almost_no_time():
+    """The widening keeps its digits where it is far below one: the work is that of a jump, (k1/k0 - 1)/2."""
+    tiny = tjx.optimal.breathing_trap(1.0, 2.0, 1e-30)
+    np.testing.assert_allclose(tiny.work, 0.5, rtol=1e-14)
+    with pytest.raises(ValueError, match=r"mobility \* stop \* t1 must be finite"):
+        tjx.optimal.breathing_trap(jnp.float32(1e3), jnp.float32(1e30), jnp.float32(1e12))
