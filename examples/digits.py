@@ -141,7 +141,7 @@ def update(free, average, state, given, key):
 
 def settings(seed):
     names = "LOW HIGH SHARES AT WIDTH BLOCKS DROP UPDATES BATCH RATE MEMORY".split()
-    return {"seed": seed, "format": 1} | {name: globals()[name] for name in names}
+    return {"seed": seed, "format": 2} | {name: globals()[name] for name in names}
 
 
 def save(path, tree, header):
@@ -155,10 +155,10 @@ def save(path, tree, header):
     os.replace(new, path)
 
 
-def trained(seed):
+def trained(seed, key):
     """The network of this seed, from its file as far as that goes, and the seconds its training took in all."""
-    path, key = OUT / f"digits_{seed}.eqx", jax.random.key(seed)
-    free, given = eqx.partition(Denoiser(key), eqx.is_inexact_array)
+    path, (first, key) = OUT / f"digits_{seed}.eqx", jax.random.split(key)
+    free, given = eqx.partition(Denoiser(first), eqx.is_inexact_array)
     tree, done, seconds = (free, free, optimizer.init(free)), 0, 0.0
     if path.exists():
         with open(path, "rb") as file:
@@ -186,12 +186,12 @@ def trained(seed):
 def candidates(curve, n, key):
     """The four schedules of n steps, by the curve. Equal length begins where the tuned one does and ends in plain noise."""
     cost = schedules.cost_of(curve)
-    even = LogSNR.uniform(n, 7.0, -4.0, low=LOW, high=HIGH)
+    even, (first, second) = LogSNR.uniform(n, 7.0, -4.0, low=LOW, high=HIGH), jax.random.split(key)
     of_ends = lambda ends, key: cost(even.stretched(*ends), key)
-    ends = search(of_ends, jnp.array([7.0, -4.0]), key, steps=150, progress=False).protocol
+    ends = search(of_ends, jnp.array([7.0, -4.0]), first, steps=150, progress=False).protocol
     lam = schedules.equal_length(curve, n, ends[0], PLAIN)
     equal = LogSNR.from_array(lam, low=LOW, high=HIGH)
-    optimised = search(cost, equal, key, steps=500, progress=False).protocol
+    optimised = search(cost, equal, second, steps=500, progress=False).protocol
     four = LogSNR.cosine(n, low=LOW, high=HIGH), even.stretched(*ends), equal, optimised
     return {name: schedule() for name, schedule in zip(NAMES, four, strict=True)}
 
@@ -214,17 +214,20 @@ def drawn(denoise, lam, tau, key):
 
 def measured(seed):
     """Everything about one seed: what the report says, and what the figure draws."""
-    denoise, seconds = trained(seed)
+    training, floor, noise, searches, pricing, drawing = jax.random.split(jax.random.key(seed), 6)
+    denoise, seconds = trained(seed, training)
     began = time.monotonic()
-    floor, key = jax.random.split(jax.random.fold_in(jax.random.key(seed), UPDATES))
     copies = dequantised(jnp.tile(validation, (COPIES, 1)), floor)
     grid = jnp.linspace(LOW, HIGH, LEVELS)
-    curve = schedules.denoising_curve(denoise, copies, grid, key, draws=1)
+    curve = schedules.denoising_curve(denoise, copies, grid, noise, draws=1)
     report, kept = {}, {}
     for n in STEPS:
-        lams = candidates(curve, n, key)
+        lams = candidates(curve, n, jax.random.fold_in(searches, n))
         plans = {name: (lam, schedules.variances(lam, curve)) for name, lam in lams.items()}
-        w = {name: np.asarray(works(denoise, *plan, key), float) for name, plan in plans.items()}
+        w = {
+            name: np.asarray(works(denoise, *plan, jax.random.fold_in(pricing, n)), float)
+            for name, plan in plans.items()
+        }
         each = {name: np.asarray(schedules.dissipation(lam, curve)) for name, lam in lams.items()}
         row = {name: float(bits(w[name].mean())) for name in NAMES}
         for name in NAMES[:-1]:
@@ -235,7 +238,7 @@ def measured(seed):
         report[str(n)] = row
         kept[n] = plans, each
     plans, each = kept[STEPS[0]]
-    images = {name: drawn(denoise, *plan, key) for name, plan in plans.items()}
+    images = {name: drawn(denoise, *plan, drawing) for name, plan in plans.items()}
     other = time.monotonic() - began
     return {"seconds_training": seconds, "seconds_other": other, "N": report}, images, each
 

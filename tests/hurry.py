@@ -49,9 +49,23 @@ def hurried():
 
             def make(*args, **kwargs):
                 made = usual(*args, **kwargs)
-                made.env_option_overrides = [*options().items(), *made.env_option_overrides]
+                if not leisure:
+                    made.env_option_overrides = [*options().items(), *made.env_option_overrides]
                 return made
 
             patch.setattr(compiler, "get_compile_options", make)
         yield
     jax.clear_caches()
+
+
+leisure = []
+
+
+@contextlib.contextmanager
+def at_leisure():
+    """What is compiled inside is optimised, for a program that runs for longer than it compiles."""
+    leisure.append(True)
+    try:
+        yield
+    finally:
+        leisure.pop()

@@ -1,8 +1,13 @@
 """What was compiled once is compiled: a second call traces nothing, compiles nothing and asks nothing of the user again."""
 
 import contextlib
+import os
+import subprocess
+import sys
+from pathlib import Path
 
 import equinox as eqx
+import hurry
 import jax
 import jax.numpy as jnp
 import pytest
@@ -153,3 +158,52 @@ def test_new_bounds_do_not_compile_again():
     with nothing_compiles():
         other = draw(two, KEY)
     assert (first != other).all()
+
+
+CACHED = """
+import jax
+import jax.numpy as jnp
+import thermojax as tjx
+
+asked = {"hits": 0, "misses": 0}
+
+def count(name, **rest):
+    for what in asked:
+        asked[what] += name == f"/jax/compilation_cache/cache_{what}"
+
+jax.config.update("jax_persistent_cache_min_compile_time_secs", 0.0)
+trap = tjx.Overdamped(tjx.potentials.MovingTrap(1.0))
+start = tjx.densities.Gaussian(0.0, 1.0)
+process = tjx.Process(trap, tjx.protocols.ramp(0.0, 1.0, 1.0), start)
+ts, key = jnp.linspace(0.0, 1.0, 5), jax.random.key(0)
+jax.monitoring.register_event_listener(count)
+runs = tjx.ensemble(process, ts, key, 3)
+exact = tjx.evolve.moments(process, ts)
+print(asked["hits"], asked["misses"], runs.work.sum(), exact.work[-1])
+"""
+
+
+def test_a_new_process_finds_what_another_compiled(tmp_path):
+    """By the cache of JAX on disk: neither a run nor its moments are compiled again, and the numbers are the same."""
+    here = {
+        **os.environ,
+        "JAX_COMPILATION_CACHE_DIR": str(tmp_path),
+        "PYTHONPATH": os.pathsep.join([str(Path(tjx.__file__).parent.parent), *sys.path]),
+        "XLA_FLAGS": hurry.flags(),
+    }
+
+    def run():
+        out = subprocess.run(
+            [sys.executable, "-c", CACHED], env=here, capture_output=True, text=True
+        )
+        assert not out.returncode, out.stderr
+        hits, misses, *numbers = out.stdout.split()
+        return int(hits), int(misses), numbers
+
+    first = run()
+    files = sorted(file.name for file in tmp_path.glob("*-cache"))
+    again = run()
+    assert first[1] >= 2  # control: the run and the moments, at least
+    assert again[:2] == (sum(first[:2]), 0)
+    assert files == sorted(file.name for file in tmp_path.glob("*-cache"))
+    assert again[2] == first[2]

@@ -741,3 +741,13 @@ def test_a_table_of_energies():
     ):
         with pytest.raises(ValueError, match=words):
             bad()
+
+
+@pytest.mark.parametrize("scale", [1e-12, 1.0, 1e12])
+def test_a_covariance_in_any_units(scale):
+    """What is symmetric and positive is told by its shape, also where the coordinates have unequal units."""
+    cov = jnp.array([[1.0, 0.5], [0.5, 1.0]]) * jnp.outer(*[jnp.array([scale, 1.0])] * 2)
+    assert jnp.isfinite(Gaussian(jnp.zeros(2), cov).root).all()
+    for wrong in (cov.at[0, 1].multiply(-1), cov.at[0, 0].multiply(0.2)):
+        with pytest.raises(ValueError, match="symmetric and positive definite"):
+            Gaussian(jnp.zeros(2), wrong)

@@ -3,8 +3,10 @@
 Each statistical assertion has a false-alarm rate of at most `RATE`, and its negative control fails at that rate.
 """
 
+import functools as ft
 import pickle
 
+import hurry
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -274,10 +276,21 @@ def correlated(rho, sets, size, key=0):
     return 0.5 + jax.lax.scan(step, z[0], z)[1].T
 
 
+@ft.partial(jax.jit, static_argnums=0)
+def every(estimator, sets):
+    return jax.vmap(estimator)(sets)
+
+
+def each(estimator, sets):
+    """The estimate of each of many sets, in one program for all sets of a shape."""
+    with hurry.at_leisure():
+        return every(estimator, sets)
+
+
 @pytest.mark.parametrize("estimator", [jarzynski, mean])
 def test_correlated(estimator):
     """Of 100 chains of 1000 with rho = 0.9 the mean error bar is the scatter within 30 %, which is known within 7 %."""
-    found = jax.jit(jax.vmap(estimator))(correlated(0.9, 100, 1000))
+    found = each(estimator, correlated(0.9, 100, 1000))
     scatter, claimed = found.value.std(), np.sqrt(np.mean(found.stderr**2))
     assert 0.7 < claimed / scatter < 1.3
     assert not found.reliable.any()
@@ -293,7 +306,7 @@ def test_false_alarms():
     """None in 1000 sets, where one in a million is allowed; ties and outliers are no correlation."""
     z = jax.random.normal(jax.random.key(0), (1000, 200))
     for x in (z, jnp.sign(z), jnp.where(z > 2, 1.0, 0.0), z / jnp.roll(z, 1, 0)):
-        found = jax.jit(jax.vmap(mean))(x)
+        found = each(mean, x)
         assert not (found.doubts & 128).any()
 
 
@@ -330,7 +343,7 @@ def test_reliable_samples_cover(size, spread, sets, least):
     The standard error of a share of 0.94 is 0.014 of 300 sets.
     """
     z = jax.random.normal(jax.random.key(size), (sets, size), jnp.float32)
-    found = jax.jit(jax.vmap(jarzynski))(spread**2 / 2 + spread * z)
+    found = each(jarzynski, spread**2 / 2 + spread * z)
     covers = np.abs(found.value) < 1.96 * found.stderr
     sure = np.asarray(found.reliable)
     assert sure.mean() >= least
@@ -345,12 +358,12 @@ def test_reliable_samples_cover(size, spread, sets, least):
 def test_reliable_gamma_works(shape, scale):
     """A long tail to high works is harmless, however wide: Delta F = shape ln(1 + scale)."""
     w = scale * jax.random.gamma(jax.random.key(5), shape, (100, 4000), jnp.float32)
-    found = jax.jit(jax.vmap(jarzynski))(w)
+    found = each(jarzynski, w)
     covers = np.abs(found.value - float(shape * np.log1p(scale))) < 1.96 * found.stderr
     assert found.reliable.mean() > 0.95
     assert covers.mean() > 0.85  # standard error 0.022
     if (
         shape > 1
     ):  # of one exponential, towards low works, half of the samples pass: that tail is hardly seen
-        towards_low = jax.jit(jax.vmap(jarzynski))(-w[:20] / scale * 0.5)
+        towards_low = each(jarzynski, -w[:20] / scale * 0.5)
         assert towards_low.reliable.mean() < 0.3  # <e^-2w> does not exist

@@ -1,9 +1,11 @@
 """Free energies from one and from two directions: against pymbar, by their own error bars, and on works that cannot tell."""
 
+import contextlib
 import functools as ft
 import subprocess
 import sys
 
+import hurry
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -30,7 +32,7 @@ ONE, TWO = (jarzynski, second_cumulant, second_law_excess), (bar, crooks)
 
 def works(key, n_forward, n_reverse, dissipation, delta=0.0):
     """Gaussian works of both directions as Crooks' theorem asks for: variance = twice the mean dissipation."""
-    spread = np.sqrt(2 * dissipation)
+    spread = jnp.sqrt(2 * dissipation)
     z = jax.random.normal(key, (n_forward + n_reverse,))
     return (
         delta + dissipation + spread * z[:n_forward],
@@ -160,7 +162,8 @@ def repeats(estimator, n_forward, n_reverse, dissipation, seed, count=500):
         return estimator(*(drawn if estimator in TWO else drawn[:1]))[:2]
 
     keys = jax.random.split(jax.random.key(seed), count)
-    return tuple(map(np.asarray, jax.jit(lambda keys: jax.lax.map(one, keys))(keys)))
+    with hurry.at_leisure():
+        return tuple(map(np.asarray, jax.jit(lambda keys: jax.lax.map(one, keys))(keys)))
 
 
 @pytest.mark.parametrize(
@@ -293,16 +296,21 @@ GOOD = {
 }
 
 
-def trusted(estimator, n_forward, n_reverse, dissipation):
-    """The share of 200 repetitions, of 25 where each is large."""
-    count = 200 if n_forward <= 10_000 else 25
-
+@ft.partial(jax.jit, static_argnums=(0, 1, 2))
+def verdicts(estimator, n_forward, n_reverse, dissipation, keys):
     def one(key):
         drawn = works(key, n_forward, n_reverse, dissipation)
         return estimator(*(drawn if estimator in TWO else drawn[:1])).reliable
 
-    keys = jax.random.split(jax.random.key(11), count)
-    return float(np.mean(jax.jit(lambda keys: jax.lax.map(one, keys))(keys)))
+    return jax.lax.map(one, keys)
+
+
+def trusted(estimator, n_forward, n_reverse, dissipation):
+    """The share of 200 repetitions, of 25 where each is large."""
+    count = 200 if n_forward <= 10_000 else 25
+    keys, long = jax.random.split(jax.random.key(11), count), n_forward + n_reverse > 3000
+    with hurry.at_leisure() if long else contextlib.nullcontext():
+        return float(np.mean(verdicts(estimator, n_forward, n_reverse, dissipation, keys)))
 
 
 @pytest.mark.parametrize("name", BAD)

@@ -82,8 +82,10 @@ def test_increments(free):
 
 
 @pytest.mark.smoke
-@pytest.mark.parametrize("name", ["quartic", "two_baths", "several_controls", "plain_callable"])
-@pytest.mark.parametrize("save", ["ends", "all", 5])
+@pytest.mark.parametrize(
+    ("name", "save"),  # what is saved knows nothing of the system
+    [("quartic", "ends"), ("two_baths", "all"), ("several_controls", 5), ("plain_callable", "all")],
+)
 def test_ensemble_has_the_shape_of_vmap_simulate(name, save):
     process, ts = CASES[name]()
     many = lambda key: tjx.ensemble(process, ts, key, 4, save=save)
@@ -308,7 +310,7 @@ def test_sharding():
             got = tjx.ensemble(process, ts, key, 1000, save="all", sharding=sharding)
             return got.work.mean(), got
 
-        slope = jax.value_and_grad(loss, has_aux=True)
+        slope = jax.jit(jax.value_and_grad(loss, has_aux=True), static_argnums=1)
         values = jnp.array([0.2, 0.9])
         (_, one), one_slope = slope(values, None)
         (_, four), four_slope = slope(values, sharding)

@@ -50,11 +50,13 @@ def floating(name: str, x: Any, *, positive: bool = False) -> Array:
         raise ValueError(f"{name} must hold at least one number, got shape {x.shape}.")
     if raw is None:
         return marked(x, jnp.isfinite(x) & (x > 0), f"{name} must be {allowed}.") if positive else x
-    bad = ~np.isfinite(raw) | (positive & (raw <= 0))
+    least = jnp.finfo(x.dtype).tiny  # below it programs calculate with zero
+    bad = ~np.isfinite(raw) | (positive & (raw < least))
     if bad.any():
         where = tuple(int(i) for i in np.argwhere(bad)[0])
         at = f" at index {list(where)}" if where else ""
-        raise ValueError(f"{name} must be {allowed}, got {raw[where]}{at}.")
+        zero = f": as good as zero in {x.dtype}" if 0 < raw[where] < least else ""
+        raise ValueError(f"{name} must be {allowed}, got {raw[where]}{at}{zero}.")
     return x
 
 

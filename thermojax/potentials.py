@@ -12,7 +12,7 @@ import interpax
 import jax.numpy as jnp
 import numpy as np
 
-from ._checks import floating, known, lenient
+from ._checks import floating, known, lenient, one_float
 from ._guard import held
 from ._types import Array, Control, Float, Given, Scalar, State
 
@@ -178,6 +178,9 @@ class Tabulated(AbstractPotential):
             raise ValueError(
                 f"Tabulated needs x and U of one shape (n,), n at least 4; got {self.x.shape} and {self.U.shape}."
             )
+        kind = one_float(**{"Tabulated.x": self.x, "Tabulated.U": self.U})
+        if kind.itemsize < 4:
+            raise TypeError(f"Tabulated needs float32 or float64, got {kind}. Use .astype(float).")
         if outside not in ("infinite", "linear"):
             raise ValueError(f'Tabulated.outside must be "infinite" or "linear", got {outside!r}.')
         self.outside = outside

@@ -36,7 +36,7 @@ class Gaussian(AbstractKnownDensity):
                 f"Gaussian.cov must be (), ({dim},) or ({dim}, {dim}) for a mean of {dim}, got {cov.shape}."
             )
         if given is not None and given.ndim == 2:
-            if not np.allclose(given, given.T) or np.linalg.eigvalsh(given).min() <= 0:
+            if not _positive(given):
                 raise ValueError(
                     f"Gaussian.cov must be symmetric and positive definite, got {given}."
                 )
@@ -81,6 +81,16 @@ class Gaussian(AbstractKnownDensity):
 
     def noised(self, scale: Scalar, variance: Scalar) -> "Gaussian":
         return Gaussian.from_root(scale * self.mean, _noised(self.root, scale, variance))
+
+
+def _positive(cov: np.ndarray) -> bool:
+    """Whether it is symmetric and positive definite, in whatever units the coordinates are."""
+    cov = np.asarray(cov, float)
+    scale = np.sqrt(np.abs(np.diag(cov)))
+    if not (scale > 0).all():
+        return False
+    shape = cov / scale / scale[:, None]
+    return bool(np.allclose(shape, shape.T) and np.linalg.eigvalsh(shape).min() > 0)
 
 
 @jax.jit

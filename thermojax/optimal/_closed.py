@@ -99,8 +99,11 @@ def breathing_trap(
     """
     start, stop, t1 = _number("start", start), _number("stop", stop), _number("t1", t1)
     mobility, temperature = _number("mobility", mobility), _number("temperature", temperature)
-    a, b = mobility * start * t1, mobility * stop * t1
-    u = (1 + jnp.sqrt(1 + 2 * a + a * b)) / (2 + b)
-    work = temperature * ((u - 1) ** 2 / a - jnp.log(u) + 0.5 * (stop * u**2 / start - 1))
-    curve = _Stiffness(start, (u - 1) / t1, mobility)
+    a = _number("mobility * start * t1", mobility * start * t1)
+    b = _number("mobility * stop * t1", mobility * stop * t1)
+    root = jnp.hypot(1.0, jnp.sqrt(a) * jnp.sqrt(2 + b))  # a b may be beyond the largest number
+    u = (1 + root) / (2 + b)
+    wider = a / (1 + root) - b / (2 + b)  # u - 1, to its own digits
+    work = temperature * (wider**2 / a - jnp.log(u) + 0.5 * (stop * u**2 / start - 1))
+    curve = _Stiffness(start, wider / t1, mobility)
     return Optimum(Function(curve, t1, before=start, after=stop), work)

@@ -83,7 +83,9 @@ class AbstractOverdamped(AbstractDiffusion):
         r"""$\dot Q_i = \mu_i F_i^2 + D_i\, \partial_i F_i$. Source: Seifert, Rep. Prog. Phys. 75, 126001 (2012), eq. 25."""
         mobility, temperature = self.mobility(lam), self.temperature(lam)
         slopes = jnp.diagonal(jax.jacfwd(self.total_force)(x, lam))
-        each = mobility * self.total_force(x, lam) ** 2 + mobility * temperature * slopes
+        force = self.total_force(x, lam)
+        # in this order: the square of a force may be beyond single precision where the power is not
+        each = (mobility * force) * force + mobility * temperature * slopes
         return each if jnp.ndim(temperature) else jnp.sum(each)
 
     def exchange(self, x0: State, x1: State, lam: Control, lost: Scalar) -> Exchange:
