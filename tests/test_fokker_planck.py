@@ -113,7 +113,7 @@ def test_dissipated_work_is_entropy_and_divergence(scheme):
 @pytest.mark.parametrize("scheme", ["second", "positive"])
 @pytest.mark.parametrize("dim", [1, 2])
 def test_equilibrium_rests(dim, scheme):
-    potential = lambda x, lam: jnp.sum((x**2 - 1) ** 2) + 0.3 * jnp.prod(x) * lam
+    potential = lambda x, lam: 0.5 * jnp.sum((x**2 - 1) ** 2) + 0.3 * jnp.prod(x) * lam
     system = tjx.Overdamped(potential)
     grid = evolve.Grid((-2.5,) * dim, (2.5,) * dim, 24)
     start = Cells(grid, jnp.exp(-grid.each(lambda x: potential(x, 1.0))))
@@ -284,8 +284,8 @@ def test_its_twin_in_two_dimensions():
     process = tjx.Process(system, ramp(0.0, 1.0, 1.0), Boltzmann(system, 0.0, dim=2))
     exact = evolve.fokker_planck(process, FEW[::2], grid, scheme="positive")
     run = tjx.ensemble(evolve.twin(process, grid), FEW[::2], jax.random.key(1), 20_000)
-    assert_within(run.work, exact.work[-1], absolute=0.03)
-    assert_within(jnp.prod(run.path.xs[:, -1], axis=-1), exact.final.cov()[0, 1], absolute=0.03)
+    assert_within(run.work, exact.work[-1], absolute=0.04)
+    assert_within(jnp.prod(run.path.xs[:, -1], axis=-1), exact.final.cov()[0, 1], absolute=0.05)
     pushed = process.replace(system=tjx.Overdamped(process.system.potential, oracles.whirl))
     with pytest.raises(ValueError, match="on a line only"):
         tjx.ensemble(evolve.twin(pushed, grid), FEW, jax.random.key(1), 10)

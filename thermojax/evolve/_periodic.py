@@ -84,7 +84,7 @@ def _gaussian(process: Process, ts: Array) -> tuple[Gaussian, Array]:
         return found.mean[-1], found.cov[-1]
 
     ends, covs = jax.vmap(later)(jnp.concatenate([jnp.zeros_like(eye[:1]), eye]))
-    shift, turn = ends[0], (ends[1:] - ends[0]).T
+    shift, turn = ends[0], (ends[1:] - ends[:1]).T
     noise = covs[0] - turn @ turn.T
     mean = jnp.linalg.solve(eye - turn, shift)
     both = jnp.eye(d * d, dtype=eye.dtype) - jnp.kron(turn, turn)

@@ -124,7 +124,7 @@ def _eliminated(edges: tuple[Edges, ...], grid: Grid) -> tuple[_Blocks, Array]:
         ratio, around = before
         inflow = up[i - 1][:, None]
         inverse = jnp.linalg.inv(within(i) + inflow * ratio)
-        ratio, around = -inverse * down[i], -inverse @ (inflow * around)
+        ratio, around = -inverse * down[i][None], -inverse @ (inflow * around)
         return (ratio, around), _Blocks(inverse, ratio, around)
 
     # before the first row stands the last one: periodic, or with rates of zero
@@ -200,7 +200,7 @@ def _linear(system: AbstractSystem, lam: Control, dim: int) -> Gaussian:
 
 
 @eqx.filter_jit
-def _lyapunov(system: AbstractDiffusion, lam: Control, x: Array) -> tuple[Array, Array, Scalar]:
+def _lyapunov(system: AbstractDiffusion, lam: Control, x: Array) -> tuple[Array, Array, Array]:
     matrix = jax.jacfwd(lambda y: system.drift(y, lam))(x)
     noise = jnp.diag(jnp.broadcast_to(2 * system.diffusion(x, lam), x.shape))
     eye = jnp.eye(x.size, dtype=x.dtype)
