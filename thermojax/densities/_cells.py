@@ -64,25 +64,26 @@ class Cells(AbstractKnownDensity):
             b - a if around else None
             for a, b, around in zip(grid.lower, grid.upper, grid.periodic, strict=True)
         ]
-        lower, upper = jnp.asarray(grid.lower, dtype), jnp.asarray(grid.upper, dtype)
-        free = jnp.asarray(grid.periodic)
+        lower, upper = (jnp.asarray([end], dtype) for end in (grid.lower, grid.upper))
+        free = jnp.asarray([grid.periodic])
         outside = jnp.any(((x < lower) | (x > upper)) & ~free, axis=-1)
         at = jnp.where(free, x, jnp.clip(x, lower, upper))
         height = jnp.log(self.floored)
-        if grid.dim == 1:
-            value = interpax.interp1d(
-                at[:, 0], axes[0], height, method="cubic2", extrap=True, period=periods[0]
-            )
-        else:
-            value = interpax.interp2d(
-                at[:, 0],
-                at[:, 1],
-                *axes,
-                height,
-                method="cubic2",
-                extrap=True,
-                period=tuple(periods),
-            )
+        with _checks.lenient():
+            if grid.dim == 1:
+                value = interpax.interp1d(
+                    at[:, 0], axes[0], height, method="cubic2", extrap=True, period=periods[0]
+                )
+            else:
+                value = interpax.interp2d(
+                    at[:, 0],
+                    at[:, 1],
+                    *axes,
+                    height,
+                    method="cubic2",
+                    extrap=True,
+                    period=tuple(periods),
+                )
         return jnp.where(outside, -jnp.inf, value)
 
     def _integral(self) -> Scalar:
