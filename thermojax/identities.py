@@ -48,8 +48,8 @@ class DoesNotApply(ValueError):
 
 
 class Residual(NamedTuple):
-    """By how much an identity is missed (`value`), its standard error (0 of an exact one), and what is `allowed`: 4 standard
-    errors and what rounding, or a stated error of quadrature or steps, amounts to."""
+    """By how much an identity is missed (`value`), its standard error (0 of an exact one), and what is `allowed`: 4 of them,
+    and what rounding, or a stated error of quadrature or steps, amounts to."""
 
     name: str
     equation: str
@@ -61,9 +61,6 @@ class Residual(NamedTuple):
     def holds(self) -> bool:
         """Whether the value lies within what is allowed; never if it is NaN."""
         return bool(jnp.abs(self.value) <= self.allowed)
-
-
-# ---------------------------------------------------------------------------- of each path
 
 
 def first_law(process: Process, trajectory: Trajectory) -> Residual:
@@ -81,7 +78,7 @@ def medium_entropy(process: Process, trajectory: Trajectory) -> Residual:
     medium differs by the shadow work of the steps. One bath.
     """
     run = _run_of(process, trajectory)
-    _one_bath(process, run)
+    _one_bath(process, run.path)
     of = parts(process, run.path)
     gaps = jnp.atleast_1d(reduced_work(process, run)) - (of.turns + of.push)
     return _largest("medium entropy", "(5.23)", gaps, of.size, run)
@@ -187,7 +184,7 @@ def ito(
     if not isinstance(system, AbstractOverdamped) or system.velocity is not None:
         raise DoesNotApply("it is of overdamped systems in a medium at rest")
     if of == "force":
-        _one_bath(process, run)
+        _one_bath(process, run.path)
         if not jnp.any(parts(process, run.path).pushed > 0):
             raise DoesNotApply("the force f is zero")
 
@@ -259,7 +256,8 @@ def entropy_production_rate(process: Process, evolution: Evolution) -> Residual:
     r"""$\langle S_\mathrm{tot} \rangle = \int \langle |v|^2/D \rangle\, dt$ (3.24), in nats, $v = j/p$.
 
     The integral is by Simpson's rule over the times of the evolution; allowed is by how much the trapezoidal rule changes if
-    every other time is left out, three times that on a grid, whose own steps have an error of the same order. Give times that resolve what happens: a start far from rest needs short steps first.
+    every other time is left out, three times that on a grid, whose own steps have an error of the same order. Give times
+    that resolve what happens: a start far from rest needs short steps first.
     """
     a_process("process", process)
     total = evolution.entropy.total
@@ -336,8 +334,8 @@ def _exponential(name: str, equation: str, found: Estimate, run: Trajectory) -> 
     return _statistical(name, equation, found.value - 1, found, run, jnp.ones_like(found.value))
 
 
-def _one_bath(process: Process, run: Trajectory) -> None:
-    if baths(process, _times(run.path)):
+def _one_bath(process: Process, path: Path) -> None:
+    if baths(process, _times(path)):
         raise DoesNotApply("there is a bath per coordinate, and no reduced potential U/T")
 
 
@@ -363,8 +361,7 @@ def _free_energy(process: Process, name: str, density: Density, lam: Control, xs
 
 def _free_energy_difference(process: Process, path: Path) -> Scalar:
     r"""$\Delta(\beta F)$ between the ends of a process that starts in equilibrium, with equilibrium as `final`."""
-    if baths(process, _times(path)):
-        raise DoesNotApply("there is a bath per coordinate, and no reduced potential U/T")
+    _one_bath(process, path)
     xs = rows(path.xs)
     return _difference(process, _times(path), xs[:, 0], xs[:, -1])
 

@@ -70,7 +70,7 @@ def _detailed(forward: Array, reverse: Array, points: Array | None) -> DetailedF
     right = j.astype(at.dtype) / back.size
     variance = jnp.maximum(squares - left**2, 0) / (forward.size - 1)
     variance = variance + right * (1 - right) / (back.size - 1)
-    sides = (jnp.where(fine, v, jnp.nan) for v in (left, right, clipped_root(variance)))
+    sides = (jnp.where(fine, v, jnp.nan) for v in (left, right, jax.vmap(clipped_root)(variance)))
     return DetailedFluctuation(at, *sides)
 
 
