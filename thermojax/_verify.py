@@ -12,11 +12,12 @@ from ._process import Process, a_process, paths
 from ._simulate import ensemble
 from ._types import Key, Times
 from .evolve import Evolution, Grid, fokker_planck, moments
-from .identities import DoesNotApply, Residual
+from .identities import DoesNotApply, Residual, Undecided
 
 
 class Verdict(NamedTuple):
-    """What `verify` found: for each identity a `Residual`, or in words why there is none. `print` it for the table."""
+    """What `verify` found: `rows` of name, equation and `Residual`, or in words why there is none: "does not apply: ..." or,
+    of an average that is not reliable, "undecided: ...". `print` it for the table."""
 
     rows: tuple[tuple[str, str, Residual | str], ...]
     size: int
@@ -24,7 +25,7 @@ class Verdict(NamedTuple):
 
     @property
     def holds(self) -> bool:
-        """Whether every identity that applies holds, and one does."""
+        """Whether every identity that applies holds, and one does; what is undecided does not count."""
         found = [row for _, _, row in self.rows if isinstance(row, Residual)]
         return bool(found) and all(row.holds for row in found)
 
@@ -37,13 +38,16 @@ class Verdict(NamedTuple):
         wide = max(len(name) for name, _, _ in self.rows)
         head = f"{'identity':{wide}}  equation    residual     allowed  verdict"
         lines = [f"{self.size} paths of {self.steps} steps", head, "-" * len(head)]
+        said = {}
         for name, equation, row in self.rows:
             line = f"{name:{wide}}  {equation:8}  "
             if isinstance(row, Residual):
                 verdict = "holds" if row.holds else "FAILS"
                 line += f"{float(row.value):10.2e}  {float(row.allowed):10.1e}  {verdict}"
             else:
-                line += f"{'':24}does not apply: {row}"
+                again = said.get(row)
+                said.setdefault(row, equation)
+                line += f"{'':24}{row if again is None else row.split(': ')[0] + ': as ' + again}"
             lines.append(line)
         return "\n".join(lines)
 
@@ -88,8 +92,10 @@ def verify(
         try:
             found = residual(evolution) if isinstance(residual, _OfEvolution) else residual()
             rows.append((name, found.equation, found))
+        except Undecided as reason:
+            rows.append((name, equation, f"undecided: {reason}"))
         except DoesNotApply as reason:
-            rows.append((name, equation, str(reason)))
+            rows.append((name, equation, f"does not apply: {reason}"))
     return Verdict(tuple(rows), size, ts.shape[0] - 1)
 
 

@@ -47,6 +47,10 @@ class DoesNotApply(ValueError):
     """The identity makes no statement about what it was given; the message says why."""
 
 
+class Undecided(DoesNotApply):
+    """These paths are too few, or too far from each other, to say."""
+
+
 class Residual(NamedTuple):
     """By how much an identity is missed (`value`), its standard error (0 of an exact one), and what is `allowed`: 4 of them,
     and what rounding, or a stated error of quadrature or steps, amounts to."""
@@ -121,9 +125,6 @@ def dissipation(process: Process, trajectory: Trajectory, evolution: Evolution) 
     return _largest("dissipated work", "(6.25)", w - delta - total - (there - rest), sizes, run)
 
 
-# ---------------------------------------------------------------------------- of averages over paths
-
-
 def fluctuation(
     process: Process, trajectory: Trajectory, evolution: Evolution | None = None
 ) -> Residual:
@@ -134,11 +135,11 @@ def fluctuation(
     """
     run = _run_of(process, trajectory)
     _ends_known(process, final=evolution is None)
-    name, equation = "integral fluctuation theorem", "(4.21)"
-    if evolution is not None:
-        process = process.replace(final=evolution.final)
-        name, equation = "total entropy production", "(4.22)"
-    return _exponential(name, equation, integral_fluctuation(dissipated_work(process, run)), run)
+    if evolution is None:
+        found = integral_fluctuation(dissipated_work(process, run))
+        return _exponential("integral fluctuation theorem", "(4.21)", found, run)
+    found = integral_fluctuation(dissipated_work(process.replace(final=evolution.final), run))
+    return _exponential("total entropy production", "(4.22)", found, run)
 
 
 def jarzynski(process: Process, trajectory: Trajectory) -> Residual:
@@ -211,9 +212,6 @@ def ito(
     return _statistical(name, equation, found.value, found, run, size, left_over)
 
 
-# ---------------------------------------------------------------------------- of evolutions
-
-
 def mean_dissipation(
     process: Process, evolution: Evolution, trajectory: Trajectory | None = None
 ) -> Residual:
@@ -227,7 +225,6 @@ def mean_dissipation(
     a_process("process", process)
     if evolution.reduced_work is None:
         raise DoesNotApply("there is a bath per coordinate, and no reduced work")
-    _ends_known(process)
     if isinstance(evolution, CellEvolution):
         delta, kl, size = _of_cells(process, evolution)
     else:
@@ -281,8 +278,6 @@ def entropy_production_rate(process: Process, evolution: Evolution) -> Residual:
     return Residual("entropy production rate", "(3.24)", value, jnp.zeros_like(value), allowed)
 
 
-# ---------------------------------------------------------------------------- what they share
-
 _RULES: tuple[Rule, Rule] = ("kernel", "alternating")
 
 
@@ -330,7 +325,7 @@ def _statistical(
 
 def _exponential(name: str, equation: str, found: Estimate, run: Trajectory) -> Residual:
     if not bool(found.reliable):
-        raise DoesNotApply(f"its average over these paths is not reliable: {found.why}")
+        raise Undecided(f"the average over these paths is not reliable: {found.why}")
     return _statistical(name, equation, found.value - 1, found, run, jnp.ones_like(found.value))
 
 
@@ -376,6 +371,7 @@ def _difference(process: Process, ts: Times, starts: Array, stops: Array) -> Sca
 
 def _of_moments(process: Process, evolution: GaussianEvolution) -> tuple[Scalar, Scalar, Scalar]:
     r"""$\Delta(\beta F)$, $KL(p_\tau \| p^\mathrm{eq}_\tau)$, and the size of the terms."""
+    _ends_known(process)
     start, rest = normal(process.initial), normal(process.final)  # pyright: ignore[reportArgumentType]
     if start is None or rest is None:
         raise DoesNotApply("initial and final must be Gaussian for its closed form")
@@ -386,6 +382,7 @@ def _of_moments(process: Process, evolution: GaussianEvolution) -> tuple[Scalar,
 
 def _of_cells(process: Process, evolution: CellEvolution) -> tuple[Scalar, Scalar, Scalar]:
     """The same on the cells, whose sums take the place of the integrals."""
+    _ends_known(process)
     grid, first = evolution.grid, evolution.p[0].reshape(-1)
     points = grid.centres(first.dtype).reshape(-1, grid.dim)
     assert process.final is not None
