@@ -166,9 +166,9 @@ def test_without_a_final():
 
 def test_a_system_of_ones_own():
     """Spins that jump: no drift, no force, no density in time."""
-    process, _ = spins()
+    fast, _ = spins()
     slow = Piecewise(jnp.array([0.0, 4.0]), jnp.array([-0.2, 0.8]), -0.5, 1.0)
-    process = process.replace(protocol=slow)
+    process = fast.replace(protocol=slow)
     verdict = tjx.verify(process, 4 * TS[::5], jax.random.key(5), size=20_000)
     assert verdict.holds, str(verdict)
     found = {name for name, _, row in verdict.rows if isinstance(row, Residual)}
@@ -182,9 +182,9 @@ def test_a_system_of_ones_own():
     assert "no grid was given" in str(verdict)
     assert "(5.33)" in str(verdict)
     assert "does not apply: as (4.22)" in str(verdict)
-    few = tjx.verify(process, 4 * TS[::5], jax.random.key(5), size=50)
-    assert few.holds
-    assert "undecided: the average over these paths is not reliable" in str(few)
+    wide = tjx.verify(fast, TS[::5], jax.random.key(4), size=20_000)
+    assert wide.holds
+    assert "undecided: the average over these paths is not reliable" in str(wide)
 
 
 # ---------------------------------------------------------------------------- where something is wrong
@@ -318,10 +318,7 @@ def test_refusals():
         tjx.verify(process, TS, jax.random.key(0), size=2)
     stiff = tjx.Overdamped(lambda x, lam: 50.0 * jnp.sum(x**4), None)
     unstable = tjx.Process(stiff, ramp(0.0, 1.0, 1.0), Gaussian(2.0, 1.0))
-    with (
-        pytest.warns(RuntimeWarning),
-        pytest.raises(ValueError, match="did not stay finite"),
-    ):
+    with pytest.raises(ValueError, match="did not stay finite"):
         tjx.verify(unstable, TS[::4], jax.random.key(0), size=20)
 
 
