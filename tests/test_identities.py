@@ -136,13 +136,6 @@ def test_a_temperature_that_rises_alone():
     assert row.holds
     free = -jnp.log(jnp.mean(jnp.exp(-tjx.reduced_work(process, run))))
     assert jnp.abs(free - 0.5 * np.log(HEAT["T0"] / HEAT["T1"])) < 1.1 * row.allowed
-    evolution = moments(process, ts)
-    for row in (
-        identities.mean_dissipation(process, evolution),
-        identities.dissipation(process, run, evolution),
-        identities.entropy_production_rate(process, evolution),
-    ):
-        assert row.holds, row
 
 
 def test_without_a_final():
@@ -298,7 +291,7 @@ def test_what_does_not_apply():
     system = tjx.Overdamped(Harmonic(1.0), temperature=jnp.array([1.0, 2.0]))
     start = Gaussian(jnp.zeros(2), 1.0)
     process = tjx.Process(system, ramp(0.0, 1.0, 1.0), start, start)
-    run = tjx.simulate(process, TS[::10], jax.random.key(0), rule="kernel")
+    run = tjx.account(process, tjx.Path(TS[::10], jnp.sin(jnp.arange(10.0)).reshape(5, 2)))
     assert identities.first_law(process, run).holds  # of one path, and two baths
     for identity in (identities.medium_entropy, identities.jarzynski):
         with pytest.raises(DoesNotApply, match="bath per coordinate"):
