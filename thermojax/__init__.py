@@ -9,6 +9,7 @@ from . import (
     estimators as estimators,
     evolve as evolve,
     export as export,
+    identities as identities,
     measured as measured,
     optimal as optimal,
     potentials as potentials,
@@ -17,6 +18,7 @@ from . import (
     schedules as schedules,
     systems as systems,
 )
+from ._action import onsager_machlup as onsager_machlup
 from ._backend import check_backend as check_backend
 from ._diffrax import Diffrax as Diffrax
 from ._ledger import (
@@ -33,6 +35,7 @@ from ._ratio import (
     sample_path as sample_path,
 )
 from ._simulate import ensemble as ensemble, simulate as simulate
+from ._verify import Verdict as Verdict, verify as verify
 from .systems import (
     AbstractDiffusion as AbstractDiffusion,
     AbstractKernelStep as AbstractKernelStep,

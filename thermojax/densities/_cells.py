@@ -64,8 +64,8 @@ class Cells(AbstractKnownDensity):
             b - a if around else None
             for a, b, around in zip(grid.lower, grid.upper, grid.periodic, strict=True)
         ]
-        lower, upper = jnp.asarray(grid.lower, dtype)[None], jnp.asarray(grid.upper, dtype)[None]
-        free = jnp.asarray(grid.periodic)[None]
+        lower, upper = (jnp.asarray([end], dtype) for end in (grid.lower, grid.upper))
+        free = jnp.asarray([grid.periodic])
         outside = jnp.any(((x < lower) | (x > upper)) & ~free, axis=-1)
         at = jnp.where(free, x, jnp.clip(x, lower, upper))
         height = jnp.log(self.floored)

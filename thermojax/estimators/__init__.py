@@ -16,6 +16,10 @@ single precision; where the result cannot hold its digits, `why` says so.
 
 from .._renamed import renamed
 from ._bootstrap import bootstrap as bootstrap
+from ._detailed import (
+    DetailedFluctuation as DetailedFluctuation,
+    detailed_fluctuation as detailed_fluctuation,
+)
 from ._distance import energy_distance as energy_distance
 from ._estimate import Bootstrap as Bootstrap, Estimate as Estimate
 from ._one_sided import (

@@ -1,5 +1,6 @@
 r"""Any density of an overdamped system in time: the Fokker–Planck equation as the master equation of a lattice."""
 
+import math
 import warnings
 from typing import Literal, NamedTuple
 
@@ -244,7 +245,7 @@ def masses(density: object, grid: Grid, dtype: np.dtype) -> tuple[Array, Scalar]
         return p / jnp.sum(p), jnp.sum(p)
     if isinstance(density, Boltzmann) and density.bounds is None:
         return _normalised(grid.each(lambda x: -density.reduced_energy(x), dtype)), one
-    height = grid.each(density.log_prob, dtype) + np.log(grid.volume)  # pyright: ignore
+    height = grid.each(density.log_prob, dtype) + math.log(grid.volume)  # pyright: ignore
     return _normalised(height), jnp.sum(jnp.exp(jax.lax.stop_gradient(height)))
 
 

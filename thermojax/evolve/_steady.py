@@ -9,7 +9,7 @@ import numpy as np
 
 from .. import _checks, _factor
 from .._affine import affine
-from .._types import Array, Control, Scalar
+from .._types import Array, Control
 from ..densities import Cells, Gaussian
 from ..systems import (
     AbstractDiffusion,
@@ -131,7 +131,7 @@ def _eliminated(edges: tuple[Edges, ...], grid: Grid) -> tuple[_Blocks, Array]:
     (_, _), blocks = jax.lax.scan(row, (jnp.zeros_like(eye), eye), jnp.arange(rows - 1))
     chain = _chain(blocks, eye)
     reach = blocks.next[-1] + blocks.last[-1]
-    end = within(rows - 1) + up[-2][:, None] * reach + down[-1][:, None] * chain[0]
+    end = within(jnp.asarray(rows - 1)) + up[-2][:, None] * reach + down[-1][:, None] * chain[0]
     return blocks, end
 
 
