@@ -43,6 +43,12 @@ def test_there_and_back(run, tmp_path):
     assert list(data[["work", "ok"]].to_dataframe().columns) == ["work", "ok"]
 
 
+def drag():
+    system = tjx.Overdamped(lambda x, lam: 0.5 * jnp.sum((x - lam) ** 2))
+    start = tjx.densities.Gaussian(jnp.zeros(1), 0.5)
+    return tjx.Process(system, tjx.protocols.ramp(0.0, 0.1, 1.0), start)
+
+
 def test_kinds_of_results(run):
     given, many = run
     one = tjx.Path(*(v[0] for v in many.path))
@@ -56,6 +62,10 @@ def test_kinds_of_results(run):
     assert evolved["cov"].shape == (5, 1, 1)
     assert "entropy_total" in evolved
     assert "reduced_work" in evolved
+    cells = tjx.evolve.Grid(-4.0, 4.0, 40)
+    spread = tjx.export.to_xarray(tjx.evolve.fokker_planck(drag(), TS, cells))
+    assert spread.p.dims == ("time", "x")
+    assert float((spread.p.isel(time=-1) * cells.volume).sum()) == pytest.approx(1)
     no_final = tjx.export.to_xarray(tjx.simulate(process(), TS, jax.random.key(1)))
     assert "entropy_total" not in no_final
 

@@ -34,7 +34,7 @@ from ._process import (
     ends,
     within,
 )
-from ._types import Array, ArrayLike, Control, PyTree, Scalar, State
+from ._types import Array, ArrayLike, Control, InTime, PyTree, Scalar, State
 from .systems import AbstractOverdamped, AbstractStep, AbstractSystem, Exchange, Rule
 
 
@@ -82,6 +82,7 @@ def account(
     cumulative: bool = False,
     solver: Solver = None,
     period: ArrayLike | None = None,
+    density: InTime | None = None,
 ) -> Trajectory:
     r"""Work, heat and entropy of a stored or measured path, by the same ledger as `simulate`.
 
@@ -98,6 +99,10 @@ def account(
     so far by the process's own `final`: before the end `entropy.total` is a log-ratio, and not the entropy produced so far,
     unless `final` is the density at that time. Of the running totals, `medium` alone is that of any time.
 
+    `density` is the density in time, an `evolve` result or anything with `at(t)`. The running `entropy.system` is then
+    $\ln p(x_0, t_0)/p(x_t, t)$, and `entropy.total` the entropy produced until t, whatever `final` is. All paths must share
+    their times.
+
     `period` is where an angle is cut, $2\pi$ or 360 say, or one per coordinate, infinite where there is none: every step
     then goes the short way round, and `path.xs` of the result is continuous. Without it a path that looks cut is reported.
 
@@ -107,13 +112,38 @@ def account(
     """
     a_process("process", process)
     check_rule(rule)
+    if density is not None and not (cumulative and callable(getattr(density, "at", None))):
+        raise ValueError(
+            "density is a density in time, with .at(t) (a thermojax.evolve result), and goes with cumulative=True. At the "
+            "end alone it is process.final: process.replace(final=evolution.final)."
+        )
     step = as_step(solver, process.system, rule)
     path = check_path(process, path)
     if period is None:
         _uncut(path)
     else:
         path = path._replace(xs=unwrapped(path.xs, a_period(period, path.xs.shape[-1])))
-    return _account(process, path, step, rule, cumulative)
+    found = _account(process, path, step, rule, cumulative)
+    return found if density is None else _in_time(density, found)
+
+
+@eqx.filter_jit
+def _in_time(density: InTime, found: Trajectory) -> Trajectory:
+    """The running entropies by a density that is known at all times: each of them is asked for once, for all paths."""
+    ts, xs, ok = found.path
+    if jnp.ndim(ts) == 2:
+        ok, ts = ok & jnp.all(ts == ts[:1]), ts[0]
+
+    def at(given: tuple[Scalar, Array]) -> Array:
+        t, xs = given
+        height = density.at(t).log_prob
+        return jax.vmap(height)(xs) if xs.ndim == 2 else height(xs)
+
+    heights = jnp.moveaxis(jax.lax.map(at, (ts, jnp.moveaxis(xs, -2, 0))), 0, -1)
+    gain = heights[..., :1] - heights
+    gain = jnp.where(jnp.expand_dims(jnp.asarray(ok), -1), gain, jnp.nan)
+    medium = found.entropy.medium
+    return found._replace(entropy=Entropy(gain + medium, medium, gain))
 
 
 @eqx.filter_jit

@@ -74,15 +74,19 @@ def _direction(
     slope = jtu.tree_map(jnp.multiply, slope, stride)
     with _checks.lenient():
         way, state = _scaled().update(slope, state, jtu.tree_map(jnp.divide, free, stride))
-    down = optax.tree.vdot(way, slope) > 0
+    down = _product(way, slope) > 0
     way = jtu.tree_map(lambda w, s: -jnp.where(down, w, s), way, slope)
     longest = jnp.max(jnp.stack([jnp.max(jnp.abs(leaf)) for leaf in jtu.tree_leaves(way)]))
-    return way, state, optax.tree.vdot(way, slope), longest
+    return way, state, _product(way, slope), longest
 
 
 @eqx.filter_jit
 def _along(slope: PyTree, way: PyTree, stride: PyTree) -> Scalar:
-    return optax.tree.vdot(jtu.tree_map(jnp.multiply, slope, stride), way)
+    return _product(jtu.tree_map(jnp.multiply, slope, stride), way)
+
+
+def _product(a: PyTree, b: PyTree) -> Scalar:
+    return jnp.asarray(optax.tree.vdot(a, b))
 
 
 @eqx.filter_jit

@@ -44,6 +44,15 @@ class Density(Protocol):
         ...
 
 
+@runtime_checkable
+class InTime(Protocol):
+    """A density in time."""
+
+    def at(self, t: Any) -> Any:
+        """The density at time t."""
+        ...
+
+
 __all__ = [
     "Array",
     "ArrayLike",
@@ -55,6 +64,7 @@ __all__ = [
     "Float",
     "Force",
     "Given",
+    "InTime",
     "Key",
     "Numbers",
     "PerCoordinate",

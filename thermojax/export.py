@@ -15,7 +15,7 @@ from . import _checks
 from ._paths import Trajectory
 from ._search import Search
 from ._types import Array, Given, PyTree
-from .evolve import Evolution
+from .evolve import CellEvolution, Evolution, GaussianEvolution
 
 if TYPE_CHECKING:
     import xarray
@@ -47,7 +47,7 @@ def to_xarray(
     - Of a `Trajectory`: `x` over `path`, `time`, `coordinate`; `work`, `heat` (over `bath`, if there are several),
       `entropy_total`, `entropy_medium`, `entropy_system` (where there is a `final`) and `ok` over `path`. Running totals
       have `time`, too. Times that all paths share are the coordinate `time`, others a variable `t`.
-    - Of an `Evolution`: the same running totals, `reduced_work`, `mean` and `cov` over `time`.
+    - Of an `Evolution`: the same running totals, `reduced_work` over `time`, and `mean` and `cov`, or `p` on the cells.
     - Of a `Search`: `loss` and `gradient_norm` over `step`, the arrays of what was found as `found_...`, and the prices.
 
     `energy`, `length`, `time` name the units that the system was given in, for the attributes `units`; nothing is
@@ -125,15 +125,42 @@ def _(result: Trajectory, units: Units) -> tuple[list[_Variable], dict[str, str 
     ], {"title": "trajectories" if batch else "a trajectory"}
 
 
-@_labelled.register(Evolution)
-def _(result: Evolution, units: Units) -> tuple[list[_Variable], dict[str, str | float]]:
-    time, square = ("time",), f"({units.length})^2"
-    return [
-        _Variable("time", time, result.ts, "time", units.time),
+@_labelled.register(GaussianEvolution)
+def _(result: GaussianEvolution, units: Units) -> tuple[list[_Variable], dict[str, str | float]]:
+    square = f"({units.length})^2"
+    return _evolved(
+        result,
+        units,
         _Variable("mean", ("time", "coordinate"), result.mean, "mean of the state", units.length),
         _Variable(
             "cov", ("time", "coordinate", "other"), result.cov, "covariance of the state", square
         ),
+    )
+
+
+@_labelled.register(CellEvolution)
+def _(result: CellEvolution, units: Units) -> tuple[list[_Variable], dict[str, str | float]]:
+    axes = ("x", "y")[: result.grid.dim]
+    unit = f"({units.length})^-{result.grid.dim}"
+    return _evolved(
+        result,
+        units,
+        *(
+            _Variable(axis, (axis,), result.grid.axis(i), "centre of a cell", units.length)
+            for i, axis in enumerate(axes)
+        ),
+        _Variable("p", ("time", *axes), result.p, "density", unit),
+        _Variable("ok", (), result.ok, "whether the numbers are to be trusted", "1"),
+    )
+
+
+def _evolved(
+    result: Evolution, units: Units, *density: _Variable
+) -> tuple[list[_Variable], dict[str, str | float]]:
+    time = ("time",)
+    return [
+        _Variable("time", time, result.ts, "time", units.time),
+        *density,
         *_exchanged(time, result.work, result.heat, units),
         _Variable("reduced_work", time, result.reduced_work, "mean reduced work", "nat"),
         *_nats(time, (result.entropy.total, result.entropy.medium, result.entropy.system)),

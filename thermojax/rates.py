@@ -4,7 +4,8 @@ $$\dot S_\mathrm{tot} = \Big\langle \sum_i \frac{v_i^2}{D_i} \Big\rangle = \dot 
   v = \mu F - D\, \nabla \ln p .$$
 """
 
-from collections.abc import Callable
+import functools as ft
+from collections.abc import Callable, Iterable
 from typing import Literal, NamedTuple
 
 import equinox as eqx
@@ -39,8 +40,8 @@ class Rates(NamedTuple):
     total: Array | Estimate
     medium: Array | Estimate
     system: Array | Estimate
-    housekeeping: Array | None = None
-    excess: Array | None = None
+    housekeeping: Array | Estimate | None = None
+    excess: Array | Estimate | None = None
 
 
 def velocity(system: AbstractSystem, lam: Control, score: Score) -> Callable[[State], State]:
@@ -176,19 +177,23 @@ def _of_cells(process: Process, evolution: CellEvolution, split: Split | None) -
         edges = lattice.edges(lam, p.dtype)
         flows = [_across(p, edges[i], i) for i in axes]
         pushes = [_affinity(p, edges[i], i) for i in axes]
-        total = sum(jnp.sum(j * f) for j, f in zip(flows, pushes, strict=True))
-        medium = sum(jnp.sum(j * e.affinity) for j, e in zip(flows, edges, strict=True))
+        total = _sum(jnp.sum(j * f) for j, f in zip(flows, pushes, strict=True))
+        medium = _sum(jnp.sum(j * e.affinity) for j, e in zip(flows, edges, strict=True))
         keeping = None
         if split == "hatano-sasa":
             pi = stationary(lattice, lam, p.dtype)
-            keeping = sum(jnp.sum(flows[i] * _affinity(pi, edges[i], i)) for i in axes)
+            keeping = _sum(jnp.sum(flows[i] * _affinity(pi, edges[i], i)) for i in axes)
         elif split == "maes-netocny":
-            leaves = sum(divergence(flows[i], i) for i in axes)
+            leaves = _sum(divergence(flows[i], i) for i in axes)
             keeping = total - _least(p, edges, pushes, flows, leaves)
         excess = None if keeping is None else total - keeping
         return Rates(total, medium, total - medium, keeping, excess)
 
     return jax.lax.map(one, (evolution.ts, evolution.p))
+
+
+def _sum(terms: Iterable[Array]) -> Array:
+    return ft.reduce(jnp.add, terms)
 
 
 def _affinity(p: Array, edges: Edges, axis: int) -> Array:
@@ -215,7 +220,7 @@ def _least(
             divergence(weight * (psi - jnp.roll(psi, -1, axis)), axis)
             for axis, weight in enumerate(weights)
         )
-        return sum(gone) / scale  # pyright: ignore[reportReturnType]
+        return _sum(gone) / scale
 
     tol = 1e-10 if p.dtype == jnp.float64 else 1e-5
     b = leaves / scale

@@ -9,7 +9,7 @@ import numpy as np
 
 from .. import _checks, _factor
 from .._types import Array, Given, Scalar
-from ..densities import Empirical, GaussianParts, Point, normal
+from ..densities import Cells, Empirical, GaussianParts, Point, normal
 from ..systems import Grid
 
 Cut = tuple[Grid, Array]  # a density on cells, by its values at their centres
@@ -28,9 +28,9 @@ def wasserstein(
       $W_2^2 = |m_p - m_q|^2 + \mathrm{tr}\,[\Sigma_p + \Sigma_q - 2 (\Sigma_p^{1/2} \Sigma_q \Sigma_p^{1/2})^{1/2}]$.
     - a sample of it, `(n, d)`, or `Empirical`. One coordinate: the samples are sorted, whatever their sizes, exactly. More
       coordinates: by a Sinkhorn divergence.
-    - `(grid, p)`: a one-dimensional `systems.Grid` and the density at its centres, `(cells,)`, which is normalised. The
-      density is taken as constant in each cell, and of two such densities, on any two grids, the distance is exact. Cells
-      of a smooth density are off by the order of their width squared.
+    - `densities.Cells`, or `(grid, p)`: a one-dimensional `systems.Grid` and the density at its centres, `(cells,)`, which
+      is normalised. The density is taken as constant in each cell, and of two such densities, on any two grids, the
+      distance is exact. Cells of a smooth density are off by the order of their width squared.
     - any other density in one dimension, if `grid=` is given: it is put on these cells by its `log_prob`.
 
     In one dimension $W_2^2 = \int_0^1 (Q_p(u) - Q_q(u))^2 du$ with the quantile functions Q.
@@ -88,6 +88,8 @@ def _form(name: str, given: Given, grid: Grid | None) -> Given:
     """What was given, as moments, as values on cells, or as a sample."""
     if isinstance(given, Empirical):
         return given.xs
+    if isinstance(given, Cells):
+        return _cut(name, given.grid, given.p)
     if _is_cut(given):
         return _cut(name, *given)
     verbs = (getattr(given, verb, None) for verb in ("sample", "log_prob"))

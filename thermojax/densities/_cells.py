@@ -78,11 +78,12 @@ class Cells(AbstractKnownDensity):
                 value = interpax.interp2d(
                     at[:, 0],
                     at[:, 1],
-                    *axes,
+                    axes[0],
+                    axes[1],
                     height,
                     method="cubic2",
                     extrap=True,
-                    period=tuple(periods),
+                    period=(periods[0], periods[1]),
                 )
         return jnp.where(outside, -jnp.inf, value)
 

@@ -1,5 +1,6 @@
 r"""Any density of an overdamped system in time: the Fokker–Planck equation as the master equation of a lattice."""
 
+import dataclasses
 import math
 import warnings
 from typing import Literal, NamedTuple
@@ -98,11 +99,7 @@ def extrapolated(process: Process, ts: Times, grid: Grid) -> CellEvolution:
     two = jtu.tree_map(lambda v: v[::2], two)
     best = jtu.tree_map(lambda a, b: b + (b - a) / 3, one, two)
     error = jtu.tree_map(lambda a, b: jnp.abs(a - b), best, two)
-    return CellEvolution(ts, *best, fine.grid, fine.p[::2], fine.ok, *_signs(fine), error)
-
-
-def _signs(found: CellEvolution) -> tuple[Array, ...]:
-    return found.least, found.edge, found.slope, found.turn
+    return dataclasses.replace(fine, ts=ts, p=fine.p[::2], error=error, **best._asdict())
 
 
 def _front(process: Process, ts: Times, grid: Grid, scheme: str) -> Times:
@@ -156,7 +153,7 @@ def _run(process: Process, ts: Array, grid: Grid, scheme: Scheme) -> tuple[CellE
     def step(p: Array, t: tuple[Array, Array]) -> tuple[Array, _Step]:
         lam, dt = protocol(0.5 * (t[0] + t[1])), t[1] - t[0]
         edges = lattice.edges(lam, dtype)
-        slope = sum(jnp.sum(p * e.affinity**2) for e in edges) / 12
+        slope = jnp.sum(jnp.stack([jnp.sum(p * e.affinity**2) for e in edges])) / 12
         later, heats = p, [jnp.zeros((), dtype)] * grid.dim
         for axis, share in sweeps(grid):
             later, flow = relax(later, edges[axis], axis, grid.periodic[axis], share * dt, scheme)
@@ -190,6 +187,7 @@ def _run(process: Process, ts: Array, grid: Grid, scheme: Scheme) -> tuple[CellE
     entropy = jax.vmap(lambda p: Cells(grid, p).entropy())(density)
     gain = entropy - entropy[0]
     work = energies - energies[0] + (heat.sum(-1) if several else heat)
+    least, edge = jax.lax.stop_gradient(_extremes(grid, density))
     found = CellEvolution(
         ts,
         work,
@@ -198,10 +196,11 @@ def _run(process: Process, ts: Array, grid: Grid, scheme: Scheme) -> tuple[CellE
         Entropy(gain + medium, medium, gain),
         grid,
         density,
-        jnp.asarray(True),
-        *map(jax.lax.stop_gradient, _bounds(grid, density)),
-        steps.slope.max(),
-        steps.turn.max(),
+        ok=jnp.asarray(True),
+        least=least,
+        edge=edge,
+        slope=steps.slope.max(),
+        turn=steps.turn.max(),
     )
     return _judged(found, mass), mass
 
@@ -283,7 +282,7 @@ def _turned(lattice: Lattice, protocol: object, t: tuple[Array, Array], p: Array
     return jnp.sum(p * moved**2)
 
 
-def _bounds(grid: Grid, p: Array) -> tuple[Array, Array]:
+def _extremes(grid: Grid, p: Array) -> tuple[Array, Array]:
     """The least p, and the greatest one at an end that is no wall, relative to the greatest of their time."""
     top = p.reshape(len(p), -1).max(1)
     relative = p / top.reshape([-1] + [1] * grid.dim)
@@ -304,7 +303,7 @@ def _judged(found: CellEvolution, mass: Scalar) -> CellEvolution:
     totals = Totals(found.work, found.heat, found.reduced_work, found.entropy)
     totals = jtu.tree_map(lambda v: jnp.where(gross, jnp.nan, v), totals)
     p = jnp.where(gross, jnp.nan, found.p)
-    return CellEvolution(found.ts, *totals, found.grid, p, fine & ~gross, *_signs(found))
+    return dataclasses.replace(found, p=p, ok=fine & ~gross, **totals._asdict())
 
 
 def _weights(found: CellEvolution) -> tuple[Array, ...]:
@@ -356,7 +355,7 @@ def _told(process: Process, found: CellEvolution, mass: float) -> None:
 def _not_finite(process: Process, found: CellEvolution) -> str:
     with jax.ensure_compile_time_eval():
         lam = process.protocol(0.5 * (found.ts[0] + found.ts[1]))
-        energies = Lattice(process.system, found.grid).energies(lam, found.p.dtype)
+        energies = Lattice(overdamped("", process.system), found.grid).energies(lam, found.p.dtype)
         bad = np.argwhere(~np.isfinite(np.asarray(energies)))
     if len(bad):
         at = np.asarray(found.grid.centres())[tuple(bad[0])]

@@ -103,7 +103,7 @@ def _later(p: Array, given: tuple[Process, Array, Grid]) -> Array:
 def _cells(process: Process, ts: Array, grid: Grid) -> tuple[Array, Array]:
     dtype = _checks.draw("initial", process.initial).dtype
     start = jax.lax.stop_gradient(masses(process.initial, grid, dtype)[0] / grid.volume)
-    eps = jnp.finfo(dtype).eps
+    eps = float(jnp.finfo(dtype).eps)
     solution = optx.fixed_point(
         _later,
         optx.FixedPointIteration(rtol=100 * eps, atol=100 * eps),

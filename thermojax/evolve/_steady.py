@@ -103,8 +103,8 @@ def _in_two(edges: tuple[Edges, ...], grid: Grid) -> Array:
     p = _back(blocks, _null(end))
     p = p / jnp.sum(p)
     # one step of Newton's, whose matrix is held: the value to rounding, and the derivative
-    rest = sum(divergence(current(p, edge, axis), axis) for axis, edge in enumerate(edges))
-    step = _solved(blocks, end, held, rest)
+    leaves = [divergence(current(p, edge, axis), axis) for axis, edge in enumerate(edges)]
+    step = _solved(blocks, end, held, leaves[0] + leaves[1])
     return p + step - p * jnp.sum(step)
 
 

@@ -7,7 +7,7 @@ import numpy as np
 
 from .. import _checks
 from .._process import Process, a_process
-from .._types import Array, Control, Float, Given, Key, Scalar, State
+from .._types import Array, Control, Density, Float, Given, Key, Scalar, State
 from ..densities import AbstractDensity
 from ..systems import (
     AbstractKernelStep,
@@ -40,11 +40,12 @@ def twin(process: Process, grid: Grid) -> Process:
         raise TypeError(f"grid must be a thermojax.evolve.Grid(lower, upper, cells), got {grid!r}.")
     system = overdamped("twin", process.system)
     dtype = _checks.draw("initial", process.initial).dtype
-    ends = (
-        None if density is None else Centres(grid, masses(density, grid, dtype)[0])
-        for density in (process.initial, process.final)
-    )
-    return Process(Jumping(system, grid), process.protocol, *ends)
+
+    def on(density: Density) -> Centres:
+        return Centres(grid, masses(density, grid, dtype)[0])
+
+    final = None if process.final is None else on(process.final)
+    return Process(Jumping(system, grid), process.protocol, on(process.initial), final)
 
 
 class Centres(AbstractDensity):

@@ -1,0 +1,143 @@
+"""Rates of entropy production: closed forms on a grid, of Gaussian moments and of samples; entropies along paths."""
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+from numpy.testing import assert_allclose
+from sigmas import assert_within
+
+import thermojax as tjx
+from thermojax import evolve, rates
+from thermojax.densities import Boltzmann, Cells, Gaussian
+from thermojax.protocols import ramp
+
+RING = evolve.Grid(0.0, 2 * np.pi, 256, periodic=True)
+
+
+def ring():
+    """(1, 1, .5), out of its steady state."""
+    system = tjx.Overdamped(tjx.potentials.Ring(1.0), lambda x, lam: lam + 0 * x, temperature=0.5)
+    p = jnp.exp(0.8 * jnp.sin(RING.axis(0) - 0.4))
+    start = Cells(RING, p / (p.sum() * RING.volume))
+    process = tjx.Process(system, ramp(1.0, 1.0, 0.1), start)
+    return process, evolve.fokker_planck(process, jnp.linspace(0.0, 0.1, 3), RING)
+
+
+def trap(stiffness, mean, cov):
+    """Two dimensions, and a force of 1.5 that turns."""
+    system = tjx.Overdamped(
+        lambda x, lam: 0.5 * jnp.sum(stiffness * x**2),
+        lambda x, lam: 1.5 * jnp.stack([-x[1], x[0]]),
+    )
+    return tjx.Process(system, ramp(0.0, 0.0, 0.1), Gaussian(jnp.asarray(mean), jnp.asarray(cov)))
+
+
+SPLITS = ["hatano-sasa", "maes-netocny"]
+
+
+@pytest.mark.parametrize(("split", "keeping"), list(zip(SPLITS, [3.598956, 1.469770], strict=True)))
+def test_on_a_ring(split, keeping):
+    found = rates.along(*ring(), split=split)
+    assert_allclose(found.total[0], 4.276935, atol=1e-3)
+    assert_allclose(found.housekeeping[0], keeping, atol=1e-3)
+    assert_allclose(found.housekeeping + found.excess, found.total, rtol=1e-12)
+    assert_allclose(found.medium + found.system, found.total, rtol=1e-12)
+
+
+@pytest.mark.parametrize(("split", "keeping"), list(zip(SPLITS, [2.16, 1.35], strict=True)))
+def test_in_a_trap(split, keeping):
+    process = trap(2.0, (0.6, 0.0), 0.3)
+    found = rates.along(process, evolve.moments(process, jnp.linspace(0.0, 0.1, 3)), split=split)
+    assert_allclose(found.total[0], 14 / 3, rtol=1e-12)
+    assert_allclose(found.medium[0], 2.0, rtol=1e-12)
+    assert_allclose(found.housekeeping[0], keeping, rtol=1e-10)
+    assert_allclose(found.excess[0], 14 / 3 - keeping, rtol=1e-10)
+    grid = evolve.Grid((-3.6,) * 2, (3.6,) * 2, 40)
+    rough = rates.along(
+        process, evolve.fokker_planck(process, jnp.linspace(0.0, 0.1, 3), grid), split=split
+    )
+    for got, want in zip(rough[:1] + rough[3:], found[:1] + found[3:], strict=True):
+        assert_allclose(got[0], want[0], atol=6e-2)
+    assert_allclose(rough.housekeeping + rough.excess, rough.total, rtol=1e-10)
+
+
+@pytest.mark.parametrize(("split", "keeping"), list(zip(SPLITS, [3.115385, 2.07], strict=True)))
+def test_in_a_trap_that_is_not_round(split, keeping):
+    cov = ((0.4, 0.1), (0.1, 0.5))
+    process = trap(jnp.array([1.5, 3.0]), (0.0, 0.0), cov)
+    found = rates.along(process, evolve.moments(process, jnp.linspace(0.0, 0.1, 2)), split=split)
+    assert found.housekeeping[0] > 0
+    assert found.excess[0] > 0
+    if split == "hatano-sasa":
+        least = rates.along(
+            process, evolve.moments(process, jnp.linspace(0.0, 0.1, 2)), split="maes-netocny"
+        )
+        assert least.housekeeping[0] <= found.housekeeping[0]
+        assert_allclose(least.total, found.total, rtol=1e-12)
+
+
+def test_totals_are_integrals_of_rates():
+    """Over a drive, by Simpson's rule."""
+    system = tjx.Overdamped(lambda x, lam: 0.5 * lam * jnp.sum(x**2))
+    process = tjx.Process(system, ramp(1.0, 4.0, 1.0), Boltzmann(system, 1.0))
+    ts = jnp.linspace(0.0, 1.0, 41)
+    found = evolve.moments(process, ts)
+    of = rates.along(process, found, split=None)
+    assert of.housekeeping is None
+    weights = np.array([1.0] + [4.0, 2.0] * 19 + [4.0, 1.0]) / 120
+    for rate, total in zip(of[:3], found.entropy, strict=True):
+        assert_allclose(np.sum(weights * rate), total[-1], atol=1e-6)
+
+
+@pytest.fixture(scope="module")
+def dragged():
+    """A double well, driven: its density in time, and paths."""
+    potential = lambda x, lam: (x[0] ** 2 - 1) ** 2 - lam * x[0]
+    system = tjx.Overdamped(potential)
+    process = tjx.Process(system, ramp(-1.0, 1.0, 1.0), Boltzmann(system, -1.0))
+    ts = jnp.linspace(0.0, 1.0, 101)
+    evolution = evolve.fokker_planck(process, ts, evolve.Grid(-3.0, 3.0, 120))
+    process = process.replace(final=evolution.final)
+    return process, evolution, tjx.ensemble(process, ts, jax.random.key(3), 6000, save=1)
+
+
+def test_from_paths(dragged):
+    process, evolution, run = dragged
+    exact = rates.along(process, evolution, split=None)
+    kept = np.array([25, 50, 100])
+    path = tjx.Path(run.path.ts[:, kept], run.path.xs[:, kept])
+    found = rates.sampled_along(process, path, evolution.score)
+    for got, want in zip(found[:2], exact[:2], strict=True):
+        assert_within((got.value[1], got.stderr[1]), want[50], absolute=0.12)
+    xs = run.path.xs[:, 50]
+    lam = process.protocol(0.5)
+    one = rates.sampled(process.system, lam, lambda x: evolution.score(x, 0.5), xs)
+    assert_allclose(one.total.value, found.total.value[1], rtol=1e-10)
+    v = rates.velocity(process.system, lam, lambda x: evolution.score(x, 0.5))(xs[0])
+    j = rates.current(process.system, lam, evolution.at(0.5))(xs[0])
+    assert_allclose(j, v * jnp.exp(evolution.log_prob(xs[0], 0.5)), rtol=1e-10)
+
+
+def test_entropy_along_paths(dragged):
+    """S_tot of a path at any time, by the density in time: means of the density, <e^-S> = 1, the end that of `final`."""
+    process, evolution, run = dragged
+    path = run.path._replace(ok=jnp.ones(6000, bool))
+    found = tjx.account(process, path, cumulative=True, density=evolution)
+    total = found.entropy.total
+    assert total.shape == (6000, 101)
+    assert_allclose(total[:, 0], 0, atol=1e-12)
+    assert_allclose(total[:, -1], run.entropy.total, atol=1e-10)
+    for k in (40, 100):
+        assert_within(total[:, k], evolution.entropy.total[k], absolute=0.1)
+        assert_within(jnp.exp(-total[:, k]), 1.0, absolute=0.15)
+    one = tjx.account(process, tjx.Path(path.ts[0], path.xs[0]), cumulative=True, density=evolution)
+    assert_allclose(one.entropy.total, total[0], rtol=1e-12)
+    with pytest.raises(ValueError, match="cumulative=True"):
+        tjx.account(process, path, density=evolution)
+
+
+def test_refused(dragged):
+    process, _, _ = dragged
+    with pytest.raises(ValueError, match="xs"):
+        rates.sampled(process.system, 0.0, lambda x: -x, jnp.zeros(3))
