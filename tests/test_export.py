@@ -62,7 +62,7 @@ def test_kinds_of_results(run):
     assert evolved["cov"].shape == (5, 1, 1)
     assert "entropy_total" in evolved
     assert "reduced_work" in evolved
-    cells = tjx.evolve.Grid(-4.0, 4.0, 40)
+    cells = tjx.evolve.Grid(-5.0, 6.0, 40)
     spread = tjx.export.to_xarray(tjx.evolve.fokker_planck(drag(), TS, cells))
     assert spread.p.dims == ("time", "x")
     assert float((spread.p.isel(time=-1) * cells.volume).sum()) == pytest.approx(1)
