@@ -130,7 +130,8 @@ for panel, key, ((name, span), case) in zip(panels.flat, keys, CASES.items(), st
     plots.protocol(panel, found.protocol, color="C0", lw=2.5, alpha=0.8, label=label)
     panel.plot([], [], " ", label=f"bound: {numbers['bound']:.4g}")
     panel.set(title=rf"{case.title}, $\tau = {case.span:g}$", ylabel=r"control $\lambda$")
-    panel.legend(title=r"$\langle W \rangle / T$", fontsize=8, title_fontsize=8, loc="lower right")
+    corner = "upper left" if name == "quartic" else "lower right"
+    panel.legend(title=r"$\langle W \rangle / T$", fontsize=8, title_fontsize=8, loc=corner)
 
 report["total_seconds"] = time.perf_counter() - began
 out = Path("out")
