@@ -389,6 +389,16 @@ def test_search_without_noise():
     assert found.start_price.value > 8.8
 
 
+def test_the_check_shows_the_same_times():
+    system = tjx.Overdamped(lambda x, lam: 0.5 * jnp.sum((x - lam) ** 2))
+    drive = Piecewise(jnp.linspace(0.0, 1.0, 3), jnp.array([0.0, 1.5, 2.0]), 0.0, 2.0)
+    process = tjx.Process(system, drive, Gaussian(jnp.zeros(1), 1.0))
+    middle = lambda process, evolution: evolution.mean[1, 0] + evolution.work[1]
+    loss = optimal.EvolutionLoss(process, jnp.linspace(0.0, 1.0, 3), middle)
+    assert_allclose(loss.check()(drive), loss(drive), rtol=1e-8)
+    assert_allclose(loss.check().check()(drive), loss(drive), rtol=1e-8)
+
+
 def test_search_of_a_linear_system_without_a_grid(tmp_path):
     """The dragged trap's optimum by exact moments; killed and taken up again, to the same last bit."""
     start = Piecewise(jnp.linspace(0.0, 1.0, 6), jnp.linspace(0.0, 2.0, 6), 0.0, 2.0)
@@ -558,7 +568,9 @@ def test_periodic_states():
         later = evolve.moments(again, ts)
         again = again.replace(initial=later.final)
     assert_allclose(later.work[-1], exact.work[-1], rtol=1e-6)
-    of = jax.jit(jax.value_and_grad(lambda amplitude: evolve.periodic(cycling(amplitude), ts).work[-1]))
+    of = jax.jit(
+        jax.value_and_grad(lambda amplitude: evolve.periodic(cycling(amplitude), ts).work[-1])
+    )
     (low, _), (_, slope), (high, _) = map(of, (0.499, 0.5, 0.501))
     assert_allclose(slope, (high - low) / 2e-3, rtol=1e-5)
     grid = evolve.Grid(-4.0, 7.0, 110)

@@ -1,7 +1,7 @@
 """What a density in time and its exchanges are."""
 
 import abc
-from typing import NamedTuple
+from typing import NamedTuple, Self
 
 import equinox as eqx
 import jax
@@ -49,6 +49,15 @@ class Evolution(eqx.Module):
     def score(self, x: State, t: Time) -> State:
         r"""$\nabla \ln p(x, t)$ at one point."""
         return jax.grad(self.at(t).log_prob)(x)
+
+    def every(self, k: int) -> Self:
+        """The same at every k-th time, the first among them."""
+        times = self.ts.shape[0]
+
+        def one(value: Array) -> Array:
+            return value[::k] if value.ndim and value.shape[0] == times else value
+
+        return jax.tree_util.tree_map(one, self)
 
     def _between(self, t: Time, *of: Array) -> tuple[Array, ...]:
         """What is known at `ts`, at time t."""
