@@ -1,8 +1,8 @@
 r"""Everything driven at once, in two dimensions: does every identity of stochastic thermodynamics hold?
 
 A trap in the plane, U = k |x - c|^2 / 2, whose stiffness k, centre c and temperature T are driven, and on top a force that
-has no potential, f = w (-(y - c_y), x - c_x), which stirs. Units: mu = 1, energies in the first T. `verify` prints the table.
-Writes out/driven_2d.json and out/driven_2d.png.
+has no potential, f = w (-(y - c_y), x - c_x), which stirs. Units: mu = 1, energies in the first T. `verify` prints the
+table. Writes out/driven_2d.json and out/driven_2d.png.
 """
 
 import json
