@@ -1,7 +1,7 @@
 """What a density in time and its exchanges are."""
 
 import abc
-from typing import NamedTuple, Self
+from typing import NamedTuple
 
 import equinox as eqx
 import jax
@@ -50,7 +50,7 @@ class Evolution(eqx.Module):
         r"""$\nabla \ln p(x, t)$ at one point."""
         return jax.grad(self.at(t).log_prob)(x)
 
-    def every(self, k: int) -> Self:
+    def every(self, k: int) -> "Evolution":
         """The same at every k-th time, the first among them."""
         times = self.ts.shape[0]
 
