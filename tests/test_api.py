@@ -109,7 +109,7 @@ SIGNATURES = {
     "bounds.geodesic": ("system start stop t1", "knots=33 grid=None dim=1 steps=500"),
     "optimal.exact_work": ("process ts grid=None", ""),
     "optimal.exact_reduced_work": ("process ts grid=None", ""),
-    "optimal.EvolutionLoss": ("process ts of grid=None", ""),
+    "optimal.EvolutionLoss": ("process ts of grid=None", "every=1"),
     "estimators.detailed_fluctuation": ("r_forward r_reverse", "points=None"),
     "export.to_xarray": ("result", "energy='1' length='1' time='1'"),
     "potentials.Tabulated": ("x U outside='infinite'", ""),

@@ -22,7 +22,7 @@ class EvolutionLoss(AbstractExactLoss):
 
     The evolution is `evolve.fokker_planck` on `grid`, or `evolve.moments` (linear systems) without one; `process` is the one
     given, with its protocol replaced by the one that is searched. It checks itself with twice the cells and half the steps,
-    of which `of` sees the same times.
+    of which `of` sees the same times: it is shown every `every`-th.
 
     ```python
     import jax.numpy as jnp
@@ -41,7 +41,7 @@ class EvolutionLoss(AbstractExactLoss):
     ts: Array = eqx.field(converter=_times)
     of: Callable[[Process, Evolution], Scalar]
     grid: Grid | None = None
-    finer: int = eqx.field(static=True, default=1, kw_only=True)
+    every: int = eqx.field(static=True, default=1, kw_only=True)
 
     def __check_init__(self) -> None:
         a_process("process", self.process)
@@ -55,7 +55,7 @@ class EvolutionLoss(AbstractExactLoss):
             evolution = moments(process, self.ts)
         else:
             evolution = fokker_planck(process, self.ts, self.grid)
-        value = self.of(process, evolution.every(self.finer))
+        value = self.of(process, evolution.every(self.every))
         if jnp.shape(value) != ():
             raise ValueError(
                 f"of(process, evolution) must return one number, of shape (); got {jnp.shape(value)}. The totals are "
@@ -67,7 +67,7 @@ class EvolutionLoss(AbstractExactLoss):
         middles = 0.5 * (self.ts[1:] + self.ts[:-1])
         finer = jnp.sort(jnp.concatenate([self.ts, middles]))
         grid = None if self.grid is None else self.grid.finer()
-        return dataclasses.replace(self, ts=finer, grid=grid, finer=2 * self.finer)
+        return dataclasses.replace(self, ts=finer, grid=grid, every=2 * self.every)
 
     def failures(self, protocol: PyTree, key: Key) -> str:
         return "The evolution of the density failed, or what was made of it: NaN marks that."
