@@ -131,7 +131,7 @@ nats.set(
     xlabel=r"total entropy production of a path $S_\mathrm{tot}$ / nats",
     ylabel="probability density",
 )
-nats.set(ylim=(0, 0.25))
+nats.set(ylim=(0, 0.36))
 nats.legend(fontsize=8)
 
 rate.plot(ts, rates, color="C0", label="ramp, from the grid")
