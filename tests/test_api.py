@@ -21,7 +21,10 @@ SIGNATURES = {
         "process ts key size",
         "solver=None rule='alternating' save='ends' adjoint=None sharding=None",
     ),
-    "account": ("process path", "rule='alternating' cumulative=False solver=None period=None density=None"),
+    "account": (
+        "process path",
+        "rule='alternating' cumulative=False solver=None period=None density=None",
+    ),
     "reduced_work": ("process trajectory", ""),
     "dissipated_work": ("process trajectory", ""),
     "reverse": ("process", ""),

@@ -7,9 +7,9 @@ import jax.numpy as jnp
 import numpy as np
 import oracles
 import pytest
+import sigmas
 from compare import central, flat
 from numpy.testing import assert_allclose
-from sigmas import assert_within
 
 import thermojax as tjx
 from thermojax import evolve, optimal
@@ -277,7 +277,7 @@ def test_its_twin():
         (run.entropy.medium, exact.entropy.medium[-1]),
         (run.path.xs[:, -1, 0], exact.final.mean()[0]),
     ):
-        assert_within(got, want, absolute=0.06)
+        sigmas.assert_within(got, want, absolute=0.06)
 
 
 def test_its_twin_in_two_dimensions():
@@ -286,8 +286,10 @@ def test_its_twin_in_two_dimensions():
     process = tjx.Process(system, ramp(0.0, 1.0, 1.0), Boltzmann(system, 0.0, dim=2))
     exact = evolve.fokker_planck(process, FEW[::2], grid, scheme="positive")
     run = tjx.ensemble(evolve.twin(process, grid), FEW[::2], jax.random.key(1), 20_000)
-    assert_within(run.work, exact.work[-1], absolute=0.04)
-    assert_within(jnp.prod(run.path.xs[:, -1], axis=-1), exact.final.cov()[0, 1], absolute=0.05)
+    sigmas.assert_within(run.work, exact.work[-1], absolute=0.04)
+    sigmas.assert_within(
+        jnp.prod(run.path.xs[:, -1], axis=-1), exact.final.cov()[0, 1], absolute=0.05
+    )
     pushed = process.replace(
         system=tjx.Overdamped(process.system.potential, lambda x, lam: jnp.flip(x))
     )
@@ -598,7 +600,7 @@ def test_cells():
     )
     assert density.log_prob(jnp.array([3.0])) == -jnp.inf
     draws = jax.vmap(density.sample)(jax.random.split(jax.random.key(0), 20_000))
-    assert_within(draws[:, 0], 0.2, absolute=0.03)
+    sigmas.assert_within(draws[:, 0], 0.2, absolute=0.03)
     assert_allclose(density.mean(), [0.2], atol=1e-6)
     assert_allclose(density.entropy(), exact.entropy(), atol=1e-5)
     moved = jax.grad(

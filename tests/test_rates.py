@@ -4,8 +4,8 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
+import sigmas
 from numpy.testing import assert_allclose
-from sigmas import assert_within
 
 import thermojax as tjx
 from thermojax import evolve, rates
@@ -110,7 +110,9 @@ def test_from_paths(dragged):
     kept = np.array([25, 50, 100])
     path = tjx.Path(run.path.ts[:, kept], run.path.xs[:, kept])
     found = rates.sampled_along(process, path, evolution.score)
-    assert_within((found.total.value[1], found.total.stderr[1]), exact.total[50], absolute=0.12)
+    sigmas.assert_within(
+        (found.total.value[1], found.total.stderr[1]), exact.total[50], absolute=0.12
+    )
     assert_allclose(found.medium.value + found.system.value, found.total.value, rtol=1e-10)
     xs = run.path.xs[:, 50]
     lam = process.protocol(0.5)
@@ -131,8 +133,8 @@ def test_entropy_along_paths(dragged):
     assert_allclose(total[:, 0], 0, atol=1e-12)
     assert_allclose(total[:, -1], run.entropy.total, atol=1e-5)
     for k in (40, 100):
-        assert_within(total[:, k], evolution.entropy.total[k], absolute=0.1)
-        assert_within(jnp.exp(-total[:, k]), 1.0, absolute=0.15)
+        sigmas.assert_within(total[:, k], evolution.entropy.total[k], absolute=0.1)
+        sigmas.assert_within(jnp.exp(-total[:, k]), 1.0, absolute=0.15)
     one = tjx.account(process, tjx.Path(path.ts[0], path.xs[0]), cumulative=True, density=evolution)
     assert_allclose(one.entropy.total, total[0], rtol=1e-12)
     with pytest.raises(ValueError, match="cumulative=True"):
