@@ -24,6 +24,7 @@ FLOORS = [
         "_fingerprint",
         "_guard",
         "_affine",
+        "_nodes",
         "_noise",
         "_normal",
         "_renamed",

@@ -1,6 +1,5 @@
 """Bounds and the geometry of slow drives, against closed forms: values, gradients, and what is refused."""
 
-import importlib.util
 import inspect
 import sys
 
@@ -169,17 +168,12 @@ def test_smooth_erasure():
 
 # ---- several dimensions by samples
 
-ott = pytest.mark.skipif(
-    importlib.util.find_spec("ott") is None, reason="needs the extra thermojax[transport]"
-)
-
 
 def clouds(n=60):
     rng = np.random.default_rng(0)
     return rng.normal(size=(n, 2)), 0.5 * rng.normal(size=(n, 2)) + [1.0, 2.0]
 
 
-@ott
 def test_sinkhorn_against_an_exact_assignment():
     x, y = clouds()
     cost = np.sum((x[:, None] - y[None]) ** 2, -1)

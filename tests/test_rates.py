@@ -4,6 +4,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
+import scipy.linalg
 import sigmas
 from numpy.testing import assert_allclose
 
@@ -64,19 +65,75 @@ def test_in_a_trap(split, keeping):
     assert_allclose(rough.housekeeping + rough.excess, rough.total, rtol=1e-10)
 
 
-@pytest.mark.parametrize(("split", "keeping"), list(zip(SPLITS, [3.115385, 2.07], strict=True)))
-def test_in_a_trap_that_is_not_round(split, keeping):
-    cov = ((0.4, 0.1), (0.1, 0.5))
-    process = trap(jnp.array([1.5, 3.0]), (0.0, 0.0), cov)
-    found = rates.along(process, evolve.moments(process, jnp.linspace(0.0, 0.1, 2)), split=split)
-    assert found.housekeeping[0] > 0
-    assert found.excess[0] > 0
-    if split == "hatano-sasa":
-        least = rates.along(
-            process, evolve.moments(process, jnp.linspace(0.0, 0.1, 2)), split="maes-netocny"
+def test_in_a_trap_that_is_not_round():
+    """Against both splits by scipy's Lyapunov solver: D = 1, so that the velocity of least production is symmetric."""
+    stiffness, cov, mean = (
+        np.array([1.5, 3.0]),
+        np.array([[0.4, 0.1], [0.1, 0.5]]),
+        np.array([0.3, -0.2]),
+    )
+    process = trap(jnp.asarray(stiffness), mean, cov)
+    drift = np.array([[-1.5, -1.5], [1.5, -3.0]])
+    square = lambda v, matrix: v @ v + np.trace(matrix @ cov @ matrix.T)
+    spread = drift + np.linalg.inv(cov)
+    total = square(drift @ mean, spread)
+    still = drift + np.linalg.inv(scipy.linalg.solve_continuous_lyapunov(drift, -2 * np.eye(2)))
+    least = scipy.linalg.solve_continuous_lyapunov(cov, spread @ cov + cov @ spread.T)
+    want = {
+        "hatano-sasa": square(still @ mean, still),
+        "maes-netocny": total - square(drift @ mean, least),
+    }
+    evolution = evolve.moments(process, jnp.linspace(0.0, 0.1, 2))
+    for split, keeping in want.items():
+        found = rates.along(process, evolution, split=split)
+        assert_allclose(found.total[0], total, rtol=1e-10)
+        assert_allclose(found.medium[0], total - np.trace(spread), rtol=1e-10)
+        assert_allclose(found.housekeeping[0], keeping, rtol=1e-10)
+    assert want["maes-netocny"] < 0.9 * want["hatano-sasa"]
+
+
+def test_in_a_medium_that_flows():
+    """Its volume counts: rates are the slopes of the totals of `moments`, and those of samples."""
+    flow = lambda x, lam: jnp.stack([0.3 * x[0] + x[1], -0.5 * x[0]])
+    system = tjx.Overdamped(lambda x, lam: jnp.sum(x**2), velocity=flow)
+    process = tjx.Process(system, ramp(0.0, 0.0, 1.0), Gaussian(jnp.array([0.4, 0.1]), 0.2))
+    h = 1e-4
+    evolution = evolve.moments(process, jnp.array([0.0, 0.5 - h, 0.5, 0.5 + h]))
+    found = rates.along(process, evolution, split=None)
+    for rate, total in zip(found[:3], evolution.entropy, strict=True):
+        assert_allclose(rate[2], (total[3] - total[1]) / (2 * h), rtol=1e-5)
+    p = evolution.at(0.5)
+    nodes, weights = np.polynomial.hermite_e.hermegauss(4)
+    grid = np.stack(np.meshgrid(nodes, nodes), -1).reshape(-1, 2)
+    weight = np.outer(weights, weights).reshape(-1) / (2 * np.pi)
+    xs = p.mean[None] + jnp.asarray(grid @ np.linalg.cholesky(p.cov).T)
+    each = [rates.sampled(system, 0.0, jax.grad(p.log_prob), jnp.tile(x, (10, 1))) for x in xs]
+    for k in range(3):
+        assert_allclose(
+            weight @ np.array([float(one[k].value) for one in each]), found[k][2], rtol=1e-9
         )
-        assert least.housekeeping[0] <= found.housekeeping[0]
-        assert_allclose(least.total, found.total, rtol=1e-12)
+    with pytest.raises(ValueError, match="split=None"):
+        rates.along(process, evolution)
+
+
+def test_single_precision():
+    cov = np.eye(2, dtype=np.float32)
+    system = tjx.Overdamped(
+        lambda x, lam: jnp.sum(x**2),
+        lambda x, lam: jnp.float32(1.5) * jnp.stack([-x[1], x[0]]),
+        temperature=jnp.float32(1),
+    )
+    drive = ramp(jnp.float32(0), jnp.float32(0), jnp.float32(0.1))
+    process = tjx.Process(system, drive, Gaussian(jnp.array([0.6, 0.0], jnp.float32), 0.3 * cov))
+    evolution = evolve.moments(process, jnp.linspace(0.0, 0.1, 3, dtype=jnp.float32))
+    for split, keeping in (("hatano-sasa", 2.16), ("maes-netocny", 1.35)):
+        found = rates.along(process, evolution, split=split)
+        assert found.total.dtype == jnp.float32
+        assert_allclose(found.housekeeping[0], keeping, rtol=1e-4)
+    grid = evolve.Grid((-3.6,) * 2, (3.6,) * 2, 12)
+    pi = evolve.steady(system, jnp.float32(0), grid)
+    assert pi.p.dtype == jnp.float32
+    assert_allclose(pi.p.sum() * grid.volume, 1, rtol=1e-5)
 
 
 def test_totals_are_integrals_of_rates():

@@ -11,7 +11,7 @@ import jax
 import jax.numpy as jnp
 import jax.tree_util as jtu
 
-from ._types import Array, ArrayLike, PyTree
+from ._types import Array, ArrayLike, PyTree, Scalar
 
 
 def guarded(fine: Array, fn: Callable[[], PyTree]) -> PyTree:
@@ -68,3 +68,9 @@ def _untracked_jvp(
 def held(t: Array, low: ArrayLike, high: ArrayLike) -> Array:
     """`t`, held at the ends outside of [low, high]. At the ends it has the slope of the inside, which jnp.clip halves."""
     return jnp.where(t < low, low, jnp.where(t > high, high, t))
+
+
+def clipped_root(square: Scalar) -> Scalar:
+    """The root of what rounding may have left below zero, with derivative zero there."""
+    positive = ~(square <= 0)  # NaN stays
+    return jnp.where(positive, jnp.sqrt(jnp.where(positive, square, 1)), 0)

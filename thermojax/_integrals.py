@@ -10,14 +10,14 @@ import jax.tree_util as jtu
 import numpy as np
 
 from ._ledger import exchange
+from ._nodes import nodes
 from ._paths import Path
 from ._process import Process, each_path, ends
 from ._types import Array, Control, Density, Scalar, State
 from .densities import GaussianParts
 from .systems import AbstractOverdamped, Rule
 
-# Gauss and Legendre's on [0, 1]: exact for the energy differences of a quartic potential
-_NODES = (0.5 - 0.5 / np.sqrt(3), 0.5 + 0.5 / np.sqrt(3))
+_NODES = tuple(nodes(2)[0].tolist())  # exact for the energy differences of a quartic potential
 
 
 class Parts(NamedTuple):

@@ -22,6 +22,7 @@ from ._paths import (
     a_period,
     cut_at,
     digits_kept,
+    running,
     shape_of,
     unwrapped,
 )
@@ -196,11 +197,6 @@ def _ledger(
     medium = jnp.sum(of.medium)
     nats = entropies(process, xs[0], xs[-1], medium)
     return jnp.sum(turn + of.work) + jump, jnp.sum(of.heat, 0), nats
-
-
-def running(increments: Array) -> Array:
-    """Running totals, from zero."""
-    return jnp.concatenate([jnp.zeros_like(increments[:1]), jnp.cumsum(increments, axis=0)])
 
 
 def reduced_work(process: Process, trajectory: Trajectory) -> Array:

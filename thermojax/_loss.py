@@ -90,7 +90,34 @@ class AbstractLoss(eqx.Module):
 
 
 class AbstractExactLoss(AbstractLoss):
-    """A loss without noise: its key makes no difference, and may be left out. A search descends it by L-BFGS by default."""
+    """A loss without noise: its key makes no difference, and may be left out. A search descends it by L-BFGS by default.
+
+    ```python
+    import jax
+    import jax.numpy as jnp
+    import thermojax as tjx
+
+
+    class Valley(tjx.optimal.AbstractExactLoss):
+        target: jax.Array
+
+        def __call__(self, lam, key=None):
+            return jnp.sum((lam**2 - self.target) ** 2)
+
+        def check(self):
+            return None
+
+        def failures(self, lam, key):
+            return f"The control is {lam}."
+
+        def likelihood_ratio(self, lam, key):
+            raise ValueError("Valley has no paths.")
+
+
+    found = tjx.optimal.search(Valley(jnp.array([2.0])), jnp.ones(1), steps=20, progress=False)
+    print(found.found)  # the root of 2
+    ```
+    """
 
 
 class _Plain(AbstractLoss):

@@ -123,3 +123,8 @@ def cut_at(x: Given) -> float | None:
         if fills and not between.any() and 0 < np.mean(steps > 0.65 * period) < 0.4:
             return period
     return None
+
+
+def running(increments: Array) -> Array:
+    """Running totals, from zero."""
+    return jnp.concatenate([jnp.zeros_like(increments[:1]), jnp.cumsum(increments, axis=0)])

@@ -98,6 +98,14 @@ def paths(process: Process) -> int | None:
     return sizes.pop()
 
 
+def one_protocol(name: str, process: Process) -> None:
+    """Refuse a protocol for each path, where there are none."""
+    if paths(process) is not None:
+        raise ValueError(
+            f"{name} takes one protocol, and this process has one for each path. Vmap it over them."
+        )
+
+
 def each_protocol(process: Process, fn: Callable[[Drive], PyTree]) -> PyTree:
     """`fn(protocol)` of the one protocol, or of each with the paths as leading axis."""
     return fn(process.protocol) if paths(process) is None else eqx.filter_vmap(fn)(process.protocol)

@@ -8,7 +8,7 @@ import jax.numpy as jnp
 from . import _checks, identities
 from ._ledger import account
 from ._paths import Trajectory
-from ._process import Process, a_process, paths
+from ._process import Process, a_process, one_protocol
 from ._simulate import ensemble
 from ._types import Key, Times
 from .evolve import Evolution, Grid, fokker_planck, moments
@@ -70,10 +70,7 @@ def verify(
     Raises `ValueError` where paths fail, or for one protocol per path; everything that `ensemble` or `fokker_planck` refuse.
     """
     a_process("process", process)
-    if paths(process) is not None:
-        raise ValueError(
-            "verify takes one protocol, and this process has one for each path. Verify them one by one."
-        )
+    one_protocol("verify", process)
     ts = _checks.times("ts", ts)
     if grid is not None and not isinstance(grid, Grid):
         raise TypeError(f"grid must be a thermojax.evolve.Grid(lower, upper, cells), got {grid!r}.")

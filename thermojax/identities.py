@@ -30,7 +30,7 @@ from ._integrals import (
 )
 from ._ledger import account, dissipated_work, reduced_work
 from ._paths import Path, Trajectory
-from ._process import Process, a_process, baths, ends, paths, reverse
+from ._process import Process, a_process, baths, ends, one_protocol, reverse
 from ._ratio import path_ratio as _path_ratio
 from ._types import Array, Control, Density, Scalar, Times
 from .densities import Boltzmann, Point, normal
@@ -288,10 +288,7 @@ def _run_of(process: Process, trajectory: Trajectory) -> Trajectory:
             f"trajectory must be a thermojax.Trajectory, got {type(trajectory).__name__}. thermojax.account makes one of a "
             "path."
         )
-    if paths(process) is not None:
-        raise ValueError(
-            "The identities take one protocol, and this process has one for each path. Look at the paths one by one."
-        )
+    one_protocol("An identity", process)
     return trajectory
 
 

@@ -17,9 +17,10 @@ from ._paths import Path, shape_of
 from ._process import Process, a_process
 from ._types import Array, Control, Density, Float, Given, Scalar, State, Time
 from .estimators import Estimate, mean
-from .evolve import CellEvolution, Evolution, GaussianEvolution, stationary
+from .evolve import CellEvolution, Evolution, GaussianEvolution, stationary, steady
 from .systems import (
     AbstractDiffusion,
+    AbstractOverdamped,
     AbstractSystem,
     Edges,
     Lattice,
@@ -88,6 +89,12 @@ def along(process: Process, evolution: Evolution, *, split: Split | None = "hata
     a_process("process", process)
     if split not in (None, "hatano-sasa", "maes-netocny"):
         raise ValueError(f'split must be "hatano-sasa", "maes-netocny" or None, got {split!r}.')
+    system = process.system
+    if split and isinstance(system, AbstractOverdamped) and system.velocity is not None:
+        raise ValueError(
+            "In a medium that flows (velocity=) the two splits do not part the production: the flow is odd under time "
+            "reversal. Ask for split=None."
+        )
     if not isinstance(evolution, Evolution):
         raise TypeError(
             f"evolution must come from thermojax.evolve, got {type(evolution).__name__}. Of samples: rates.sampled."
@@ -151,9 +158,16 @@ def _each(
 ) -> tuple[Array, Array]:
     def one(x: State) -> tuple[Scalar, Scalar]:
         total = jnp.sum(v(x) ** 2 / system.diffusion(x, lam))
-        return total, jnp.sum(system.heating(x, lam) / system.temperature(lam))
+        heat = jnp.sum(system.heating(x, lam) / system.temperature(lam))
+        return total, heat - _swelling(system, x, lam)
 
     return jax.vmap(one)(xs)
+
+
+def _swelling(system: AbstractDiffusion, x: State, lam: Control) -> Scalar:
+    r"""$\nabla \cdot u$ of the part of the drift that does not dissipate: the volume that a flowing medium carries off."""
+    carried = lambda x: system.drift(x, lam) - system.irreversible(x, lam)
+    return jnp.trace(jax.jacfwd(carried)(x))
 
 
 def _diffusive(name: str, system: AbstractSystem) -> AbstractDiffusion:
@@ -247,18 +261,16 @@ def _of_moments(process: Process, evolution: GaussianEvolution, split: Split | N
         total = square(drift, spread)
         keeping = None
         if split == "hatano-sasa":
-            both = jnp.kron(jnp.eye(m.size), slope) + jnp.kron(slope, jnp.eye(m.size))
-            rest = jnp.linalg.solve(both, -2 * jnp.diag(diffusion).reshape(-1))
-            still = slope + diffusion[:, None] * jnp.linalg.inv(rest.reshape(cov.shape))
-            away = jnp.linalg.solve(slope, drift)  # m - m_ss
-            keeping = square(still @ away, still)
+            pi = steady(system, lam, dim=m.size)
+            still = slope + diffusion[:, None] * jnp.linalg.inv(pi.cov)
+            keeping = square(still @ (m - pi.mean), still)
         elif split == "maes-netocny":
             change = spread @ cov + cov @ spread.T
             d = jnp.diag(diffusion)
             psi = jnp.linalg.solve(jnp.kron(cov, d) + jnp.kron(d, cov), change.reshape(-1))
             keeping = total - square(drift, d @ psi.reshape(cov.shape))
         excess = None if keeping is None else total - keeping
-        medium = total - jnp.trace(spread)
+        medium = total - jnp.trace(spread) - _swelling(system, m, lam)
         return Rates(total, medium, total - medium, keeping, excess)
 
     return jax.lax.map(one, (evolution.ts, evolution.mean, evolution.cov))

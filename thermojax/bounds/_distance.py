@@ -8,6 +8,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from .. import _checks, _factor
+from .._guard import clipped_root
 from .._types import Array, Given, Scalar
 from ..densities import Cells, Empirical, GaussianParts, Point, normal
 from ..systems import Grid
@@ -68,11 +69,11 @@ def wasserstein(
             "more, draw samples of both, jax.vmap(density.sample)(jax.random.split(key, n))."
         )
     if kinds[0] == "a Gaussian":
-        return _root(_gaussian(*forms, unit))
+        return clipped_root(_gaussian(*forms, unit))
     if kinds[0] == "on cells":
         return _on_cells(*forms) / unit.reshape(())
     x, y = (form / unit for form in forms)
-    return _root(_sorted(x[:, 0], y[:, 0]) if dims[0] == 1 else _sinkhorn(x, y, epsilon))
+    return clipped_root(_sorted(x[:, 0], y[:, 0]) if dims[0] == 1 else _sinkhorn(x, y, epsilon))
 
 
 def _kind(form: Given) -> tuple[str, int]:
@@ -134,12 +135,6 @@ def _cut(name: str, grid: Grid, p: Given) -> Cut:
         )
     good = jnp.all(p >= 0) & (jnp.sum(p) > 0)
     return grid, _checks.must(name, p, good, "a density: not negative, and not zero everywhere")
-
-
-def _root(square: Scalar) -> Scalar:
-    """The root, and zero as its derivative at zero; NaN stays."""
-    positive = ~(square <= 0)
-    return jnp.where(positive, jnp.sqrt(jnp.where(positive, square, 1)), 0)
 
 
 # ---- Gaussians
@@ -209,7 +204,7 @@ def _on_cells(p: Cut, q: Cut) -> Scalar:
     ends = [_quantiles(f[0], table, low, high) for f, table in zip((p, q), tables, strict=True)]
     (a0, a1), (b0, b1) = ends
     a, b = a0 - b0, a1 - b1
-    return _root(jnp.sum((high - low) * (a**2 + a * b + b**2)) / 3)
+    return clipped_root(jnp.sum((high - low) * (a**2 + a * b + b**2)) / 3)
 
 
 def _levels(grid: Grid, p: Array) -> Array:

@@ -10,11 +10,12 @@ import optimistix as optx
 from jax.flatten_util import ravel_pytree
 
 from .. import _checks
+from .._guard import clipped_root
+from .._nodes import nodes
 from .._types import Array, ArrayLike, Control, PyTree, Scalar
 from ..protocols import Piecewise
 from ..systems import AbstractDiffusion, Grid
 from ._friction import friction
-from ._nodes import NODES, WEIGHTS
 
 Metric = Callable[[Array], Array]  # zeta (k, k) at a vector of controls (k,)
 PIECES = 256  # of the line along which one control is measured
@@ -136,8 +137,8 @@ def _lengths(metric: Metric, starts: Array, stops: Array) -> Array:
     r"""$\int \sqrt{d\lambda^T \zeta\,d\lambda}$ along each of the straight pieces, `(m, k)` to `(m, k)`."""
 
     def one(a: Array, b: Array) -> Scalar:
-        nodes, weights = (jnp.asarray(v, a.dtype) for v in (NODES, WEIGHTS))
-        speeds = jax.vmap(lambda s: _root(_square(metric(a + s * (b - a)), b - a)))(nodes)
+        places, weights = (jnp.asarray(v, a.dtype) for v in nodes(4))
+        speeds = jax.vmap(lambda s: clipped_root(_square(metric(a + s * (b - a)), b - a)))(places)
         return jnp.sum(weights * speeds)
 
     return jax.vmap(one)(starts, stops)
@@ -145,12 +146,6 @@ def _lengths(metric: Metric, starts: Array, stops: Array) -> Array:
 
 def _square(zeta: Array, v: Array) -> Scalar:
     return jnp.sum(v * jnp.matmul(zeta, v, precision="highest"))
-
-
-def _root(square: Scalar) -> Scalar:
-    """The root, and zero as its derivative at zero: a piece of no length."""
-    positive = ~(square <= 0)
-    return jnp.where(positive, jnp.sqrt(jnp.where(positive, square, 1)), 0)
 
 
 def _line(a: Array, b: Array, shares: Array) -> Array:
@@ -171,7 +166,7 @@ def _even(metric: Metric, a: Array, b: Array, knots: int) -> Array:
         piece = jnp.clip((jax.lax.stop_gradient(share) * PIECES).astype(int), 0, PIECES - 1)
         at = _line(a, b, share)
         lengths = upto[piece] + _lengths(metric, line[piece], at)
-        speed = jax.vmap(lambda v: _root(_square(metric(v), b - a)))(at)
+        speed = jax.vmap(lambda v: clipped_root(_square(metric(v), b - a)))(at)
         share = share - (lengths - goals) / jnp.where(speed > 0, speed, 1)
     return jnp.concatenate([a[None], _line(a, b, share), b[None]])
 

@@ -6,10 +6,10 @@ import jax.numpy as jnp
 import numpy as np
 
 from .. import _checks
-from .._process import Process, a_process, check_run, paths, within
+from .._nodes import nodes
+from .._process import Process, a_process, check_run, one_protocol, within
 from .._types import Array, ArrayLike, Control, Drive, Given, Scalar, State, Times
 from ..systems import AbstractOverdamped
-from ._nodes import NODES, WEIGHTS
 
 
 def transport(distance: ArrayLike, diffusion_time: ArrayLike) -> Scalar:
@@ -112,10 +112,7 @@ def diffusion_time(process: Process, ts: Times) -> Array:
             "transport is no bound. Take coordinates that move with the medium, in which it is at rest."
         )
     ts = _checks.times("ts", ts)
-    if paths(process) is not None:
-        raise ValueError(
-            "diffusion_time takes one protocol, and this process has one for each path. Vmap it."
-        )
+    one_protocol("diffusion_time", process)
     within(process, ts)
     ts = check_run(process, ts)
     values, total = _integrated(process, ts)
@@ -135,8 +132,8 @@ def diffusion_time(process: Process, ts: Times) -> Array:
 def _integrated(process: Process, ts: Array) -> tuple[Array, Array]:
     x = jnp.zeros_like(process.initial.sample(jax.random.key(0)))
     start, steps = ts[:-1, None], jnp.diff(ts)[:, None]
-    times = (start + steps * jnp.asarray(NODES, ts.dtype)[None]).reshape(-1)
-    weights = (steps * jnp.asarray(WEIGHTS, ts.dtype)[None]).reshape(-1)
+    places, weights = (jnp.asarray(v, ts.dtype)[None] for v in nodes(4))
+    times, weights = (start + steps * places).reshape(-1), (steps * weights).reshape(-1)
     values = jax.vmap(lambda t: _diffusion(process.system, process.protocol, x, t))(times)
     return values, jnp.tensordot(weights, values, 1)
 

@@ -8,18 +8,10 @@ import numpy as np
 
 from .. import _checks
 from .._guard import untracked
+from .._nodes import nodes
 from .._types import Array, Float, Given, Key, Scalar, State
 from ..systems import Grid
 from ._base import AbstractKnownDensity
-
-_NODES = (
-    (1 - np.sqrt((3 + 2 * np.sqrt(1.2)) / 7)) / 2,
-    (1 - np.sqrt((3 - 2 * np.sqrt(1.2)) / 7)) / 2,
-)
-_WEIGHTS = (
-    (18 - np.sqrt(30)) / 72,
-    (18 + np.sqrt(30)) / 72,
-)  # of Gauss and Legendre, four on [0, 1]
 
 
 class Cells(AbstractKnownDensity):
@@ -29,6 +21,9 @@ class Cells(AbstractKnownDensity):
     its own integral, so that $\langle e^{-R} \rangle = 1$ holds with it as `final`; an error of order $h^4$ is left in
     $\langle R \rangle$. Beyond the grid, except on a periodic axis, `log_prob` is minus infinity. Cells that hold nothing
     count as the smallest number there is. A draw is uniform within its cell.
+
+    A p that is below zero by a little, as a scheme may leave it, counts as empty. Raises `ValueError` for a p of another
+    shape, or one that is not normalised (NaN while tracing).
 
     Draws differentiate with respect to p in one dimension; in two, to differentiate them raises `ValueError`.
     """
@@ -40,11 +35,18 @@ class Cells(AbstractKnownDensity):
         if not isinstance(grid, Grid):
             raise TypeError(f"Cells.grid must be a thermojax.systems.Grid, got {grid!r}.")
         p = _checks.floating("Cells.p", p)
-        if p.shape[-grid.dim :] != grid.cells:
+        if p.shape != grid.cells:
             raise ValueError(
                 f"Cells.p must have the shape of the cells, {grid.cells}; got {p.shape}."
             )
-        self.grid, self.p = grid, p
+        mass = jnp.sum(p) * grid.volume
+        allowed = (
+            f"densities whose sum times the volume of a cell, {grid.volume:.6g}, is 1 (to 1e-3)"
+        )
+        self.grid, self.p = (
+            grid,
+            _checks.must("Cells.p", p, jnp.abs(mass - 1) < 1e-3, allowed, got=mass),
+        )
 
     @property
     def floored(self) -> Array:
@@ -90,10 +92,9 @@ class Cells(AbstractKnownDensity):
     def _integral(self) -> Scalar:
         """Of the spline's density, by four points a cell and axis."""
         grid = self.grid
-        nodes = np.concatenate([_NODES, 1 - np.asarray(_NODES)])
-        weights = np.tile(_WEIGHTS, 2)
+        places, weights = nodes(4)
         axes = [
-            (grid.lower[i] + grid.widths[i] * (np.arange(n)[:, None] + nodes)).reshape(-1)
+            (grid.lower[i] + grid.widths[i] * (np.arange(n)[:, None] + places)).reshape(-1)
             for i, n in enumerate(grid.cells)
         ]
         points = np.stack(np.meshgrid(*axes, indexing="ij"), -1).reshape(-1, grid.dim)

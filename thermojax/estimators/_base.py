@@ -8,6 +8,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from .. import _checks
+from .._guard import clipped_root
 from .._types import Array, Numbers, Scalar
 from ._estimate import DOMINATED, FEW, ROUNDED, TAIL, doubt
 from ._tail import reach
@@ -110,12 +111,6 @@ def coarse(value: Array, stderr: Array, spread: Array, given: Works) -> tuple[Ar
     return jnp.where(there, jnp.hypot(jnp.where(there, stderr, 1), 0.5 * lost), stderr), doubt(
         ROUNDED, there
     )
-
-
-def clipped_root(square: Scalar) -> Scalar:
-    """The root of what rounding may have left below zero, with derivative zero there."""
-    positive = ~(square <= 0)  # NaN stays
-    return jnp.where(positive, jnp.sqrt(jnp.where(positive, square, 1)), 0)
 
 
 class Given(NamedTuple):

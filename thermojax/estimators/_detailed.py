@@ -6,8 +6,9 @@ import jax
 import jax.numpy as jnp
 
 from .. import _checks
+from .._guard import clipped_root
 from .._types import Array, Float, Numbers
-from ._base import checked, clipped_root
+from ._base import checked
 
 
 class DetailedFluctuation(NamedTuple):

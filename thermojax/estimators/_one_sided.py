@@ -5,13 +5,13 @@ import jax.numpy as jnp
 import numpy as np
 
 from .. import _checks
+from .._guard import clipped_root
 from .._types import Array, ArrayLike, Float, Scalar
 from ._base import (
     ENOUGH,
     Moments,
     Weights,
     Works,
-    clipped_root,
     coarse,
     doubts_of_weights,
     negligible,

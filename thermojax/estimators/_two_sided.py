@@ -7,6 +7,7 @@ import jax.numpy as jnp
 import optimistix as optx
 
 from .. import _checks
+from .._guard import clipped_root
 from .._types import Array, Float, Scalar
 from ._base import (
     ENOUGH,
@@ -16,7 +17,6 @@ from ._base import (
     Works,
     base,
     checked,
-    clipped_root,
     coarse,
     gaussian_within,
     sample_moments,

@@ -12,8 +12,8 @@ import jax.tree_util as jtu
 import numpy as np
 
 from .. import _checks
-from .._paths import Entropy
-from .._process import Process, a_process, baths, check_run, ends, paths, within
+from .._paths import Entropy, running
+from .._process import Process, a_process, baths, check_run, ends, one_protocol, within
 from .._types import Array, Control, Scalar, Times
 from ..densities import Boltzmann, Cells, Point
 from ..systems import (
@@ -32,7 +32,8 @@ Scheme = Literal["second", "positive"]
 _GAMMA = 1 - 0.5**0.5  # of the L-stable SDIRK2
 
 # from where a number is marked, and from where it is none
-_LIMITS = (0.05, 1.0), (1.0, 100.0), (1e-4, 1e-2), (1e-9, 1e-2)  # of slope, turn, edge, -least
+REACH = 1e-2  # of its greatest value, to which a density may reach an end of the grid
+_LIMITS = (0.05, 1.0), (1.0, 100.0), (1e-4, REACH), (1e-9, 1e-2)  # of slope, turn, edge, -least
 
 
 class _Step(NamedTuple):
@@ -109,10 +110,7 @@ def _front(process: Process, ts: Times, grid: Grid, scheme: str) -> Times:
     if scheme not in ("second", "positive"):
         raise ValueError(f'scheme must be "second" or "positive", got {scheme!r}.')
     ts = _checks.times("ts", ts)
-    if paths(process) is not None:
-        raise ValueError(
-            "fokker_planck takes one protocol, and this process has one for each path. Vmap it over them."
-        )
+    one_protocol("fokker_planck", process)
     overdamped("fokker_planck", process.system)
     x = _checks.draw("initial", process.initial)
     if x.shape != (grid.dim,):
@@ -171,7 +169,7 @@ def _run(process: Process, ts: Array, grid: Grid, scheme: Scheme) -> tuple[CellE
 
     _, steps = jax.lax.scan(step, start, (ts[:-1], ts[1:]))
     p = jnp.concatenate([start[None], steps.p])
-    heat, medium = (_running(v) for v in (steps.heat, steps.medium))
+    heat, medium = (running(v) for v in (steps.heat, steps.medium))
 
     def mean_energy(p: Array, lam: Control) -> Scalar:
         return jnp.sum(p * lattice.energies(lam, dtype))
@@ -187,7 +185,7 @@ def _run(process: Process, ts: Array, grid: Grid, scheme: Scheme) -> tuple[CellE
     entropy = jax.vmap(lambda p: Cells(grid, p).entropy())(density)
     gain = entropy - entropy[0]
     work = energies - energies[0] + (heat.sum(-1) if several else heat)
-    least, edge = jax.lax.stop_gradient(_extremes(grid, density))
+    least, edge = jax.lax.stop_gradient(extremes(grid, density))
     found = CellEvolution(
         ts,
         work,
@@ -282,7 +280,7 @@ def _turned(lattice: Lattice, protocol: object, t: tuple[Array, Array], p: Array
     return jnp.sum(p * moved**2)
 
 
-def _extremes(grid: Grid, p: Array) -> tuple[Array, Array]:
+def extremes(grid: Grid, p: Array) -> tuple[Array, Array]:
     """The least p, and the greatest one at an end that is no wall, relative to the greatest of their time."""
     top = p.reshape(len(p), -1).max(1)
     relative = p / top.reshape([-1] + [1] * grid.dim)
@@ -349,7 +347,7 @@ def _told(process: Process, found: CellEvolution, mass: float) -> None:
                 raise ValueError(_not_finite(process, found))
             raise ValueError(message)
         if value > limits[0]:
-            warnings.warn(message, RuntimeWarning, stacklevel=4)
+            warnings.warn(message, RuntimeWarning, stacklevel=3)
 
 
 def _not_finite(process: Process, found: CellEvolution) -> str:
@@ -364,7 +362,3 @@ def _not_finite(process: Process, found: CellEvolution) -> str:
             "grid's end, with walls=True."
         )
     return "fokker_planck: the density is not finite. Look at force, mobility and temperature along the protocol."
-
-
-def _running(increments: Array) -> Array:
-    return jnp.concatenate([jnp.zeros_like(increments[:1]), jnp.cumsum(increments, axis=0)])

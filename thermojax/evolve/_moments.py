@@ -13,7 +13,7 @@ import numpy as np
 from .. import _checks, _factor
 from .._affine import affine
 from .._paths import Entropy
-from .._process import Process, a_process, baths, check_run, ends, paths, within
+from .._process import Process, a_process, baths, check_run, ends, one_protocol, within
 from .._types import Array, Control, Density, Drive, PyTree, Scalar, State, Time, Times
 from ..densities import GaussianParts, normal
 from ..systems import AbstractDiffusion, AbstractOverdamped, AbstractSystem
@@ -58,10 +58,7 @@ def moments(
     """
     a_process("process", process)
     ts = _checks.times("ts", ts)
-    if paths(process) is not None:
-        raise ValueError(
-            "moments takes one protocol, and this process has one for each path. Vmap it over them."
-        )
+    one_protocol("moments", process)
     within(process, ts)
     if adjoint is None:
         adjoint = dfx.RecursiveCheckpointAdjoint(checkpoints=64)

@@ -21,7 +21,7 @@ from ..systems import (
     divergence,
     implicit,
 )
-from ._fokker_planck import overdamped
+from ._fokker_planck import REACH, extremes, overdamped
 
 
 @overload
@@ -47,8 +47,8 @@ def steady(
     Differentiable with respect to the system and the control, once. In two dimensions it takes dense matrices as large as
     the second axis has cells; run several by `jax.lax.map`, not `vmap`.
 
-    Raises `ValueError` where there is none: an unstable linear drift, or a grid with a single bath and no walls whose
-    density reaches its end (see `Cells`); NaN while tracing.
+    Raises `ValueError` where there is none: an unstable linear drift, or a density that reaches, by a hundredth of its
+    greatest value, an end of the grid that is no wall; NaN while tracing.
 
     Source: Risken, *The Fokker–Planck Equation* (1989), secs. 5.2 and 6.5.
     """
@@ -66,6 +66,9 @@ def steady(
             "steady: the stationary density is not finite. Look at the potential: where it is infinite the grid has to end, "
             "with walls=True."
         )
+    _, edge = extremes(grid, p[None])
+    held = "confined: its density reaches an end of the grid. Give a wider grid, or walls=True where it ends at walls"
+    p = _checks.must("The system", p, edge <= REACH, held)
     return Cells(grid, p / grid.volume)
 
 
@@ -151,7 +154,7 @@ def _back(blocks: _Blocks, last: Array) -> Array:
 
 def _null(generator: Array) -> Array:
     """The null vector of a generator whose columns sum to zero."""
-    return jnp.linalg.solve(generator.at[-1].set(1), jnp.zeros(len(generator)).at[-1].set(1))
+    return jnp.linalg.solve(generator.at[-1].set(1), jnp.zeros_like(generator[0]).at[-1].set(1))
 
 
 def _solved(blocks: _Blocks, end: Array, edges: tuple[Edges, ...], b: Array) -> Array:
