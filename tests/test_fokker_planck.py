@@ -12,7 +12,7 @@ from compare import central, flat
 from numpy.testing import assert_allclose
 
 import thermojax as tjx
-from thermojax import evolve, optimal
+from thermojax import _quasi_newton, evolve, optimal
 from thermojax.densities import Boltzmann, Cells, Gaussian, Point
 from thermojax.protocols import Piecewise, ramp
 
@@ -389,6 +389,21 @@ def test_search_without_noise():
     assert_allclose(found.protocol.values[4], 0.2678, atol=5e-3)
     assert found.history.gradient_norm[-1] < 1e-5
     assert found.start_price.value > 8.8
+
+
+def test_a_line_search_goes_far_enough_and_not_too_far():
+    """The first trial is a tenth of a stride: on it goes while the loss falls as steeply, back from what is no number."""
+    for wall, most in ((jnp.inf, 101.0), (5.0, 5.0)):
+        loss = lambda x, wall=wall: jnp.where(x[0] < wall, (x[0] - 100.0) ** 2, jnp.nan)
+        see = jax.value_and_grad(loss)
+        start = jnp.zeros(1)
+        before = see(start)
+        new, after, _ = _quasi_newton.step(
+            see, start, before, _quasi_newton.begin(start), jnp.ones(1)
+        )
+        assert 4 < new[0] < most
+        assert after[0] < before[0]
+        assert wall < 100 or abs(after[1][0]) < 0.9 * abs(before[1][0])
 
 
 def test_the_check_shows_the_same_times():
