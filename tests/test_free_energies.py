@@ -13,6 +13,8 @@ import pytest
 import sigmas
 from scipy import stats
 
+import thermojax as tjx
+from thermojax import protocols
 from thermojax.estimators import (
     Estimate,
     bar,
@@ -321,6 +323,36 @@ def test_unreliable(name):
 @pytest.mark.parametrize("name", GOOD)
 def test_reliable(name):
     assert trusted(*GOOD[name]) >= 0.95
+
+
+def moved(beta):
+    """A trap stiffened from 1 to 3 and moved from 0 to 5 in ten units of time, in a bath of its own on the way."""
+    ends = jnp.array([0.0, 10.0])
+    k = protocols.ramp(1.0, 3.0, 10.0)
+    c = protocols.Piecewise(ends, jnp.array([5 / 12, 55 / 12]), 0.0, 5.0)
+    bath = protocols.Steps(ends, 1 / beta[None], 1.0, 1.0)
+    return protocols.Joint({"k": k, "c": c, "T": bath})
+
+
+def test_infinite_second_moment():
+    """Where the bath on the way is hot enough, <exp(-2w)> is infinite (from beta' = 1/2 down), and no sample's error bar is
+    right: the tail of its largest weights tells, though the bulk of the works is narrower than at beta' = 1.
+    """
+    system = tjx.Overdamped(
+        lambda x, lam: 0.5 * lam["k"] * jnp.sum((x - lam["c"]) ** 2),
+        temperature=lambda lam: lam["T"],
+    )
+    start = tjx.densities.Gaussian(jnp.zeros(1), 1.0)
+    ts = jnp.linspace(0.0, 10.0, 101)
+    found = {}
+    for beta in (0.1, 0.4, 0.7, 1.0):
+        process = tjx.Process(system, moved(jnp.asarray(beta)), start)
+        run = tjx.ensemble(process, ts, jax.random.key(0), 100_000)
+        found[beta] = jarzynski(tjx.reduced_work(process, run))
+    assert [bool(one.reliable) for one in found.values()] == [False, False, True, True]
+    for beta in (0.1, 0.4):
+        assert found[beta].ess > 100
+        assert "rare low ones" in found[beta].why
 
 
 def test_other_bad_works():

@@ -11,7 +11,7 @@ from .. import _checks
 from .._guard import clipped_root
 from .._types import Array, Numbers, Scalar
 from ._estimate import DOMINATED, FEW, ROUNDED, TAIL, doubt
-from ._tail import reach
+from ._tail import heavy, reach
 
 ENOUGH = 100.0  # effective samples below which an exponential average is not to be trusted
 LARGEST = 0.1  # share of the whole weight that one sample may carry
@@ -51,7 +51,8 @@ def weigh(a: Array, count: Array) -> Weights:
 def doubts_of_weights(weights: Weights, w: Array, count: Array) -> Array:
     """What speaks against the average of $e^{-w}$."""
     few = doubt(FEW, ~(weights.ess >= ENOUGH)) | doubt(DOMINATED, ~(weights.largest <= LARGEST))
-    return few | doubt(TAIL, ~(reach(w, count) >= ENOUGH))
+    extrapolated = reach(w, count)
+    return few | doubt(TAIL, ~(extrapolated >= ENOUGH) | heavy(w, weights.ess, extrapolated))
 
 
 class Moments(NamedTuple):

@@ -35,9 +35,10 @@ def jarzynski(w: Float[Array, " paths"], *, failed: str = "raise") -> Estimate:
 
     `reliable` is False, and `why` says so, if `ess` is under 100; if one path carries more than a tenth of the weight; if
     the works spread so far that the effective sample size of the long run, extrapolated from the spread and the skewness
-    of the works, is under 100: the rare low works need not have been drawn then, the error bar is too small and `ess` too
-    large; or if neighbours in the order given correlate visibly (a false alarm in a million). In this last case, and in
-    no other, `stderr` is multiplied by the root of their statistical inefficiency g, and `ess` divided by g.
+    of the works, is under 100, or if the largest weights fall off so slowly that their second moment may be infinite: the
+    rare low works need not have been drawn then, the error bar is too small and `ess` too large; or if neighbours in the
+    order given correlate visibly (a false alarm in a million). In this last case, and in no other, `stderr` is multiplied
+    by the root of their statistical inefficiency g, and `ess` divided by g.
 
     A path that failed has `w` NaN. `failed="raise"` (default) stops and says how many did; `failed="drop"` goes on
     without them, which biases the average if failing depends on the work. +inf is a work like others, of weight zero. Under

@@ -2,11 +2,18 @@
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 
 from .._types import Array, Scalar
 
 TILT = 0.25  # where the cumulants are taken: between the works as drawn and those that rule
 MARGIN = 1.2  # by which the loss that is extrapolated is enlarged
+INDEX = 0.45  # of a tail from which the second moment may be infinite: one half, less the error of a good fit
+SHARE, ROOTS = (
+    0.2,
+    3.0,
+)  # the largest weights that are fitted: a fifth, at most so many roots of all
+FEWEST = 25  # of them, from which a tail can be told
 
 
 def reach(w: Array, count: Array) -> Scalar:
@@ -44,3 +51,34 @@ def _gamma(y: Array) -> Array:
     small = jnp.abs(y) < 0.02
     far = jnp.where(small | (y >= 1), 0.5, y)
     return jnp.where(small, 0.5 + y / 3 + y**2 / 4 + y**3 / 5, -(jnp.log1p(-far) + far) / far**2)
+
+
+def heavy(w: Array, ess: Array, extrapolated: Array) -> Array:
+    r"""Whether the weights $u = e^{-w}$ fall off so slowly that $\langle u^2 \rangle$ may be infinite.
+
+    The M largest are fitted by a generalised Pareto distribution, $P(u > c + x) \propto (1 + kx/b)^{-1/k}$, which has no
+    second moment from $k = \frac12$ on. At any finite depth the weights of Gaussian works can look as heavy, and are not: so
+    the sample must also show less effective size than was `extrapolated` from the bulk of the works (`reach`), which for
+    Gaussian and Gamma works is the smaller of the two.
+    Source: Zhang & Stephens, Technometrics 51, 316 (2009); Vehtari et al., JMLR 25, 72 (2024).
+    """
+    size = w.shape[0]
+    m = int(min(SHARE * size, ROOTS * size**0.5))
+    if m < FEWEST:
+        return jnp.zeros((), bool)
+    v = jax.lax.stop_gradient(jnp.where(jnp.isnan(w), jnp.inf, w))
+    largest = jax.lax.top_k(-v, m + 1)[0][::-1]
+    excess = jnp.expm1(jnp.minimum(largest[1:] - largest[0], 80.0))
+    return (_shape(excess) > INDEX) & (ess < extrapolated)
+
+
+def _shape(x: Array) -> Scalar:
+    """The shape k of the generalised Pareto distribution of rising excesses, as Zhang & Stephens estimate it."""
+    m = x.shape[0]
+    x = x / x[m // 4]
+    count = 30 + int(m**0.5)
+    spread = 1 - np.sqrt(count / (np.arange(count) + 0.5))
+    theta = 1 / x[-1] + jnp.asarray(spread / 3, x.dtype)
+    k = jnp.mean(jnp.log1p(-theta[:, None] * x[None]), axis=1)
+    chance = jax.nn.softmax(m * (jnp.log(-theta / k) - k - 1))
+    return jnp.mean(jnp.log1p(-jnp.sum(chance * theta) * x))
