@@ -154,7 +154,7 @@ PROMISED = {
         "steps optimizer noise gradient check checkpoint progress",
     ),
     "optimal.average": ("of process ts size", "rule solver save"),
-    "optimal.estimator_variance": ("process ts size", "rule solver"),
+    "optimal.estimator_variance": ("process ts size", "reverse rule solver"),
     "optimal.state_to_state": ("process ts size target weight", "rule solver"),
     "optimal.mean_work": ("process ts size", "rule solver"),
     "optimal.mean_dissipation": ("process ts size", "rule solver"),

@@ -273,7 +273,8 @@ def test_losses_built_alike_share_what_is_compiled(build):
 # ---- the variance of e^-W
 
 
-def test_estimator_variance():
+@pytest.mark.parametrize("reverse", [False, True])
+def test_estimator_variance(reverse):
     r"""Gaussian work of variance 2 <W>, <W> = 1/e: the loss is 2/e, and so are its derivatives by the distance.
 
     At 64 Heun steps the work's own bias is far below 1 %; the sample's is below $10^{-3}$.
@@ -283,8 +284,9 @@ def test_estimator_variance():
 
     def loss(distance, key):
         protocol = tjx.protocols.Piecewise(line.ts, line.values * distance)
-        process = tjx.Process(TRAP, protocol, Gaussian(0.0, 1.0))
-        return optimal.estimator_variance(process, ts, 20000)(protocol, key)
+        end = Gaussian(distance, 1.0) if reverse else None
+        process = tjx.Process(TRAP, protocol, Gaussian(0.0, 1.0), end)
+        return optimal.estimator_variance(process, ts, 20000, reverse=reverse)(protocol, key)
 
     both = jax.jit(jax.value_and_grad(loss))
     keys = jax.random.split(jax.random.key(5), 48)

@@ -14,7 +14,7 @@ from .._diffrax import Solver, with_kernel
 from .._guard import untracked
 from .._ledger import account
 from .._paths import Path, Trajectory
-from .._process import Process, a_process, each_path
+from .._process import Process, a_process, each_path, reverse, reverse_grid
 from .._ratio import kernel_of, log_path
 from .._search import AbstractLoss
 from .._simulate import Save, ensemble
@@ -61,7 +61,8 @@ class PathLoss(AbstractLoss):
     `thermojax.ensemble`. The loss checks itself on a grid twice as fine, of which `of` sees the same times. See `average`
     for one number per path.
 
-    `draws=False` says that `of` does without its key: all of it is then the run's.
+    `draws=False` says that `of` does without its key: all of it is then the run's. `reverse=True`: process and run are those
+    of `thermojax.reverse`, on its grid; the process must have its `final`.
     """
 
     process: Process
@@ -72,12 +73,15 @@ class PathLoss(AbstractLoss):
     solver: Solver = eqx.field(default=None, kw_only=True)
     save: Save = eqx.field(static=True, default="ends", kw_only=True)
     draws: bool = eqx.field(static=True, default=True, kw_only=True)
+    reverse: bool = eqx.field(static=True, default=False, kw_only=True)
 
     def __check_init__(self) -> None:
         a_process("process", self.process)
         if not callable(self.of):
             raise TypeError(f"of must be a callable (process, run, key), got {self.of!r}.")
         _checks.takes("of", self.of, "process", "run", "key")
+        if self.reverse:
+            reverse(self.process)  # says what it lacks
 
     def __call__(self, protocol: PyTree, key: Key) -> Scalar:
         key_run, key_of = self._keys(key)
@@ -92,13 +96,14 @@ class PathLoss(AbstractLoss):
         return dataclasses.replace(self, ts=finer, save=2 * every if every else "ends")
 
     def failures(self, protocol: PyTree, key: Key) -> str:
-        path = self._run(self._driven(protocol), self._keys(key)[0], "all").path
+        process = self._driven(protocol)
+        path = self._run(process, self._keys(key)[0], "all").path
         failed = np.flatnonzero(~np.asarray(path.ok))
         if not len(failed):
             return "No path left the finite numbers: the protocol or its gradient did."
         moving = np.any(np.diff(np.asarray(path.xs)[failed], axis=1) != 0, axis=2)
         last = moving.shape[1] - np.argmax(moving[:, ::-1], axis=1)
-        first = np.asarray(self.ts)[np.min(np.where(moving.any(1), last, 0))]
+        first = np.asarray(self._times(process))[np.min(np.where(moving.any(1), last, 0))]
         return f"{len(failed)} of {self.size} paths left the finite numbers, the first after t = {first:.4g}."
 
     def likelihood_ratio(self, protocol: PyTree, key: Key) -> Scalar:
@@ -142,11 +147,15 @@ class PathLoss(AbstractLoss):
         return key_run, key_of
 
     def _driven(self, protocol: PyTree) -> Process:
-        return self.process.replace(protocol=protocol)
+        process = self.process.replace(protocol=protocol)
+        return reverse(process) if self.reverse else process
+
+    def _times(self, process: Process) -> Times:
+        return reverse_grid(process, self.ts) if self.reverse else self.ts
 
     def _run(self, process: Process, key: Key, save: Save) -> Trajectory:
         options = {"rule": self.rule, "solver": self.solver, "save": save}
-        return ensemble(process, self.ts, key, self.size, **options)
+        return ensemble(process, self._times(process), key, self.size, **options)
 
 
 def _every(save: Save) -> int:
