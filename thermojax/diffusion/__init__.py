@@ -9,6 +9,10 @@ Source: Song et al., ICLR 2021 (arXiv 2011.13456); Kingma et al., NeurIPS 2021; 
 
 from .._ratio import sample_path as sample_path
 from .._renamed import renamed
+from ._bits import Bits as Bits, bits_per_dim as bits_per_dim
+from ._bound import Bound as Bound
+from ._cutoff import Hidden as Hidden
+from ._elbo import elbo as elbo
 from ._flow import flow as flow, flow_log_prob as flow_log_prob
 from ._generation import generate as generate, reverse_kernel as reverse_kernel
 from ._kinds import (
@@ -20,12 +24,14 @@ from ._kinds import (
 )
 from ._learned import Levels as Levels
 from ._levels import Chain as Chain, Mean as Mean, chain as chain
+from ._nll import NLL as NLL, nll as nll
 from ._noising import (
     marginal as marginal,
     noising as noising,
     score as score,
     transition as transition,
 )
+from ._pointwise import denoising_log_prob as denoising_log_prob
 from ._predictor import Network as Network, Predictor as Predictor, predictor as predictor
 from ._schedules import (
     EDM as EDM,
