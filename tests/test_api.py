@@ -139,11 +139,28 @@ SIGNATURES = {
         "predicts='score' mean='ddpm'",
     ),
     "diffusion.sample_path": ("process kernel ts key", ""),
-    "diffusion.flow": ("process predict x", "predicts='score' towards='data' rtol=1e-05 steps=None"),
+    "diffusion.flow": (
+        "process predict x",
+        "predicts='score' towards='data' rtol=1e-05 steps=None",
+    ),
     "diffusion.flow_log_prob": (
         "process predict x",
         "predicts='score' rtol=1e-05 steps=None probes=None key=None",
     ),
+    "diffusion.nll": (
+        "process predict data key",
+        "predicts='score' rtol=1e-05 steps=None probes=None slope=None",
+    ),
+    "diffusion.elbo": (
+        "process predict data key",
+        "predicts='score' size=10000 nodes=32 slope=None",
+    ),
+    "diffusion.denoising_log_prob": (
+        "process predict x key",
+        "predicts='score' size=10000 nodes=32 slope=1.0 reference=None",
+    ),
+    "diffusion.bits_per_dim": ("nats dim", "width"),
+    "schedules.uncertainty": ("lam dim", "curve=None"),
     "diffusion.Linear": ("b0=0.1 b1=20.0", "t0=0.001 t1=1.0 sub=False"),
     "diffusion.Cosine": ("", "offset=0.008 t0=0.001 t1=0.999"),
     "diffusion.EDM": ("sigma_min=0.002 sigma_max=80.0", "rho=7.0 t0=0.0 t1=1.0"),

@@ -10,11 +10,9 @@ import numpy as np
 
 from .. import _checks
 from .._nodes import nodes as legendre
-from .._process import Process
 from .._types import Array, Key, Scalar
 from ..estimators import Estimate
 from ._cutoff import Hidden
-from ._nll import ends
 
 
 class Bound(NamedTuple):
@@ -55,7 +53,7 @@ def integrated(
         total: Array, lam: Scalar, weight: Scalar, key: Key
     ) -> tuple[Array, tuple[Scalar, Scalar]]:
         found = level(lam, key)
-        spread = jnp.std(found, ddof=1) / np.sqrt(found.size)
+        spread = jnp.std(found, ddof=1) / found.size**0.5
         return total + weight * found, (jnp.mean(found), spread)
 
     keys = jax.random.split(key, nodes)
@@ -63,16 +61,6 @@ def integrated(
         lambda total, given: add(total, *given), jnp.zeros_like(like), (lam, weights, keys)
     )
     return lam, rate, stderr, total
-
-
-def finite(process: Process) -> None:
-    for name, lam in zip(("first", "last"), ends(process), strict=True):
-        value = _checks.known(lam)
-        if value is not None and not np.isfinite(value):
-            raise ValueError(
-                f"An integral over levels needs finite ones, and the {name} level of this schedule is {value}. Start later "
-                "than clean data (Linear(t0=1e-3), Levels(lam, clean=False))."
-            )
 
 
 def seen(found: Bound) -> Bound:

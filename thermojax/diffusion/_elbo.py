@@ -8,9 +8,9 @@ from .. import _checks
 from .._process import Process
 from .._types import Array, Key, Scalar
 from ..estimators import mean
-from ._bound import Bound, finite, integrated, seen
-from ._cutoff import given_slope, hidden, rates
-from ._nll import ends, on_rows
+from ._bound import Bound, integrated, seen
+from ._cutoff import given_slope, hidden, quieter, rates
+from ._given import ends, on_rows
 from ._noising import prior_of
 from ._predictor import Network, Predictor, Predicts
 
@@ -56,7 +56,6 @@ def elbo(
     point = jnp.ndim(data) == 1
     rows, repeats = _shared(data, size)
     net, rows, key = on_rows(process, predict, predicts, rows, key)
-    finite(process)
     slope = 1.0 if slope is None and point else slope
     nodes = _checks.whole("nodes", nodes, "a whole number of nodes")
     found = _elbo(process, net, rows, key, repeats, nodes, given_slope(slope))
@@ -80,23 +79,21 @@ def _elbo(
     def each(values: Array) -> Array:
         return jnp.mean(values.reshape(repeats, n), 0)
 
-    def quieter(values: Array, noise: Array) -> Array:
+    def less_noise(values: Array, noise: Array) -> Array:
         """One number per row, less what the length of the noise explains."""
-        known = each(0.5 * (jnp.sum(noise**2, 1) - d))
-        away = known - jnp.mean(known)
-        return each(values) - jnp.sum(away * each(values)) / jnp.sum(away**2) * known
+        return quieter(each(values), each(0.5 * (jnp.sum(noise**2, 1) - d)))
 
     def level(lam: Scalar, key: Key) -> Array:
         noise = jax.random.normal(key, x0.shape, x0.dtype)
         x = net.kind.signal(lam) * x0 + net.kind.noise(lam) * noise
         seen = jax.vmap(lambda x: net.noise(x, lam))(x)
-        return quieter(0.5 * (jnp.sum((seen - noise) ** 2, 1) - d), noise)
+        return less_noise(0.5 * (jnp.sum((seen - noise) ** 2, 1) - d), noise)
 
     first, last = (v.astype(x0.dtype) for v in ends(process))
     lam, rate, stderr, area = integrated(level, (first, last), one, nodes, rows[:, 0])
     noise = jax.random.normal(two, x0.shape, x0.dtype)
     x = net.kind.signal(last) * x0 + net.kind.noise(last) * noise
-    end = quieter(jax.vmap(prior_of(process).log_prob)(x), noise)
+    end = less_noise(jax.vmap(prior_of(process).log_prob)(x), noise)
     shrunk = d * jnp.log(net.kind.signal(first) / net.kind.signal(last))
     total = end - area - shrunk
     left, areas = hidden(rates(net, rows, three, first), slope)

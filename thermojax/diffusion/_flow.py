@@ -46,7 +46,7 @@ def flow(
     if towards not in ("data", "noise"):
         raise ValueError(f'towards must be "data" or "noise", got {towards!r}.')
     net, x = _ready(process, predict, predicts, x)
-    return _flow(process, net, x, towards, jnp.asarray(rtol), _steps(steps))
+    return _flow(process, net, x, towards, jnp.asarray(rtol), whole_steps(steps))
 
 
 def flow_log_prob(
@@ -90,10 +90,10 @@ def flow_log_prob(
     if probes is not None:
         probes = _checks.whole("probes", probes, "a whole number of probe vectors")
         key = _checks.key("key", key)
-    return _flow_log_prob(process, net, x, jnp.asarray(rtol), _steps(steps), probes, key)
+    return along_flow(process, net, x, jnp.asarray(rtol), whole_steps(steps), probes, key)
 
 
-def _steps(steps: int | None) -> int | None:
+def whole_steps(steps: int | None) -> int | None:
     return None if steps is None else _checks.whole("steps", steps, "a whole number of steps")
 
 
@@ -135,7 +135,7 @@ def _flow(
 
 
 @eqx.filter_jit
-def _flow_log_prob(
+def along_flow(
     process: Process,
     net: Predictor,
     x: State,

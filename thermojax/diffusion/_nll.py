@@ -12,9 +12,9 @@ from .._process import Process
 from .._types import Array, Key, Scalar
 from ..estimators import Estimate, mean
 from ._cutoff import Hidden, given_slope, hidden, rates
-from ._flow import flow_log_prob
-from ._noising import kind_of, prior_of, schedule_of
-from ._predictor import Network, Predictor, Predicts, predictor
+from ._flow import along_flow, whole_steps
+from ._given import ends, on_rows
+from ._predictor import Network, Predictor, Predicts
 
 TOGETHER = 256  # states whose flows are solved side by side
 
@@ -70,13 +70,13 @@ def nll(
     Source: Song et al., ICLR 2021, sec. 4.3; Kodama & Hinczewski, arXiv 2510.06174 (rates of entropy).
     """
     net, x0, key = on_rows(process, predict, predicts, data, key)
-    # says what the flow cannot do before anything is run
-    jax.eval_shape(lambda x: flow_log_prob(process, net, x, rtol=rtol, steps=steps), x0[0])
+    steps = whole_steps(steps)
     if probes is not None:
         probes = _checks.whole("probes", probes, "a whole number of probe vectors")
     found = _nll(process, net, x0, key, jnp.asarray(rtol), steps, probes, given_slope(slope))
-    bad = ~np.isfinite(_checks.known(found.draws)) if not _checks.tracing(found) else np.zeros(1)
-    if bad.any():
+    draws = _checks.known(found.draws)
+    if draws is not None and not np.isfinite(draws).all():
+        bad = ~np.isfinite(draws)
         raise ValueError(
             f"predict: the flow from row {int(np.flatnonzero(bad)[0])} of data, and from {int(bad.sum())} of {bad.size} in "
             "all, has no finite likelihood: the score is not finite on its way, or too steep for rtol. Look at "
@@ -104,37 +104,12 @@ def _nll(
 
     def said(given: tuple[Array, Key]) -> Scalar:
         x, key = given
-        by = {} if probes is None else {"probes": probes, "key": key}
-        return -flow_log_prob(process, net, x, rtol=rtol, steps=steps, **by)  # pyright: ignore
+        return -along_flow(process, net, x, rtol, steps, probes, key)
 
-    def each(x: Array, keys: Key) -> Array:
+    def each(x: Array, keys: Array) -> Array:
         return jax.lax.map(said, (x, keys), batch_size=min(TOGETHER, x.shape[0]))
 
     first, bare = each(a * x0 + s * noise, keys[0]), each(a * x0, keys[1])
     left, areas = hidden(rates(net, x0, three, lam), slope)
     scale = x0.shape[1] * jnp.log(a)
     return NLL(mean(first), mean(first - scale - areas), mean(bare - scale), left, first)
-
-
-def ends(process: Process) -> tuple[Array, Array]:
-    """The first and the last level."""
-    schedule = schedule_of(process)
-    return schedule(schedule.t0).lam, schedule(schedule.t1).lam
-
-
-def on_rows(
-    process: Process, predict: Network | Predictor, predicts: Predicts, data: Array, key: Key
-) -> tuple[Predictor, Array, Key]:
-    """A network and rows of data that fit a noising with a prior."""
-    net = predictor(predict, predicts, kind=kind_of("process", process), name="predict")
-    dim = _checks.draw("the prior", prior_of(process)).shape[0]
-    x0 = _checks.floating("data", data)
-    _checks.rank("data", x0, {2}, "(n, d), one row per data point")
-    if x0.shape[1] != dim:
-        raise ValueError(
-            f"data must have the {dim} coordinates of the noising, got shape {x0.shape}."
-        )
-    if x0.shape[0] < 2:
-        raise ValueError("data must hold at least two rows to have an error bar, got one.")
-    _checks.one_float(**{"data": x0, "the process": process})
-    return net, x0, _checks.key("key", key)

@@ -9,9 +9,9 @@ from .._process import Process
 from .._types import Array, Density, Key, Scalar
 from ..densities import Gaussian, noised, normal
 from ..estimators import mean
-from ._bound import Bound, finite, integrated, seen
+from ._bound import Bound, integrated, seen
 from ._cutoff import given_slope, hidden, rates
-from ._nll import ends, on_rows
+from ._given import ends, on_rows
 from ._noising import prior_of
 from ._predictor import Network, Predictor, Predicts
 
@@ -55,7 +55,6 @@ def denoising_log_prob(
     size = _checks.whole("size", size, "a whole number of noises at each level", 4)
     rows = jnp.broadcast_to(x, (size // 2, *x.shape))
     net, rows, key = on_rows(process, predict, predicts, rows, key)
-    finite(process)
     g = Gaussian(jnp.zeros_like(x), jnp.ones_like(x)) if reference is None else reference
     _checks.density("reference", g)
     if normal(g) is None:
