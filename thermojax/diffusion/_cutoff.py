@@ -6,7 +6,7 @@ import jax
 import jax.numpy as jnp
 
 from .. import _checks
-from .._types import Array, Key, Scalar
+from .._types import Array, ArrayLike, Key, Scalar
 from ..estimators import Estimate, mean
 from ._predictor import Predictor
 
@@ -81,7 +81,7 @@ def hidden(f: Array, slope: Scalar | None) -> tuple[Hidden, Array]:
     return Hidden(mean(areas), mean(f[:, 0]), mean(slopes)), areas
 
 
-def given_slope(slope: float | None) -> Array | None:
+def given_slope(slope: ArrayLike | None) -> Array | None:
     if slope is None:
         return None
     alpha = _checks.floating("slope", slope)

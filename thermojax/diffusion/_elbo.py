@@ -6,7 +6,7 @@ import jax.numpy as jnp
 
 from .. import _checks
 from .._process import Process
-from .._types import Array, Key, Scalar
+from .._types import Array, ArrayLike, Key, Scalar
 from ..estimators import mean
 from ._bound import Bound, integrated, seen
 from ._cutoff import given_slope, hidden, quieter, rates
@@ -24,7 +24,7 @@ def elbo(
     predicts: Predicts = "score",
     size: int = 10_000,
     nodes: int = 32,
-    slope: float | None = None,
+    slope: ArrayLike | None = None,
 ) -> Bound:
     r"""The evidence lower bound of the generating SDE in continuous time, in nats, of clean data `(n, d)` or a point `(d,)`:
 

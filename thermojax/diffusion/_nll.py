@@ -9,7 +9,7 @@ import numpy as np
 
 from .. import _checks
 from .._process import Process
-from .._types import Array, Key, Scalar
+from .._types import Array, ArrayLike, Key, Scalar
 from ..estimators import Estimate, mean
 from ._cutoff import Hidden, given_slope, hidden, rates
 from ._flow import along_flow, whole_steps
@@ -39,7 +39,7 @@ def nll(
     rtol: float = 1e-5,
     steps: int | None = None,
     probes: int | None = None,
-    slope: float | None = None,
+    slope: ArrayLike | None = None,
 ) -> NLL:
     r"""The negative log-likelihood, in nats, of clean `data` `(n, d)` under the probability flow of a model.
 

@@ -6,7 +6,7 @@ import jax.numpy as jnp
 
 from .. import _checks
 from .._process import Process
-from .._types import Array, Density, Key, Scalar
+from .._types import Array, ArrayLike, Density, Key, Scalar
 from ..densities import Gaussian, noised, normal
 from ..estimators import mean
 from ._bound import Bound, integrated, seen
@@ -25,7 +25,7 @@ def denoising_log_prob(
     predicts: Predicts = "score",
     size: int = 10_000,
     nodes: int = 32,
-    slope: float = 1.0,
+    slope: ArrayLike = 1.0,
     reference: Density | None = None,
 ) -> Bound:
     r"""The log-density of one clean point `(d,)` from the errors that a denoiser makes at it, in nats:
