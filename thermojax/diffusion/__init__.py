@@ -32,6 +32,7 @@ from ._schedules import (
     AbstractSchedule as AbstractSchedule,
     Cosine as Cosine,
     Linear as Linear,
+    SigmaT as SigmaT,
     Uniform as Uniform,
 )
 
