@@ -1,0 +1,149 @@
+r"""Averages over noisy states, level by level and integrated: one number per independent draw, with less noise in it."""
+
+from collections.abc import Callable, Sequence
+from typing import NamedTuple
+
+import equinox as eqx
+import jax
+import jax.numpy as jnp
+import jax.tree_util as jtu
+
+from .._types import Array, Key, Scalar
+from ..estimators import Estimate, mean
+from ._draws import AbstractSource, Cubature
+from ._predictor import Predictor
+from ._sight import RATES, controls, look
+from ._span import Span
+
+STEP = 0.1  # in lambda, for the slope of a rate at the first level
+
+
+class Rate(NamedTuple):
+    r"""A rate per nat of $\lambda$ at each level, `(nodes,)`, and its standard error."""
+
+    value: Array
+    stderr: Array
+
+
+def quieter(source: AbstractSource, values: Array, known: Sequence[Array]) -> Array:
+    """One number per independent draw, less what numbers of mean zero explain: the coefficients are those of a regression."""
+    values = source.one_each(values)
+    basis: list[Array] = []
+    for one in (source.one_each(v) for v in known):
+        for other in basis:
+            one = one - _slope(one, other) * other
+        basis.append(one)
+        values = values - _slope(values, one) * one
+    return values
+
+
+def _slope(y: Array, x: Array) -> Scalar:
+    away = x - jnp.mean(x)
+    square = jnp.sum(away**2)
+    return jnp.sum(away * y) / jnp.where(square > 0, square, 1)
+
+
+def rates_at(
+    source: AbstractSource,
+    net: Predictor,
+    exact: Predictor | None,
+    lam: Scalar,
+    key: Key,
+    names: Sequence[str],
+) -> dict[str, Array]:
+    """The named rates at one level, one number per independent draw."""
+    states = source.states(net.kind, lam, key)
+    sight = look(net, exact, states, lam)
+    known = controls(states, sight)
+    return {name: quieter(source, RATES[name](sight), known) for name in names}
+
+
+def integrate(
+    source: AbstractSource,
+    net: Predictor,
+    exact: Predictor | None,
+    span: Span,
+    key: Key,
+    names: Sequence[str],
+) -> tuple[dict[str, Rate], dict[str, Array]]:
+    """Of each name its rate over the levels, and its integral, one number per independent draw."""
+
+    def level(given: tuple[Scalar, Key]) -> dict[str, Array]:
+        return rates_at(source, net, exact, *given, names)
+
+    def add(total: dict[str, Array], given: tuple[Scalar, Scalar, Key]) -> tuple[dict[str, Array], dict[str, Rate]]:
+        lam, weight, key = given
+        found = level((lam, key))
+        total = jtu.tree_map(lambda old, new: old + weight * new, total, found)
+        return total, {name: Rate(jnp.mean(v), error(source, v)) for name, v in found.items()}
+
+    keys = jax.random.split(key, span.lam.size)
+    shapes = eqx.filter_eval_shape(level, (span.lam[0], keys[0]))
+    start = jtu.tree_map(lambda a: jnp.zeros(a.shape, a.dtype), shapes)
+    total, curves = jax.lax.scan(add, start, (span.lam, span.weight, keys))
+    return curves, total
+
+
+def edge(
+    source: AbstractSource,
+    net: Predictor,
+    exact: Predictor | None,
+    span: Span,
+    key: Key,
+    names: Sequence[str],
+) -> dict[str, tuple[Array, Array]]:
+    r"""Of each name its rate f at the first level and $-df/d\lambda$ there, one number per independent draw.
+
+    By a difference of second order between levels below, with the same noise at all three: a network is not asked above
+    the first level, and need not have a derivative in it.
+    """
+    at = [
+        rates_at(source, net, exact, span.top - k * STEP, key, names) for k in range(3)
+    ]
+    falls = {
+        name: (-3 * at[0][name] + 4 * at[1][name] - at[2][name]) / (2 * STEP) for name in names
+    }
+    return {name: (at[0][name], falls[name]) for name in names}
+
+
+def error(source: AbstractSource, values: Array) -> Scalar:
+    """The standard error of the mean of one number per independent draw; none without chance."""
+    if not source.random:
+        return jnp.zeros((), values.dtype)
+    away = values - jnp.mean(values)
+    square = jnp.sum(away**2) / max(values.size - 1, 1) / values.size
+    return jnp.sqrt(jnp.where(square > 0, square, 1)) * (square > 0) + 0 * square
+
+
+def averaged(source: AbstractSource, values: Array) -> Estimate:
+    """The mean of one number per independent draw."""
+    return mean(values) if source.random else exactly(jnp.mean(values))
+
+
+def exactly(value: Array) -> Estimate:
+    """A number without an error, which is NaN, and not reliable, if it is."""
+    zero = jnp.zeros_like(value)
+    return Estimate(value, jnp.where(jnp.isnan(value), jnp.nan, zero), zero + jnp.inf, ~jnp.isnan(value))
+
+
+def together(*terms: tuple[float, Estimate]) -> Estimate:
+    """A sum of independent estimates with coefficients."""
+    value = sum((c * e.value for c, e in terms[1:]), terms[0][0] * terms[0][1].value)
+    square = sum(((c * e.stderr) ** 2 for c, e in terms[1:]), (terms[0][0] * terms[0][1].stderr) ** 2)
+    ess, reliable, doubts = terms[0][1].ess, terms[0][1].reliable, jnp.asarray(terms[0][1].doubts)
+    for _, e in terms[1:]:
+        ess, reliable, doubts = jnp.minimum(ess, e.ess), reliable & e.reliable, doubts | e.doubts
+    root = jnp.sqrt(jnp.where(square > 0, square, 1)) * (square > 0)
+    return Estimate(value, jnp.where(jnp.isnan(square), jnp.nan, root), ess, reliable, doubts=doubts)
+
+
+def bent(source: AbstractSource, measure: Callable[[AbstractSource], dict[str, Array]]) -> Array:
+    """Whether averages in closed form miss something, which is not quadratic: points further out give another one."""
+    if not isinstance(source, Cubature):
+        return jnp.asarray(False)
+    here, there = measure(source), measure(Cubature(source.density, 0.5))
+    off = [
+        jnp.abs(jnp.mean(v) - jnp.mean(there[name])) > jnp.finfo(v.dtype).eps ** 0.5 * (1e-3 + jnp.mean(jnp.abs(v)))
+        for name, v in here.items()
+    ]
+    return jnp.any(jnp.stack(off))
