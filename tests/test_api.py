@@ -139,8 +139,11 @@ SIGNATURES = {
         "predicts='score' mean='ddpm'",
     ),
     "diffusion.sample_path": ("process kernel ts key", ""),
-    "diffusion.flow": ("process predict x", "predicts='score' towards='data' rtol=1e-05"),
-    "diffusion.flow_log_prob": ("process predict x", "predicts='score' rtol=1e-05"),
+    "diffusion.flow": ("process predict x", "predicts='score' towards='data' rtol=1e-05 steps=None"),
+    "diffusion.flow_log_prob": (
+        "process predict x",
+        "predicts='score' rtol=1e-05 steps=None probes=None key=None",
+    ),
     "diffusion.Linear": ("b0=0.1 b1=20.0", "t0=0.001 t1=1.0 sub=False"),
     "diffusion.Cosine": ("", "offset=0.008 t0=0.001 t1=0.999"),
     "diffusion.EDM": ("sigma_min=0.002 sigma_max=80.0", "rho=7.0 t0=0.0 t1=1.0"),
