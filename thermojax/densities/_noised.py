@@ -39,7 +39,8 @@ def noised(density: Density, scale: Given, variance: Given) -> Density:
     r"""The density of $c x + \sqrt v\,\epsilon$ for x from `density` and $\epsilon$ standard normal.
 
     `scale` c and `variance` v ≥ 0 are numbers. The result is a `Gaussian`, a `Mixture`, a `Smoothed` or a `SmoothedUniform`
-    where it has such a closed form, else a `Noised`, which can be sampled only. Raises `ValueError` or `TypeError` for something else.
+    where it has such a closed form, else a `Noised`, which can be sampled only. Raises `ValueError` or
+    `TypeError` for something else.
     """
     _checks.density("noised.density", density)
     scale, variance = _number("noised.scale", scale), _number("noised.variance", variance)

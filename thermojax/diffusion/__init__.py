@@ -11,6 +11,7 @@ from .._ratio import sample_path as sample_path
 from .._renamed import renamed
 from ._flow import flow as flow, flow_log_prob as flow_log_prob
 from ._generation import generate as generate, reverse_kernel as reverse_kernel
+from ._inefficiency import inefficiency as inefficiency
 from ._kinds import (
     VE as VE,
     VP as VP,
@@ -20,13 +21,22 @@ from ._kinds import (
 )
 from ._learned import Levels as Levels
 from ._levels import Chain as Chain, Mean as Mean, chain as chain
+from ._measure import Rate as Rate
 from ._noising import (
     marginal as marginal,
     noising as noising,
     score as score,
     transition as transition,
 )
+from ._parts import (
+    endpoint as endpoint,
+    generation_entropy as generation_entropy,
+    noising_entropy as noising_entropy,
+    score_error as score_error,
+)
 from ._predictor import Network as Network, Predictor as Predictor, predictor as predictor
+from ._price import price as price
+from ._pricing import Cutoff as Cutoff, Draws as Draws, Pricing as Pricing, Rates as Rates
 from ._schedules import (
     EDM as EDM,
     AbstractSchedule as AbstractSchedule,

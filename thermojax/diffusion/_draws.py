@@ -41,6 +41,10 @@ class AbstractSource(eqx.Module):
     def clean(self, key: Key) -> Array:
         """Clean data, one per independent draw."""
 
+    @abc.abstractmethod
+    def resized(self, size: int) -> "AbstractSource":
+        """With fewer draws."""
+
     @property
     @abc.abstractmethod
     def random(self) -> bool:
@@ -55,14 +59,16 @@ class Drawn(AbstractSource):
 
     def states(self, kind: AbstractNoising, lam: Scalar, key: Key) -> States:
         one, two = jax.random.split(key)
-        clean = jax.vmap(self.density.sample)(jax.random.split(one, self.size))
-        return _noisy(kind, lam, clean, two)
+        return _noisy(kind, lam, self.clean(one), two)
 
     def one_each(self, values: Array) -> Array:
         return values
 
     def clean(self, key: Key) -> Array:
         return jax.vmap(self.density.sample)(jax.random.split(key, self.size))
+
+    def resized(self, size: int) -> "Drawn":
+        return Drawn(self.density, size)
 
     @property
     def random(self) -> bool:
@@ -84,6 +90,10 @@ class Rows(AbstractSource):
     def clean(self, key: Key) -> Array:
         del key
         return self.xs
+
+    def resized(self, size: int) -> "Rows":
+        rows = self.xs[:size]
+        return Rows(rows, max(1, size // len(rows)))
 
     @property
     def random(self) -> bool:
@@ -118,6 +128,10 @@ class Cubature(AbstractSource):
     def clean(self, key: Key) -> Array:
         raise TypeError("These points stand for noisy states at each level; none of them is clean.")
 
+    def resized(self, size: int) -> "Cubature":
+        del size
+        return self
+
     @property
     def random(self) -> bool:
         return False
@@ -140,7 +154,9 @@ def source(data: Given, size: int | None, key: Key) -> AbstractSource:
     xs = _checks.floating("data", xs)
     _checks.rank("data", xs, {2}, "(n, d), one row per data point, or be a density")
     if size is None:
-        raise ValueError("size=None is for Gaussian data; data (n, d) are a sample. Give size=10_000.")
+        raise ValueError(
+            "size=None is for Gaussian data; data (n, d) are a sample. Give size=10_000."
+        )
     size = _checks.whole("size", size, "a whole number of draws", 2)
     if len(xs) < 2:
         raise ValueError(f"data must hold at least two rows to have an error bar, got {len(xs)}.")
@@ -185,5 +201,3 @@ def known_at(data: Given, kind: AbstractNoising, lam: Scalar) -> Density | None:
 
 def is_normal(density: Density | None) -> bool:
     return density is not None and normal(density) is not None
-
-

@@ -8,6 +8,7 @@ import jax
 import jax.numpy as jnp
 import jax.tree_util as jtu
 
+from .._guard import clipped_root
 from .._types import Array, Key, Scalar
 from ..estimators import Estimate, mean
 from ._draws import AbstractSource, Cubature
@@ -26,7 +27,7 @@ class Rate(NamedTuple):
 
 
 def quieter(source: AbstractSource, values: Array, known: Sequence[Array]) -> Array:
-    """One number per independent draw, less what numbers of mean zero explain: the coefficients are those of a regression."""
+    """One number per independent draw, less what numbers of mean zero explain, by regression."""
     values = source.one_each(values)
     basis: list[Array] = []
     for one in (source.one_each(v) for v in known):
@@ -71,7 +72,9 @@ def integrate(
     def level(given: tuple[Scalar, Key]) -> dict[str, Array]:
         return rates_at(source, net, exact, *given, names)
 
-    def add(total: dict[str, Array], given: tuple[Scalar, Scalar, Key]) -> tuple[dict[str, Array], dict[str, Rate]]:
+    def add(
+        total: dict[str, Array], given: tuple[Scalar, Scalar, Key]
+    ) -> tuple[dict[str, Array], dict[str, Rate]]:
         lam, weight, key = given
         found = level((lam, key))
         total = jtu.tree_map(lambda old, new: old + weight * new, total, found)
@@ -97,9 +100,7 @@ def edge(
     By a difference of second order between levels below, with the same noise at all three: a network is not asked above
     the first level, and need not have a derivative in it.
     """
-    at = [
-        rates_at(source, net, exact, span.top - k * STEP, key, names) for k in range(3)
-    ]
+    at = [rates_at(source, net, exact, span.top - k * STEP, key, names) for k in range(3)]
     falls = {
         name: (-3 * at[0][name] + 4 * at[1][name] - at[2][name]) / (2 * STEP) for name in names
     }
@@ -112,7 +113,7 @@ def error(source: AbstractSource, values: Array) -> Scalar:
         return jnp.zeros((), values.dtype)
     away = values - jnp.mean(values)
     square = jnp.sum(away**2) / max(values.size - 1, 1) / values.size
-    return jnp.sqrt(jnp.where(square > 0, square, 1)) * (square > 0) + 0 * square
+    return clipped_root(square)
 
 
 def averaged(source: AbstractSource, values: Array) -> Estimate:
@@ -120,21 +121,34 @@ def averaged(source: AbstractSource, values: Array) -> Estimate:
     return mean(values) if source.random else exactly(jnp.mean(values))
 
 
+def all_averaged(source: AbstractSource, values: dict[str, Array]) -> dict[str, Estimate]:
+    """The mean of each, as one program, which compiles as fast as that of one. A scalar is without error."""
+    fixed = {name: exactly(v) for name, v in values.items() if v.ndim == 0}
+    names = [name for name in values if name not in fixed]
+    stack = jnp.stack([values[name] for name in names])
+    found = jax.vmap(mean)(stack) if source.random else exactly(jnp.mean(stack, 1))
+    each = [jtu.tree_map(lambda leaf, i=i: leaf[i], found) for i in range(len(names))]
+    return fixed | dict(zip(names, each, strict=True))
+
+
 def exactly(value: Array) -> Estimate:
     """A number without an error, which is NaN, and not reliable, if it is."""
     zero = jnp.zeros_like(value)
-    return Estimate(value, jnp.where(jnp.isnan(value), jnp.nan, zero), zero + jnp.inf, ~jnp.isnan(value))
+    error = jnp.where(jnp.isnan(value), jnp.nan, zero)
+    doubts = jnp.zeros(value.shape, jnp.int32)
+    return Estimate(value, error, zero + jnp.inf, ~jnp.isnan(value), doubts=doubts)
 
 
 def together(*terms: tuple[float, Estimate]) -> Estimate:
     """A sum of independent estimates with coefficients."""
     value = sum((c * e.value for c, e in terms[1:]), terms[0][0] * terms[0][1].value)
-    square = sum(((c * e.stderr) ** 2 for c, e in terms[1:]), (terms[0][0] * terms[0][1].stderr) ** 2)
-    ess, reliable, doubts = terms[0][1].ess, terms[0][1].reliable, jnp.asarray(terms[0][1].doubts)
+    square = sum(
+        ((c * e.stderr) ** 2 for c, e in terms[1:]), (terms[0][0] * terms[0][1].stderr) ** 2
+    )
+    ess, reliable, doubts = (terms[0][1].ess, terms[0][1].reliable, jnp.asarray(terms[0][1].doubts))
     for _, e in terms[1:]:
         ess, reliable, doubts = jnp.minimum(ess, e.ess), reliable & e.reliable, doubts | e.doubts
-    root = jnp.sqrt(jnp.where(square > 0, square, 1)) * (square > 0)
-    return Estimate(value, jnp.where(jnp.isnan(square), jnp.nan, root), ess, reliable, doubts=doubts)
+    return Estimate(value, clipped_root(square), ess, reliable, doubts=doubts)
 
 
 def bent(source: AbstractSource, measure: Callable[[AbstractSource], dict[str, Array]]) -> Array:
@@ -143,7 +157,8 @@ def bent(source: AbstractSource, measure: Callable[[AbstractSource], dict[str, A
         return jnp.asarray(False)
     here, there = measure(source), measure(Cubature(source.density, 0.5))
     off = [
-        jnp.abs(jnp.mean(v) - jnp.mean(there[name])) > jnp.finfo(v.dtype).eps ** 0.5 * (1e-3 + jnp.mean(jnp.abs(v)))
+        jnp.abs(jnp.mean(v) - jnp.mean(there[name]))
+        > jnp.finfo(v.dtype).eps ** 0.5 * (1e-3 + jnp.mean(jnp.abs(v)))
         for name, v in here.items()
     ]
     return jnp.any(jnp.stack(off))

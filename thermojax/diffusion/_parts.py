@@ -16,7 +16,7 @@ from ..estimators import Estimate
 from ._draws import AbstractSource, clean_score, source
 from ._ends import End, mismatch
 from ._kinds import AbstractNoising
-from ._measure import Rate, averaged, bent, integrate, rates_at
+from ._measure import Rate, all_averaged, bent, integrate
 from ._noising import kind_of, prior_of
 from ._predictor import Network, Predictor, Predicts, predictor
 from ._span import Span, ends, span
@@ -78,9 +78,9 @@ def seen(name: str, over: Span, rate: Rate) -> None:
         return
     i = int(np.flatnonzero(~np.isfinite(value))[0])
     raise ValueError(
-        f"predict: {name} is {value[i]} at lam = {float(over.lam[i]):.4g}: a score is not finite somewhere on the data (that of "
-        "the network, or the exact one), or too large for the precision. Look at predict(x, lam) there, or keep to levels on "
-        "which the network was trained (top=)."
+        f"predict: {name} is {value[i]} at lam = {float(over.lam[i]):.4g}: a score is not finite somewhere on the data "
+        "(that of the network, or the exact one), or too large for the precision. Look at predict(x, lam) there, or keep to "
+        "levels on which the network was trained (top=)."
     )
 
 
@@ -104,9 +104,7 @@ def measured(
         return integrate(other, given.net, given.exact, over, key, names)[1]
 
     off = bent(given.source, total)
-    found = {
-        name: averaged(given.source, jnp.where(off, jnp.nan, v)) for name, v in values.items()
-    }
+    found = all_averaged(given.source, {n: jnp.where(off, jnp.nan, v) for n, v in values.items()})
     return curves, found, off
 
 
@@ -162,7 +160,8 @@ def noising_entropy(
 ) -> Estimate:
     r"""The entropy that the noising produces, in nats: physical, and positive for a perfect model.
 
-    $$\int \frac{\langle |v|^2 \rangle}{D}\, dt = \int \tfrac12 s^2 \langle |\kappa x + \nabla\ln p_\lambda|^2 \rangle\, d\lambda$$
+    $$\int \frac{\langle |v|^2 \rangle}{D}\, dt
+      = \int \tfrac12 s^2 \langle |\kappa x + \nabla\ln p_\lambda|^2 \rangle\, d\lambda$$
 
     It does not depend on the schedule between the levels. Arguments and source as in `score_error`.
     """
@@ -183,7 +182,7 @@ def generation_entropy(
     nodes: int | None = None,
     top: ArrayLike | None = None,
 ) -> Estimate:
-    r"""The entropy that the generation produces, as its network sees it, in nats: physical, and positive for a perfect model.
+    r"""The entropy that the generation produces, as its network sees it, in nats: physical, and positive anyhow.
 
     $$\int \tfrac12 s^2 \langle |\kappa x + s_\theta|^2 \rangle\, d\lambda$$
 
@@ -193,9 +192,7 @@ def generation_entropy(
     return _one(asked(noising, predict, data, key, predicts, None, size, nodes, top), "generation")
 
 
-def endpoint(
-    noising: Process, data: Given, key: Key, *, size: int | None = 10_000
-) -> Estimate:
+def endpoint(noising: Process, data: Given, key: Key, *, size: int | None = 10_000) -> Estimate:
     r"""$\mathrm{KL}(p_T \| \pi)$, what is left of the data at the last level against the prior, in nats.
 
     In closed form for Gaussians. By draws where $p_T$ is known: the mean of $\ln r + 1/r - 1 \ge 0$, $r = p_T/\pi$. Of
@@ -214,8 +211,8 @@ def covered(found: Estimate) -> None:
     value = _checks.known(found.value)
     if value is not None and not np.isfinite(value):
         raise ValueError(
-            f"The prior does not cover the density at the last level: KL(p_T || prior) is {value}, for the prior is zero (or "
-            "not finite) where data end. Give noising(..., prior=) a density that is positive everywhere, such as a Gaussian."
+            f"The prior does not cover the density at the last level: KL(p_T || prior) is {value}, for the prior is zero "
+            "(or not finite) where data end. Give noising(..., prior=) a density that is positive everywhere: a Gaussian."
         )
 
 

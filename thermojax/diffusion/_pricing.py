@@ -23,7 +23,7 @@ class Rates(NamedTuple):
 
 
 class Cutoff(NamedTuple):
-    r"""What the entropy still falls by between the first level and clean data, in nats: the rate there over its decay $\alpha$."""
+    r"""What the entropy falls by from the first level to clean data, in nats: the rate there over its decay $\alpha$."""
 
     correction: Scalar
     alpha: Estimate
@@ -127,4 +127,6 @@ def _spell(value: Array, stderr: Array) -> str:
     if not (np.isfinite(stderr) and stderr > 0):
         return f"{value:.6g}"
     digits = max(0, 1 - int(np.floor(np.log10(stderr))))
-    return f"{value:.{digits}f} ± {stderr:.{digits}f}" if digits < 7 else f"{value:.3g} ± {stderr:.1g}"
+    return (
+        f"{value:.{digits}f} ± {stderr:.{digits}f}" if digits < 7 else f"{value:.3g} ± {stderr:.1g}"
+    )

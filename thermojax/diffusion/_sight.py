@@ -16,7 +16,7 @@ from ._predictor import Predictor
 
 
 class Sight(NamedTuple):
-    r"""The noise that a network sees in states `(n, d)`, $\hat\epsilon$; that which there is to be seen; and $s \kappa x$."""
+    r"""The noise that a network sees in states `(n, d)`, $\hat\epsilon$; that which is there; and $s \kappa x$."""
 
     seen: Array
     exact: Array | None  # the mean noise of all data that lead to x, if the score is known
@@ -86,7 +86,7 @@ NEED_EXACT = ("score_error", "noising")
 
 
 def controls(states: States, sight: Sight) -> list[Array]:
-    r"""Numbers of mean zero that go along with all of these: $\tfrac12 (|\epsilon|^2 - d)$, $\epsilon^* \cdot (\epsilon - \epsilon^*)$."""
+    r"""Numbers of mean zero that go along: $\tfrac12 (|\epsilon|^2 - d)$, $\epsilon^* \cdot (\epsilon - \epsilon^*)$."""
     if states.noise is None:
         return []
     d = states.noise.shape[1]

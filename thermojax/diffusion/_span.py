@@ -91,7 +91,9 @@ def clock(schedule: AbstractSchedule, lam: Array) -> tuple[Array, Array]:
         before = jax.vmap(schedule.log_snr)(middle) > lam
         return (jnp.where(before, middle, early), jnp.where(before, late, middle)), None
 
-    start = tuple(jnp.broadcast_to(t, lam.shape).astype(lam.dtype) for t in (schedule.t0, schedule.t1))
+    start = tuple(
+        jnp.broadcast_to(t, lam.shape).astype(lam.dtype) for t in (schedule.t0, schedule.t1)
+    )
     (early, late), _ = jax.lax.scan(halve, start, None, length=HALVINGS)
     ts = jax.lax.stop_gradient(0.5 * (early + late))
     level, rate = jax.vmap(schedule)(ts)
