@@ -100,11 +100,9 @@ def edge(
     By a difference of second order between levels below, with the same noise at all three: a network is not asked above
     the first level, and need not have a derivative in it.
     """
-    at = [rates_at(source, net, exact, span.top - k * STEP, key, names) for k in range(3)]
-    falls = {
-        name: (-3 * at[0][name] + 4 * at[1][name] - at[2][name]) / (2 * STEP) for name in names
-    }
-    return {name: (at[0][name], falls[name]) for name in names}
+    lam = span.top - STEP * jnp.arange(3, dtype=span.top.dtype)
+    at = jax.lax.map(lambda one: rates_at(source, net, exact, one, key, names), lam)
+    return {name: (v[0], (-3 * v[0] + 4 * v[1] - v[2]) / (2 * STEP)) for name, v in at.items()}
 
 
 def error(source: AbstractSource, values: Array) -> Scalar:
