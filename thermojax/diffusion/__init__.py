@@ -9,6 +9,8 @@ Source: Song et al., ICLR 2021 (arXiv 2011.13456); Kingma et al., NeurIPS 2021; 
 
 from .._ratio import sample_path as sample_path
 from .._renamed import renamed
+from ._compare import Comparison as Comparison, compare as compare
+from ._entropy_rates import EntropyRates as EntropyRates, entropy_rates as entropy_rates
 from ._flow import flow as flow, flow_log_prob as flow_log_prob
 from ._generation import generate as generate, reverse_kernel as reverse_kernel
 from ._inefficiency import inefficiency as inefficiency
@@ -19,6 +21,7 @@ from ._kinds import (
     Level as Level,
     SubVP as SubVP,
 )
+from ._kinetic import Kinetic as Kinetic, kinetic as kinetic
 from ._learned import Levels as Levels
 from ._levels import Chain as Chain, Mean as Mean, chain as chain
 from ._measure import Rate as Rate
