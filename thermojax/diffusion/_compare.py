@@ -57,7 +57,8 @@ def compare(
         error = a.draws.score_error - b.draws.score_error
     else:
         error = denoising
-    pairs = (
-        getattr(a.draws, n) - getattr(b.draws, n) for n in ("generation", "norm", "divergence")
+    generation, norm, divergence = (
+        mean(getattr(a.draws, name) - getattr(b.draws, name))
+        for name in ("generation", "norm", "divergence")
     )
-    return Comparison(mean(error), mean(-denoising), *map(mean, pairs), (a, b))
+    return Comparison(mean(error), mean(-denoising), generation, norm, divergence, (a, b))

@@ -142,16 +142,16 @@ def _noisy(kind: AbstractNoising, lam: Scalar, clean: Array, key: Key) -> States
     return States(kind.signal(lam) * clean + kind.noise(lam) * noise, noise)
 
 
+def is_density(data: Given) -> bool:
+    """Whether the data are a density, to be drawn from afresh: not a sample."""
+    return not isinstance(data, Empirical) and callable(getattr(data, "sample", None))
+
+
 def source(data: Given, size: int | None, key: Key) -> AbstractSource:
     """The draws that a user asks for by data and size."""
-    xs = data.xs if isinstance(data, Empirical) else data
-    if callable(getattr(xs, "sample", None)):
-        _checks.density("data", xs)
-        _checks.draw("data", xs)
-        if size is None:
-            return _cubature(xs)
-        return Drawn(xs, _checks.whole("size", size, "a whole number of draws", 2))
-    xs = _checks.floating("data", xs)
+    if is_density(data):
+        return _of_density(data, size)
+    xs = _checks.floating("data", data.xs if isinstance(data, Empirical) else data)
     _checks.rank("data", xs, {2}, "(n, d), one row per data point, or be a density")
     if size is None:
         raise ValueError(
@@ -162,6 +162,14 @@ def source(data: Given, size: int | None, key: Key) -> AbstractSource:
         raise ValueError(f"data must hold at least two rows to have an error bar, got {len(xs)}.")
     rows = jax.random.permutation(key, xs)[:size]
     return Rows(rows, max(1, size // len(xs)))
+
+
+def _of_density(data: Density, size: int | None) -> AbstractSource:
+    _checks.density("data", data)
+    _checks.draw("data", data)
+    if size is None:
+        return _cubature(data)
+    return Drawn(data, _checks.whole("size", size, "a whole number of draws", 2))
 
 
 def _cubature(data: Density) -> Cubature:
@@ -175,7 +183,7 @@ def _cubature(data: Density) -> Cubature:
 
 def clean_score(data: Given, kind: AbstractNoising) -> Predictor | None:
     r"""The exact score of clean data at any level, if what noise makes of them has a closed form; of a sample None."""
-    if isinstance(data, Empirical) or not callable(getattr(data, "sample", None)):
+    if not is_density(data):
         return None
     if known_at(data, kind, jnp.zeros((), _checks.draw("data", data).dtype)) is None:
         return None
@@ -189,7 +197,7 @@ def _score(data: Density, kind: AbstractNoising, x: Array, lam: Scalar) -> Array
 
 def known_at(data: Given, kind: AbstractNoising, lam: Scalar) -> Density | None:
     """The density of noisy data at a level, if it is known."""
-    if isinstance(data, Empirical) or not callable(getattr(data, "sample", None)):
+    if not is_density(data):
         return None
     at = noised(data, kind.signal(lam), kind.noise(lam) ** 2)
     try:

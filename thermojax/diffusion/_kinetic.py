@@ -17,6 +17,7 @@ from ._predictor import Network, Predictor, Predicts
 from ._schedules import AbstractSchedule
 from ._span import clock
 
+NAMES = ("generation",)
 FINE = 4001  # levels between which the speed is interpolated
 
 
@@ -65,8 +66,8 @@ def kinetic(
     - `predict`: whose score it is; None is the exact one of `data`. The other arguments as in `price`.
 
     The distance $W_2$ of the two ends, from which the bounds in `Kinetic` follow, is `bounds.wasserstein` of two
-    `marginal`s; `bounds.transport(w2, diffusion_time)` is that of the entropy. In one dimension, of VE and Gaussian data, the
-    density goes straight: the length is $W_2$, and `even` reaches the bound.
+    `marginal`s; `bounds.transport(w2, diffusion_time)` is that of the entropy. In one dimension, of VE and Gaussian data,
+    the density goes straight: the length is $W_2$, and `even` reaches the bound.
     Source: Benamou & Brenier, Numer. Math. 84, 375 (2000); Aurell et al., J. Stat. Phys. 147, 487 (2012); Ikeda et al., PRX
     15, 031031 (2025), for diffusion models.
     """
@@ -86,21 +87,17 @@ def _kinetic(given: Asked, schedule: AbstractSchedule) -> tuple[Kinetic, Rate, A
     _, rate = clock(schedule, over.lam)
     square = 0.5 * over.kind.noise(over.lam) ** 2  # D per nat
     duration = schedule.t1 - schedule.t0
-    # all are sums over levels of one rate with other weights: |dx/dlam|^2 = s^2/2 times the entropy's
-    sums = {"entropy": over.weight, "cost": over.weight * duration * square * rate}
+    # both are sums over the levels of one rate: |dx/dlam|^2 is s^2/2 times that of the entropy
+    cost = over.weight * duration * square * rate
 
-    def totals(other: AbstractSource) -> tuple[Rate, dict[str, Array]]:
-        found = {}
-        for name, weight in sums.items():
-            shifted = over._replace(weight=weight)
-            curves, draws = integrate(
-                other, given.net, given.exact, shifted, given.key, ("generation",)
-            )
-            found[name] = draws["generation"]
-        return curves["generation"], found
+    def total(other: AbstractSource, weight: Array) -> tuple[Rate, Array]:
+        weighted = over._replace(weight=weight)
+        curves, draws = integrate(other, given.net, given.exact, weighted, given.key, NAMES)
+        return curves["generation"], draws["generation"]
 
-    curve, draws = totals(source)
-    off = bent(source, lambda other: totals(other)[1])
+    curve, entropy = total(source, over.weight)
+    draws = {"entropy": entropy, "cost": total(source, cost)[1]}
+    off = bent(source, lambda other: {"entropy": total(other, over.weight)[1]})
     found = all_averaged(source, {n: jnp.where(off, jnp.nan, v) for n, v in draws.items()})
     speed = Rate(square * curve.value, square * curve.stderr)
     kinetic = Kinetic(

@@ -11,9 +11,8 @@ import numpy as np
 from .. import _checks
 from .._process import Process
 from .._types import Array, ArrayLike, Density, Given, Key, Scalar
-from ..densities import Empirical
 from ..estimators import Estimate
-from ._draws import AbstractSource, clean_score, source
+from ._draws import AbstractSource, clean_score, is_density, source
 from ._ends import End, mismatch
 from ._kinds import AbstractNoising
 from ._measure import Rate, all_averaged, bent, integrate
@@ -62,13 +61,7 @@ def asked(
         )
     named = {"the data": states, "the noising": (over.top, over.bottom), "the prior": prior}
     _checks.one_float(**named)
-    return Asked(over, net, best, density_of(data), drawn, rest)
-
-
-def density_of(data: Given) -> Given:
-    """The data, if they are a density, or None of a sample."""
-    sample = isinstance(data, Empirical) or not callable(getattr(data, "sample", None))
-    return None if sample else data
+    return Asked(over, net, best, data if is_density(data) else None, drawn, rest)
 
 
 def seen(name: str, over: Span, rate: Rate) -> None:
@@ -201,7 +194,9 @@ def endpoint(noising: Process, data: Given, key: Key, *, size: int | None = 10_0
     """
     kind, prior, bottom = kind_of("noising", noising), prior_of(noising), ends(noising)[1]
     rows, rest = jax.random.split(_checks.key("key", key))
-    found = _mismatch(source(data, size, rows), density_of(data), kind, prior, bottom, rest)
+    found = _mismatch(
+        source(data, size, rows), data if is_density(data) else None, kind, prior, bottom, rest
+    )
     covered(found)
     return found
 

@@ -80,39 +80,51 @@ def priced(given: Asked, noising: Process, flows: int, probes: int | None) -> tu
             found["limit" + name] = limit = together((0.5, S0), (0.5, S1), (-0.5, grown))
             if flows:
                 found["gap" + name] = together((1.0, found["nll"]), (-1.0, limit))
-    return Pricing(
+    pricing = Pricing(
         levels=over.lam,
         weight=over.weight,
-        rates=Rates(**{name: curves.get(name) for name in Rates._fields}),
+        rates=Rates(
+            score_error=curves.get("score_error"),
+            noising=curves.get("noising"),
+            generation=curves["generation"],
+            norm=curves["norm"],
+            divergence=curves["divergence"],
+            denoising=curves["denoising"],
+        ),
+        score_error=found.get("score_error"),
+        endpoint=found["endpoint"],
+        total=found.get("total"),
         noising_entropy=found.get("noising"),
         generation_entropy=found["generation"],
-        **{name: found.get(name) for name in _SAME},
+        elbo=found["elbo"],
+        nll=found.get("nll"),
+        first_entropy=S0,
+        last_entropy=S1,
+        limit=found.get("limit"),
+        limit_divergence=found.get("limit_divergence"),
+        gap=found.get("gap"),
+        gap_divergence=found.get("gap_divergence"),
+        data_entropy=found["data_entropy"],
         cutoff=Cutoff(beyond["norm"].left, found["alpha"]),
+        balance=found["balance"],
+        missing=found.get("missing"),
         inefficiency=None,
         draws=Draws(
-            draws.get("score_error"), estimates["endpoint"], *(draws[n] for n in Draws._fields[2:])
+            draws.get("score_error"),
+            end.draws,
+            draws["generation"],
+            draws["norm"],
+            draws["divergence"],
+            draws["denoising"],
         ),
-        notes=tuple(_notes(found, end.how, last.how, None if first is None else first.how).items()),
-    ), off
+        notes=_notes(found, end.how, last.how, None if first is None else first.how),
+    )
+    return pricing, off
 
 
-_SAME = (
-    *(
-        "score_error",
-        "endpoint",
-        "total",
-        "elbo",
-        "nll",
-        "first_entropy",
-        "last_entropy",
-        "limit",
-        "limit_divergence",
-    ),
-    *("gap", "gap_divergence", "data_entropy", "balance", "missing"),
-)
-
-
-def _notes(found: dict[str, Estimate], end: str, last: str, first: str | None) -> dict[str, str]:
+def _notes(
+    found: dict[str, Estimate], end: str, last: str, first: str | None
+) -> tuple[tuple[str, str], ...]:
     """Why something is not there, and how other things were come by."""
     notes = {"endpoint": end, "last_entropy": last}
     notes["first_entropy"] = "the density of the data is not known" if first is None else first
@@ -128,7 +140,9 @@ def _notes(found: dict[str, Estimate], end: str, last: str, first: str | None) -
         "gap_divergence": "it needs nll (flows=) and the limit",
     }
     there = {*found, *(["noising_entropy"] if "noising" in found else [])}
-    return notes | {name: why for name, why in reasons.items() if name not in there}
+    return tuple(
+        (notes | {name: why for name, why in reasons.items() if name not in there}).items()
+    )
 
 
 class _Beyond(NamedTuple):

@@ -1,6 +1,6 @@
 r"""What pricing a model returns, as fields, and as a table."""
 
-from typing import NamedTuple
+from typing import NamedTuple, SupportsFloat
 
 import equinox as eqx
 import numpy as np
@@ -122,7 +122,7 @@ def _table(pricing: Pricing) -> str:
     return "\n".join(lines)
 
 
-def _spell(value: Array, stderr: Array) -> str:
+def _spell(value: SupportsFloat, stderr: SupportsFloat) -> str:
     value, stderr = float(value), float(stderr)
     if not (np.isfinite(stderr) and stderr > 0):
         return f"{value:.6g}"

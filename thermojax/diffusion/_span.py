@@ -45,10 +45,10 @@ def span(process: Process, top: ArrayLike | None, nodes: int | None) -> Span:
     if top is not None:
         first = _checks.floating("top", top).astype(bottom.dtype)
         _checks.rank("top", first, {0}, "(), one log signal-to-noise ratio")
-    values = _checks.known(first), _checks.known(bottom)
+    high, low = _checks.known(first), _checks.known(bottom)
     number = NODES
-    if values[0] is not None and values[1] is not None:
-        high, low = map(float, values)
+    if high is not None and low is not None:
+        high, low = float(high), float(low)
         if not np.isfinite(high):
             raise ValueError(
                 "The noising starts from clean data, lam = inf, where rates diverge or nothing is left to integrate. Say "
@@ -91,10 +91,10 @@ def clock(schedule: AbstractSchedule, lam: Array) -> tuple[Array, Array]:
         before = jax.vmap(schedule.log_snr)(middle) > lam
         return (jnp.where(before, middle, early), jnp.where(before, late, middle)), None
 
-    start = tuple(
+    early, late = (
         jnp.broadcast_to(t, lam.shape).astype(lam.dtype) for t in (schedule.t0, schedule.t1)
     )
-    (early, late), _ = jax.lax.scan(halve, start, None, length=HALVINGS)
+    (early, late), _ = jax.lax.scan(halve, (early, late), None, length=HALVINGS)
     ts = jax.lax.stop_gradient(0.5 * (early + late))
     level, rate = jax.vmap(schedule)(ts)
     # one step of Newton, which has the derivative of the root
