@@ -1,5 +1,7 @@
 """What a diffusion model says of data, in nats: by its flow, as a bound, and point by point from its denoising errors."""
 
+from collections.abc import Callable
+
 import equinox as eqx
 import jax
 import jax.numpy as jnp
@@ -45,8 +47,10 @@ def test_the_flow_in_steps(tilted):
     assert abs(off[1]) < 1e-6
     assert 12 < off[0] / off[1] < 20
     there = diffusion.flow(process, exact, x, towards="noise", steps=24)
-    finely = diffusion.flow(process, exact, x, towards="noise", rtol=1e-9)
-    np.testing.assert_allclose(there, finely, atol=1e-6)
+    grown = np.linalg.eigh(COV)[1] @ np.diag(np.sqrt(np.linalg.eigvalsh(process.final.cov)))
+    grown = grown / np.sqrt(np.linalg.eigvalsh(process.initial.cov)) @ np.linalg.eigh(COV)[1].T
+    moved = process.final.mean + grown @ (x - process.initial.mean)
+    np.testing.assert_allclose(there, moved, atol=1e-6)
     np.testing.assert_allclose(diffusion.flow(process, exact, there, steps=24), x, atol=1e-6)
     broken = lambda x, lam: x * jnp.nan
     assert jnp.isnan(diffusion.flow_log_prob(process, broken, x, steps=4))
@@ -82,10 +86,15 @@ def test_one_probe_is_enough_in_one_dimension():
     np.testing.assert_allclose(got, diffusion.flow_log_prob(process, exact, x, steps=16))
 
 
+def pull(x, lam):
+    """The score of what the tilted one is not far from."""
+    return -x
+
+
 class Net(eqx.Module):
     """A small network that adds to a score, smooth in all it takes."""
 
-    score: eqx.Module
+    score: Callable
     mlp: eqx.nn.MLP
 
     def __init__(self, score, key):
@@ -102,7 +111,9 @@ class Net(eqx.Module):
 def by_differences(fn, net, tolerance=1e-6):
     """The gradient of `fn(net)` by the weights, along one direction of all of them, against a central difference."""
     weights = eqx.is_inexact_array
-    moving = eqx.tree_at(lambda n: n.score, eqx.filter(net, weights), None)
+    moving = eqx.tree_at(
+        lambda n: n.score, eqx.filter(net, weights), None, is_leaf=lambda v: v is None
+    )
     leaves, shape = jax.tree.flatten(moving)
     keys = jax.random.split(jax.random.key(9), len(leaves))
     way = [jax.random.normal(k, v.shape, v.dtype) for k, v in zip(keys, leaves, strict=True)]
@@ -128,8 +139,8 @@ def by_differences(fn, net, tolerance=1e-6):
     "how", [{}, {"probes": 2, "key": jax.random.key(2)}], ids=["trace", "probes"]
 )
 def test_the_gradient_of_the_steps(tilted, how):
-    process, exact, x = tilted
-    net = Net(exact, jax.random.key(3))
+    process, _, x = tilted
+    net = Net(pull, jax.random.key(3))
     slope = by_differences(lambda n: diffusion.flow_log_prob(process, n, x, steps=8, **how), net)
     assert abs(slope) > 1e-3
 
@@ -149,10 +160,14 @@ DATA = Gaussian(1.0, 0.25)
 EARLY = Linear(t0=1e-6)
 
 
+def scaled(exact, e, x, lam):
+    return (1 + e) * exact(x, lam)
+
+
 def wrong(e):
     """The score of N(1, 1/4) under VP, too large by a share of e."""
     exact = diffusion.score(diffusion.noising(DATA, Linear(t0=0.0)))
-    return eqx.Partial(lambda exact, e, x, lam: (1 + e) * exact(x, lam), exact, jnp.asarray(e))
+    return eqx.Partial(scaled, exact, jnp.asarray(e))
 
 
 @pytest.mark.parametrize(
@@ -207,7 +222,7 @@ def rows():
 def test_three_likelihoods_of_data(rows):
     """At the first level, of clean data, and of a sampler that stops: each is what it says, for the exact score."""
     process, _ = ready(DATA, LATE)
-    found = diffusion.nll(process, wrong(0.0), rows, jax.random.key(11), steps=24)
+    found = diffusion.nll(process, wrong(0.0), rows, jax.random.key(11), steps=12)
     lam = LATE(LATE.t0).lam
     a, s = process.system.signal(lam), process.system.noise(lam)
     v = a**2 * 0.25 + s**2
@@ -228,12 +243,13 @@ def test_three_likelihoods_of_data(rows):
     apart = found.first.value - jnp.log(a) - found.hidden.value.value
     np.testing.assert_allclose(found.clean.value, apart, rtol=1e-12)
     assert found.hidden.value.stderr < 0.2 * found.first.stderr
-    given = diffusion.nll(process, wrong(0.0), rows, jax.random.key(11), steps=24, slope=share)
+    given = diffusion.nll(
+        process, wrong(0.0), rows, jax.random.key(11), steps=12, slope=share, probes=1
+    )
     np.testing.assert_allclose(
         given.hidden.value.value, found.hidden.rate.value / share, rtol=1e-12
     )
-    probed = diffusion.nll(process, wrong(0.0), rows, jax.random.key(11), steps=24, probes=1)
-    np.testing.assert_allclose(probed.first.value, found.first.value, rtol=1e-10)
+    np.testing.assert_allclose(given.first.value, found.first.value, rtol=1e-10)
 
 
 def box(x, lam):
@@ -249,18 +265,18 @@ def atoms(x, lam):
 
 def test_edges_and_atoms():
     """The entropy falls with e^{-lam/2} at edges, and without end at atoms, which is said."""
-    schedule = Uniform(8.0, -4.0)
-    data = 2 * jax.random.uniform(jax.random.key(12), (8000, 1)) - 1
+    schedule = Uniform(5.0, -4.0)
+    data = 2 * jax.random.uniform(jax.random.key(12), (4000, 1)) - 1
     process = diffusion.noising(Gaussian(0.0, 1.0), schedule, kind=VE())  # only its ends are used
-    found = diffusion.nll(process, box, data, jax.random.key(13), steps=2)
+    found = diffusion.nll(process, box, data, jax.random.key(13), steps=1)
     y = np.linspace(-1.5, 1.5, 30001)
-    p = 0.5 * np.asarray(ndtr((y + 1) * np.exp(4.0)) - ndtr((y - 1) * np.exp(4.0)))
+    p = 0.5 * np.asarray(ndtr((y + 1) * np.exp(2.5)) - ndtr((y - 1) * np.exp(2.5)))
     adds = -np.sum(p * np.log(np.maximum(p, 1e-300))) * (y[1] - y[0]) - np.log(2)
-    sigmas.assert_within(found.hidden.value, adds, bias=1.6)
-    sigmas.assert_within(found.hidden.rate, 0.5 * adds, bias=1.2)
+    sigmas.assert_within(found.hidden.value, adds, bias=1.1)
+    sigmas.assert_within(found.hidden.rate, 0.5 * adds, bias=0.7)
     np.testing.assert_allclose(found.hidden.slope.value, 0.5, atol=0.1)
     two = jnp.where(data > 0, 1.0, -1.0)
-    known = diffusion.nll(process, atoms, two, jax.random.key(13), predicts="clean", steps=2)
+    known = diffusion.nll(process, atoms, two[:500], jax.random.key(13), predicts="clean", steps=1)
     assert jnp.isnan(known.clean.value)
     assert not known.clean.reliable
     np.testing.assert_allclose(known.hidden.slope.value, 0.0, atol=1e-6)
@@ -322,6 +338,8 @@ def test_a_point_of_a_gaussian(kind):
     found = diffusion.denoising_log_prob(process, exact, x, jax.random.key(15), reference=other)
     sigmas.assert_within(found.first, density, absolute=0.02)
     sigmas.assert_biased((found.first.value + 0.02, found.first.stderr), density)
+    if isinstance(kind, VE):
+        return
     against_end = diffusion.elbo(process, exact, x, jax.random.key(16))
     sigmas.assert_within(against_end.first, density, absolute=0.1)
     assert against_end.first.stderr > 2 * found.first.stderr
@@ -337,12 +355,12 @@ def test_points_of_a_mixture():
     xs = jnp.array([[0.9], [-0.3]])
     found = jax.vmap(
         lambda x, key: diffusion.denoising_log_prob(
-            process, exact, x, key, reference=reference, nodes=48
+            process, exact, x, key, reference=reference, nodes=40, size=4000
         )
     )(xs, jax.random.split(jax.random.key(17), 2))
     for i in range(2):
         one = jax.tree.map(lambda v, i=i: v[i], found.first)
-        sigmas.assert_within(one, smoothed(process, xs[i]), absolute=0.15)
+        sigmas.assert_within(one, smoothed(process, xs[i]), absolute=0.25)
     assert found.first.value[0] - found.first.value[1] > 3
 
 
@@ -436,8 +454,8 @@ TILTED = jnp.array([[0.8, 0.1, 0.4], [-0.2, 0.5, 0.0], [0.3, -0.9, 1.0], [1.0, 0
 @pytest.mark.parametrize("verb", VERBS)
 def test_gradients_of_likelihoods(tilted, verb):
     """By the weights of a network at a fixed key, of what is at the first level and of what is extrapolated."""
-    process, exact, _ = tilted
-    net = Net(exact, jax.random.key(3))
+    process, _, _ = tilted
+    net = Net(pull, jax.random.key(3))
 
     def both(net):
         found = VERBS[verb](process, net, jax.random.key(18), slope=1.0)
@@ -448,12 +466,12 @@ def test_gradients_of_likelihoods(tilted, verb):
 
 def test_a_second_likelihood_compiles_nothing(tilted):
     """Other weights, other data, another key."""
-    process, exact, _ = tilted
+    process, _, _ = tilted
     calls = []
 
     def net(e, x, lam):
         calls.append(1)
-        return (1 + e) * exact(x, lam)
+        return (1 + e) * pull(x, lam)
 
     for verb in VERBS.values():
         for e in (0.0, 0.1):

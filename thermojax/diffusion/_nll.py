@@ -100,16 +100,15 @@ def _nll(
     a, s = net.kind.signal(lam), net.kind.noise(lam)
     one, two, three = jax.random.split(key, 3)
     noise = jax.random.normal(one, x0.shape, x0.dtype)
-    keys = jax.random.split(two, (2, x0.shape[0]))
+    keys = jax.random.split(two, 2 * x0.shape[0])
 
     def said(given: tuple[Array, Key]) -> Scalar:
         x, key = given
         return -along_flow(process, net, x, rtol, steps, probes, key)
 
-    def each(x: Array, keys: Array) -> Array:
-        return jax.lax.map(said, (x, keys), batch_size=min(TOGETHER, x.shape[0]))
-
-    first, bare = each(a * x0 + s * noise, keys[0]), each(a * x0, keys[1])
+    states = jnp.concatenate([a * x0 + s * noise, a * x0])
+    both = jax.lax.map(said, (states, keys), batch_size=min(TOGETHER, states.shape[0]))
+    first, bare = jnp.split(both, 2)
     left, areas = hidden(rates(net, x0, three, lam), slope)
     scale = x0.shape[1] * jnp.log(a)
     return NLL(mean(first), mean(first - scale - areas), mean(bare - scale), left, first)
