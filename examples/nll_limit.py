@@ -29,7 +29,7 @@ matplotlib.use("Agg")
 import matplotlib.pyplot as plt  # noqa: E402
 
 SIGMAS = (10.0, 15.0, 20.0, 25.0, 30.0)
-DRAWS, FLOWS = 50_000, 1000
+DRAWS, FLOWS = 50_000, 400
 UPDATES, BATCH, PRICED = 4000, 512, (200, 1000, 4000)
 key = jax.random.key(0)
 
@@ -74,7 +74,9 @@ for name, data in DATA.items():
 # ---- the entropy of the data from the score alone, with what lies above the first level
 uniform = DATA["uniform"]
 exact = diffusion.score(noising(uniform, "ve", 25.0, 0.0))
-found = diffusion.price(noising(uniform, "ve", 25.0, 1e-4), exact, uniform, key, size=4 * DRAWS)
+found = diffusion.price(
+    noising(uniform, "ve", 25.0, 1e-4), exact, uniform, key, size=DRAWS, flows=FLOWS
+)
 report["entropy_uniform"] = float(found.data_entropy.value)
 report["entropy_uniform_stderr"] = float(found.data_entropy.stderr)
 report["cutoff"] = float(found.cutoff.correction)

@@ -308,6 +308,8 @@ def test_uniform_with_noise():
     sigmas.assert_within(draws**2, 1 / 3 + 0.7, bias=0.06)
     np.testing.assert_allclose(Uniform(jnp.array([0.0, -1.0]), 1.0).entropy(), np.log(2.0))
     assert box.log_prob(jnp.array([1.1])) == -jnp.inf
+    quiet = noised(box, 2.0, 0.0)
+    assert [float(quiet.log_prob(jnp.array([v]))) for v in (1.9, 2.1)] == [-np.log(4.0), -np.inf]
 
 
 def test_the_entropy_of_uniform_data():
