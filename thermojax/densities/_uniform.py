@@ -91,9 +91,13 @@ class SmoothedUniform(AbstractKnownDensity):
     @eqx.filter_jit
     def log_prob(self, x: State) -> Scalar:
         _checks.point("SmoothedUniform.log_prob", x, self.middle.size)
-        sd = jnp.sqrt(self.variance)
+        noisy = self.variance > 0
+        sd = jnp.sqrt(jnp.where(noisy, self.variance, 1))
         away = (x - self.middle) / sd
-        return jnp.sum(jax.vmap(_log_mean_normal)(away, self.width / sd)) - x.size * jnp.log(sd)
+        found = jnp.sum(jax.vmap(_log_mean_normal)(away, self.width / sd)) - x.size * jnp.log(sd)
+        inside = jnp.all(jnp.abs(x - self.middle) <= 0.5 * self.width)
+        clean = jnp.where(inside, -jnp.sum(jnp.log(self.width)), -jnp.inf)
+        return jnp.where(noisy, found, clean)
 
     def normal(self) -> None:
         return None
