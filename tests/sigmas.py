@@ -34,7 +34,9 @@ BUDGET = {  # statistical assertions per test file
     "test_schedules": 9,
     "test_diffusion": 16,
     "test_own": 14,
+    "test_price": 26,
     "test_flow": 8,
+    "test_flow_likelihood": 30,
 }
 TESTS = sum(BUDGET.values())
 LEVEL = ALPHA / TESTS

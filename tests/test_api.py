@@ -139,8 +139,57 @@ SIGNATURES = {
         "predicts='score' mean='ddpm'",
     ),
     "diffusion.sample_path": ("process kernel ts key", ""),
-    "diffusion.flow": ("process predict x", "predicts='score' towards='data' rtol=1e-05"),
-    "diffusion.flow_log_prob": ("process predict x", "predicts='score' rtol=1e-05"),
+    "diffusion.flow": (
+        "process predict x",
+        "predicts='score' towards='data' rtol=1e-05 steps=None",
+    ),
+    "diffusion.flow_log_prob": (
+        "process predict x",
+        "predicts='score' rtol=1e-05 steps=None probes=None key=None",
+    ),
+    "diffusion.nll": (
+        "process predict data key",
+        "predicts='score' rtol=1e-05 steps=None probes=None slope=None",
+    ),
+    "diffusion.elbo": (
+        "process predict data key",
+        "predicts='score' size=10000 nodes=32 slope=None",
+    ),
+    "diffusion.denoising_log_prob": (
+        "process predict x key",
+        "predicts='score' size=10000 nodes=32 slope=1.0 reference=None",
+    ),
+    "diffusion.bits_per_dim": ("nats dim", "width"),
+    "schedules.uncertainty": ("lam dim", "curve=None"),
+    "diffusion.price": (
+        "noising predict data key",
+        "predicts='score' exact=None size=10000 nodes=None top=None flows=0 probes=None potential=None",
+    ),
+    "diffusion.compare": (
+        "noising models data key",
+        "predicts='score' exact=None size=10000 nodes=None top=None",
+    ),
+    "diffusion.score_error": (
+        "noising predict data key",
+        "predicts='score' exact=None size=10000 nodes=None top=None",
+    ),
+    "diffusion.endpoint": ("noising data key", "size=10000"),
+    "diffusion.noising_entropy": ("noising data key", "exact=None size=10000 nodes=None top=None"),
+    "diffusion.generation_entropy": (
+        "noising predict data key",
+        "predicts='score' size=10000 nodes=None top=None",
+    ),
+    "diffusion.inefficiency": (
+        "noising predict potential key",
+        "predicts='score' size=10000 steps=400 delta=0.0 top=None",
+    ),
+    "diffusion.entropy_rates": ("noising predict data key lam", "predicts='score' size=10000"),
+    "diffusion.kinetic": (
+        "noising data key",
+        "predict=None predicts='score' size=10000 nodes=None top=None",
+    ),
+    "densities.Uniform": ("lower upper", ""),
+    "diffusion.SigmaT": ("sigma=25.0", "t0=0.001 t1=1.0"),
     "diffusion.Linear": ("b0=0.1 b1=20.0", "t0=0.001 t1=1.0 sub=False"),
     "diffusion.Cosine": ("", "offset=0.008 t0=0.001 t1=0.999"),
     "diffusion.EDM": ("sigma_min=0.002 sigma_max=80.0", "rho=7.0 t0=0.0 t1=1.0"),
@@ -176,6 +225,12 @@ FIELDS = {
     "schedules.Cost": "total parts",
     "schedules.Chain": "shrink noise keep add posterior",
     "diffusion.Level": "lam rate",
+    "diffusion.Rate": "value stderr",
+    "diffusion.Rates": "score_error noising generation norm divergence denoising",
+    "diffusion.Cutoff": "correction alpha",
+    "diffusion.Draws": "score_error endpoint generation norm divergence denoising",
+    "diffusion.EntropyRates": "system intrinsic exchange",
+    "diffusion.Comparison": "score_error elbo generation norm divergence prices",
 }
 POTENTIALS = ("Harmonic", "MovingTrap", "Breathing", "DoubleWell", "Quartic", "Ring")
 
@@ -228,6 +283,12 @@ def test_fields(name):
         ("evolve.Evolution", "ts work heat reduced_work entropy final at log_prob score"),
         ("evolve.CellEvolution", "grid p ok least edge slope turn error"),
         ("Verdict", "rows holds failed"),
+        (
+            "diffusion.Pricing",
+            "levels weight rates score_error endpoint total noising_entropy generation_entropy elbo nll first_entropy "
+            "last_entropy limit gap data_entropy cutoff balance missing inefficiency draws reasons",
+        ),
+        ("diffusion.Kinetic", "levels speed entropy diffusion_time cost length ends even"),
         ("optimal.Search", "found protocol history price check_price agrees"),
         ("protocols.AbstractProtocol", "t0 t1 before after __call__ given"),
         ("densities.AbstractDensity", "sample log_prob"),

@@ -135,6 +135,34 @@ def history(axes: Axes, search: PyTree, **style: Style) -> Axes:
     return _named(axes, "update", "loss")
 
 
+def pricing(axes: Axes, pricing: PyTree, **style: Style) -> Axes:
+    r"""The entropies per nat of $\lambda$ of `diffusion.price` against $\lambda$, noise on the right, with their errors.
+
+    Those of the model, `score_error`, and of the physical processes, `noising` and `generation`; those that are not known
+    are left out.
+    """
+    _axes(axes)
+    try:
+        lam, rates = np.asarray(pricing.levels), pricing.rates._asdict()
+    except AttributeError as error:
+        raise TypeError(
+            f"plots.pricing takes what thermojax.diffusion.price returns, got {type(pricing).__name__}."
+        ) from error
+    label = style.pop("label", None)
+    for name in ("score_error", "noising", "generation"):
+        if rates[name] is None:
+            continue
+        value, error = (np.asarray(part) for part in rates[name])
+        own = name.replace("_", " ") if label is None else f"{label}, {name.replace('_', ' ')}"
+        (line,) = axes.plot(lam, value, label=own, **style)
+        axes.fill_between(
+            lam, value - error, value + error, color=line.get_color(), alpha=0.25, lw=0
+        )
+    if not axes.xaxis_inverted():
+        axes.invert_xaxis()
+    return _named(axes, r"log signal-to-noise ratio $\lambda$", r"nats per nat of $\lambda$")
+
+
 def spell(value: SupportsFloat, stderr: SupportsFloat) -> str:
     """`0.8912 ± 0.0013`: a value to the second figure of its standard error."""
     value, stderr = float(value), float(stderr)

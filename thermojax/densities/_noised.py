@@ -24,8 +24,8 @@ class Noised(AbstractKnownDensity):
 
     def log_prob(self, x: State) -> Scalar:
         raise ValueError(
-            f"{type(self.density).__name__} with noise on top has no density in closed form here; Gaussian, Mixture (of "
-            "Gaussians), Point and Empirical have. Fit one of them, or use final=None for what needs no density."
+            f"{type(self.density).__name__} with noise on top has no density in closed form here; Gaussian, Uniform, "
+            "Mixture (of these), Point and Empirical have. Fit one of them, or use final=None for what needs no density."
         )
 
     def normal(self) -> None:
@@ -38,8 +38,9 @@ class Noised(AbstractKnownDensity):
 def noised(density: Density, scale: Given, variance: Given) -> Density:
     r"""The density of $c x + \sqrt v\,\epsilon$ for x from `density` and $\epsilon$ standard normal.
 
-    `scale` c and `variance` v ≥ 0 are numbers. The result is a `Gaussian`, a `Mixture` or a `Smoothed` where it has such a
-    closed form, else a `Noised`, which can be sampled only. Raises `ValueError` or `TypeError` for something else.
+    `scale` c and `variance` v ≥ 0 are numbers. The result is a `Gaussian`, a `Mixture`, a `Smoothed` or a `SmoothedUniform`
+    where it has such a closed form, else a `Noised`, which can be sampled only. Raises `ValueError` or
+    `TypeError` for something else.
     """
     _checks.density("noised.density", density)
     scale, variance = _number("noised.scale", scale), _number("noised.variance", variance)

@@ -11,7 +11,7 @@ import numpy as np
 
 from .. import _checks
 from .._process import Process
-from .._types import Array, PyTree, Scalar, State
+from .._types import Array, Key, PyTree, Scalar, State
 from ._noising import kind_of, prior_of, schedule_of
 from ._predictor import Network, Predictor, Predicts, predictor
 
@@ -26,19 +26,27 @@ def flow(
     predicts: Predicts = "score",
     towards: Towards = "data",
     rtol: float = 1e-5,
+    steps: int | None = None,
 ) -> State:
     r"""Carry one state along the probability flow of a noising, to the data or to the noise. Vmap it over states.
 
     $$\frac{dx}{d\lambda} = \tfrac12 s^2 \big[\kappa x + s_\theta(x, \lambda)\big]$$
 
     has the marginals of the noising if the score is exact. Time has dropped out: the end does not depend on the schedule,
-    only on its first and last level, which must be finite. NaN where the equation could not be solved. Solved by diffrax
-    (`Tsit5`) to `rtol`. `predict`, `predicts`: as in `generate`. Source: Song et al., ICLR 2021, eq. 13.
+    only on its first and last level, which must be finite. `predict`, `predicts`: as in `generate`.
+
+    - `rtol`: solved by diffrax (`Tsit5`) to this tolerance, by as many steps as that takes; NaN where it could not be done.
+    - `steps`: or by as many steps of the classical Runge–Kutta method, even in $\lambda$, four calls of the network each.
+      `rtol` is then not used, and the error is not watched: it falls as `steps`$^{-4}$, so compare with half of them. Their
+      number is fixed, so there is no loop whose end must be waited for, and the gradient is that of the steps taken,
+      exactly; it keeps one state per step.
+
+    Source: Song et al., ICLR 2021, eq. 13.
     """
     if towards not in ("data", "noise"):
         raise ValueError(f'towards must be "data" or "noise", got {towards!r}.')
     net, x = _ready(process, predict, predicts, x)
-    return _flow(process, net, x, towards, jnp.asarray(rtol))
+    return _flow(process, net, x, towards, jnp.asarray(rtol), whole_steps(steps))
 
 
 def flow_log_prob(
@@ -48,16 +56,45 @@ def flow_log_prob(
     *,
     predicts: Predicts = "score",
     rtol: float = 1e-5,
+    steps: int | None = None,
+    probes: int | None = None,
+    key: Key | None = None,
 ) -> Scalar:
     r"""The log-density in nats that the probability flow, started from the prior, gives to one state at the first level:
 
     $$\ln p(x) = \ln \pi(x_T) + \int \nabla \cdot v\, dt,$$
 
-    with the trace of the Jacobian taken in full (d products). Vmap it over states. Source: Song et al., ICLR 2021, eq. 39.
+    the integral from the first level to the last. Vmap it over states (and keys).
+
+    - `rtol`, `steps`: as in `flow`. Measured on eight modes of width .1, in the mean and at the worst of 300 points: rtol
+      1e-3 errs by .006 and .35, 1e-5 by 3e-5 and 1e-3; 48 steps by 6e-5 and 3e-3, 96 by 2e-6 and 1e-4.
+    - `probes`: None takes the trace of the Jacobian in full, by d products of it with a vector; a number estimates it by
+      that many, $\nabla\cdot v \approx \langle z \cdot \partial_x v\, z \rangle_z$ with signs $z_i = \pm 1$ drawn by `key`
+      and kept along the path. Without bias, whatever the number, and exact where the Jacobian is diagonal (so if d = 1).
+      Its variance, $\frac12 \sum_{i \ne j} (J_{ij} + J_{ji})^2$ over `probes` with $J = \int \partial_x v\, dt$, is seen
+      in the spread over `key`: of a mean over data with a key each, the standard error has it in already; of one point it is
+      the spread of a few calls. On eight narrow modes one probe for each data point doubles the variance of a mean;
+      that pays where d products cost more than twice the points, from d of about ten.
+
+    Sources: Song et al., ICLR 2021, eq. 39; Hutchinson, Commun. Stat. Simul. Comput. 18, 1059 (1989); Grathwohl et al.,
+    ICLR 2019 (the same signs along the path).
     """
     net, x = _ready(process, predict, predicts, x)
     prior_of(process)
-    return _flow_log_prob(process, net, x, jnp.asarray(rtol))
+    if (probes is None) != (key is None):
+        given, missing = ("key", "probes") if probes is None else ("probes", "key")
+        raise ValueError(
+            f"flow_log_prob was given {given} and no {missing}. The divergence is estimated by a number of probes, drawn by "
+            "a key, probes=1, key=jax.random.key(0); without both its trace is taken in full."
+        )
+    if probes is not None:
+        probes = _checks.whole("probes", probes, "a whole number of probe vectors")
+        key = _checks.key("key", key)
+    return along_flow(process, net, x, jnp.asarray(rtol), whole_steps(steps), probes, key)
+
+
+def whole_steps(steps: int | None) -> int | None:
+    return None if steps is None else _checks.whole("steps", steps, "a whole number of steps")
 
 
 def _ready(
@@ -89,17 +126,31 @@ def _levels(process: Process, x: State) -> tuple[Scalar, Scalar]:
 
 
 @eqx.filter_jit
-def _flow(process: Process, net: Predictor, x: State, towards: Towards, rtol: Scalar) -> State:
+def _flow(
+    process: Process, net: Predictor, x: State, towards: Towards, rtol: Scalar, steps: int | None
+) -> State:
     first, last = _levels(process, x)
     ends = (first, last) if towards == "noise" else (last, first)
-    return _solved(_velocity, ends, x, net, rtol)
+    return _solved(_velocity, ends, x, net, rtol, steps)
 
 
 @eqx.filter_jit
-def _flow_log_prob(process: Process, net: Predictor, x: State, rtol: Scalar) -> Scalar:
+def along_flow(
+    process: Process,
+    net: Predictor,
+    x: State,
+    rtol: Scalar,
+    steps: int | None,
+    probes: int | None,
+    key: Key | None,
+) -> Scalar:
     start = x, jnp.zeros((), x.dtype)
     ends = _levels(process, x)
-    end, grown = _solved(_velocity_and_divergence, ends, start, net, rtol)
+    if probes is None or key is None:
+        end, grown = _solved(_velocity_and_divergence, ends, start, net, rtol, steps)
+    else:
+        signs = jax.random.rademacher(key, (probes, *x.shape), x.dtype)
+        end, grown = _solved(_velocity_and_probed, ends, start, (net, signs), rtol, steps)
     return prior_of(process).log_prob(end) + grown
 
 
@@ -114,23 +165,61 @@ def _velocity_and_divergence(
     return _velocity(lam, y[0], net), jnp.trace(jacobian)
 
 
+def _velocity_and_probed(
+    lam: Scalar, y: tuple[State, Scalar], args: tuple[Predictor, Array]
+) -> tuple[State, Scalar]:
+    net, signs = args
+    velocity, push = jax.linearize(lambda x: _velocity(lam, x, net), y[0])
+    return velocity, jnp.mean(jnp.sum(signs * jax.vmap(push)(signs), axis=1))
+
+
 def _solved(
     velocity: Callable[..., PyTree],
     ends: tuple[Scalar, Scalar],
     y: PyTree,
-    net: Predictor,
+    args: PyTree,
     rtol: Scalar,
+    steps: int | None,
 ) -> PyTree:
+    if steps is not None:
+        return _stepped(velocity, ends, y, args, steps)
     solution = dfx.diffeqsolve(
         dfx.ODETerm(velocity),
         dfx.Tsit5(),
         *ends,
         None,
         y,
-        args=net,  # not closed over: a closure is new to diffrax's own cache at every call
+        args=args,  # not closed over: a closure is new to diffrax's own cache at every call
         stepsize_controller=dfx.PIDController(rtol=rtol, atol=rtol),
         saveat=dfx.SaveAt(t1=True),
         throw=False,
     )
     good = solution.result == dfx.RESULTS.successful
     return jax.tree.map(lambda v: jnp.where(good, v[0], jnp.nan), solution.ys)
+
+
+def _stepped(
+    velocity: Callable[..., PyTree],
+    ends: tuple[Scalar, Scalar],
+    y: PyTree,
+    args: PyTree,
+    steps: int,
+) -> PyTree:
+    """By the classical Runge–Kutta method; what a step calculates is calculated again for its gradient, not kept."""
+    first, h = ends[0], (ends[1] - ends[0]) / steps
+
+    def moved(y: PyTree, by: Scalar, slope: PyTree) -> PyTree:
+        return jax.tree.map(lambda v, k: v + by * k, y, slope)
+
+    @eqx.filter_checkpoint
+    def step(y: PyTree, k: Scalar, args: PyTree) -> PyTree:
+        lam = first + k * h
+        one = velocity(lam, y, args)
+        two = velocity(lam + 0.5 * h, moved(y, 0.5 * h, one), args)
+        three = velocity(lam + 0.5 * h, moved(y, 0.5 * h, two), args)
+        four = velocity(lam + h, moved(y, h, three), args)
+        mean = jax.tree.map(lambda a, b, c, d: (a + 2 * b + 2 * c + d) / 6, one, two, three, four)
+        return moved(y, h, mean)
+
+    counted = jnp.arange(steps, dtype=first.dtype)
+    return jax.lax.scan(lambda y, k: (step(y, k, args), None), y, counted)[0]

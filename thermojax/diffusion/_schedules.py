@@ -247,3 +247,37 @@ class Uniform(AbstractSchedule):
     def time(self, lam: ArrayLike) -> Array:
         r"""The t at which $\lambda(t)$ = `lam`, one or many: for networks that take a time."""
         return (self.top - jnp.asarray(lam)) / (self.top - self.bottom)
+
+
+class SigmaT(AbstractSchedule):
+    r"""The toy of VE: $g = \sigma^t$, so $s^2 = (\sigma^{2t} - 1) / (2 \ln\sigma)$ and $\lambda = -\ln s^2$.
+
+    `sigma` > 1. At t = 0 the data are clean. Source: Song et al., ICLR 2021, in its tutorial (\sigma = 25).
+    """
+
+    sigma: Array
+    t0: Array
+    t1: Array
+
+    def __init__(self, sigma: ArrayLike = 25.0, *, t0: Time = 1e-3, t1: Time = 1.0):
+        self.sigma = _checks.floating("SigmaT.sigma", sigma, positive=True)
+        _checks.must("SigmaT.sigma", self.sigma, self.sigma > 1, "above 1", got=self.sigma)
+        self.t0, self.t1 = _span(t0, t1)
+
+    @property
+    def clean(self) -> bool:
+        return bool(_checks.known(self.t0) == 0)
+
+    def given(self) -> tuple[PyTree, ...]:
+        return self.t0, self.t1
+
+    def log_snr(self, t: Scalar) -> Scalar:
+        rate = 2 * jnp.log(self.sigma)
+        noisy = t > 0
+        lam = jnp.log(rate) - jnp.log(jnp.expm1(rate * jnp.where(noisy, t, 1)))
+        return jnp.where(noisy, lam, jnp.inf)
+
+    def time(self, lam: ArrayLike) -> Array:
+        r"""The t at which $\lambda(t)$ = `lam`, one or many: for networks that take a time."""
+        rate = 2 * jnp.log(self.sigma)
+        return jnp.log1p(rate * jnp.exp(-jnp.asarray(lam))) / rate

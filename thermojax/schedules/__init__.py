@@ -35,5 +35,6 @@ from ._metric import (
     friction as friction,
     thermodynamic_length as thermodynamic_length,
 )
+from ._uncertainty import Uncertainty as Uncertainty, uncertainty as uncertainty
 
 __getattr__ = renamed(__name__)

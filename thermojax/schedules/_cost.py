@@ -108,18 +108,17 @@ def dissipation(lam: Array, curve: AbstractCurve, *, tau: Tau | Array = "optimal
     optimum of many steps. The first area, from $u_1$ to infinity, belongs to the decoder and is not known.
     """
     lam = _checks.falling("lam", lam)
-    return _above(mean_work(lam, curve, tau=tau).steps, lam, curve)
+    return mean_work(lam, curve, tau=tau).steps[1:] - areas(lam, curve)
 
 
 @eqx.filter_jit
-def _above(costs: Array, lam: Array, curve: AbstractCurve) -> Array:
-    r"""The costs minus $\int \mathrm{mse}\,du$ between the levels, by Gauss and Legendre."""
+def areas(lam: Array, curve: AbstractCurve) -> Array:
+    r"""$\tfrac d2 \int \mathrm{mse}\,du$ between the levels, `(N - 1,)`, by Gauss and Legendre."""
     nodes, weights = (jnp.asarray(v, lam.dtype)[None] for v in np.polynomial.legendre.leggauss(24))
     half, middle = (0.5 * v[:, None] for v in (lam[:-1] - lam[1:], lam[:-1] + lam[1:]))
     inside = middle + half * nodes
     mse = curve(inside.reshape(-1)).reshape(inside.shape)
-    areas = jnp.sum(half * weights * jnp.exp(inside) * mse, axis=1)
-    return costs[1:] - 0.5 * curve.dim * areas
+    return 0.5 * curve.dim * jnp.sum(half * weights * jnp.exp(inside) * mse, axis=1)
 
 
 class CostOf(eqx.Module):

@@ -1,0 +1,96 @@
+r"""What the noise of the first level hides: how far the entropy still falls down to clean data."""
+
+from typing import NamedTuple
+
+import jax
+import jax.numpy as jnp
+
+from .. import _checks
+from .._types import Array, ArrayLike, Key, Scalar
+from ..estimators import Estimate, mean
+from ._predictor import Predictor
+
+STEP = 0.1  # in lambda: the network is asked below the first level only, and need have no derivative in it
+LEAST = 0.25  # halfway from an edge to an atom
+
+
+class Hidden(NamedTuple):
+    r"""What the noise at the first level adds to the entropy of clean data, estimated as $f/\alpha$.
+
+    In units of the clean data, $y = x/a = x_0 + \sigma\epsilon$, entropy rises by de Bruijn's identity as noise is added,
+
+    $$S(y_{\lambda_0}) - S_0 = \int_{\lambda_0}^\infty f\, d\lambda, \qquad f = \tfrac12 \langle d - |\hat\epsilon -
+      \epsilon|^2 \rangle = \tfrac12 s^2 \langle |\nabla\ln p_\lambda|^2 \rangle ,$$
+
+    and for fine noise $f \propto e^{-\alpha\lambda}$: $\alpha = 1$ for smooth densities, $\frac12$ for those with edges, 0
+    for atoms and for data on a manifold, whose $S_0 = -\infty$.
+
+    - `value`: $f/\alpha$ in nats; NaN, with the doubt that something failed, where $\alpha < \frac14$.
+    - `rate`: f, per nat of $\lambda$, at the first level. By the denoising error, so that a wrong network sees too little
+      of it, by half of the squared error of $\hat\epsilon$, and never too much.
+    - `slope`: $\alpha$, measured over the last fifth of a nat, or as it was given.
+    """
+
+    value: Estimate
+    rate: Estimate
+    slope: Estimate
+
+
+def rates(net: Predictor, x0: Array, key: Key, first: Scalar) -> Array:
+    r"""f at the first level and one and two `STEP`s below, `(n, 3)` for the rows of `x0` `(n, d)`: one noise and its mirror
+    image for each row, the same at all three."""
+    noise = jax.random.normal(key, x0.shape, x0.dtype)
+
+    def at(lam: Scalar) -> Array:
+        a, s = net.kind.signal(lam), net.kind.noise(lam)
+
+        def one(x: Array, z: Array) -> Scalar:
+            seen = net.noise(a * x + s * z, lam)
+            return jnp.sum(z * seen) - 0.5 * jnp.sum(seen**2)
+
+        pairs = 0.5 * (jax.vmap(one)(x0, noise) + jax.vmap(one)(x0, -noise))
+        return quieter(pairs, 0.5 * (jnp.sum(noise**2, 1) - noise.shape[1]))
+
+    return jax.lax.map(at, first - STEP * jnp.arange(3.0, dtype=first.dtype)).T
+
+
+def quieter(values: Array, known: Array) -> Array:
+    """One number per draw, less what goes along with one that is known to have mean zero: by regression."""
+    away = known - jnp.mean(known)
+    return values - jnp.sum(away * values) / jnp.sum(away**2) * known
+
+
+def hidden(f: Array, slope: Scalar | None) -> tuple[Hidden, Array]:
+    r"""From the rates `(n, 3)`; and $f/\alpha$ as a mean over the rows, `(n,)`, whose spread is that of the ratio."""
+    middle = jnp.mean(f, 0)
+
+    def alpha(f: Array) -> Scalar:
+        if slope is not None:
+            return slope.astype(f.dtype)
+        logs = jnp.log(jnp.abs(f))
+        return (-3 * logs[0] + 4 * logs[1] - logs[2]) / (2 * STEP)
+
+    def area(f: Array) -> Scalar:
+        # where the slope is too small, or the signs differ, there is no tail of this kind
+        good = (alpha(f) >= LEAST) & jnp.all(f * f[:1] > 0)
+        return jnp.where(good, f[0] / jnp.where(good, alpha(f), 1), jnp.nan)
+
+    # to first order in the deviations; f/alpha is homogeneous of degree one, so the mean of the rows is its value
+    a, rows = jax.value_and_grad(alpha)(middle), jax.value_and_grad(area)(middle)
+    slopes, areas = a[0] + (f - middle[None]) @ a[1], rows[0] + (f - middle[None]) @ rows[1]
+    return Hidden(mean(areas), mean(f[:, 0]), mean(slopes)), areas
+
+
+def given_slope(slope: ArrayLike | None) -> Array | None:
+    if slope is None:
+        return None
+    alpha = _checks.floating("slope", slope)
+    _checks.rank("slope", alpha, {0}, "(), one number, or be None")
+    return _checks.must(
+        "slope",
+        alpha,
+        alpha >= LEAST,
+        f"at least {LEAST}: 1 for smooth densities, 0.5 for those with edges (where it is 0, for atoms or a manifold, the "
+        "entropy of clean data is minus infinity)",
+        alpha,
+    )

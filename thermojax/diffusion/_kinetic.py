@@ -1,0 +1,127 @@
+r"""How fast a noising moves its density, what that costs, and the schedule that moves it evenly."""
+
+import equinox as eqx
+import interpax
+import jax
+import jax.numpy as jnp
+
+from .. import _checks
+from .._process import Process
+from .._types import Array, ArrayLike, Given, Key, Scalar
+from ..estimators import Estimate
+from ._draws import AbstractSource, clean_score
+from ._measure import Rate, all_averaged, bent, integrate
+from ._noising import kind_of, schedule_of
+from ._parts import NO_SCORE, Asked, asked, seen, straight
+from ._predictor import Network, Predictor, Predicts
+from ._schedules import AbstractSchedule
+from ._span import clock
+
+NAMES = ("generation",)
+FINE = 4001  # levels between which the speed is interpolated
+
+
+class Kinetic(eqx.Module):
+    r"""What it costs to carry the density of the data to the noise, and back.
+
+    - `speed` $\langle |dx/d\lambda|^2 \rangle$ at `levels`, of the probability flow: no schedule is in it.
+    - `entropy` $= \int \langle |v|^2 \rangle / D\, dt \ge W_2^2 / \int D\, dt$, in nats, and `diffusion_time` $\int D\, dt$.
+    - `cost` $= \tau \int \langle |v|^2 \rangle\, dt \ge$ `length`$^2 \ge W_2^2$, in units of $x^2$: the schedule's, for all
+      durations $\tau$.
+    - `length` $= \int \langle |v|^2 \rangle^{1/2} dt$: of the way that the density goes. `even` levels go it at one speed,
+      and then the cost is `length`$^2$: no schedule of this kind between these levels has less.
+    """
+
+    levels: Array
+    speed: Rate
+    entropy: Estimate
+    diffusion_time: Scalar
+    cost: Estimate
+    length: Scalar
+    ends: tuple[Scalar, Scalar]
+
+    def even(self, number: int) -> Array:
+        """As many levels, from first to last, between which the density goes equally far: `Levels(lam, clean=False)`."""
+        number = _checks.whole("number", number, "a whole number of levels", 2)
+        return _even(self, number)
+
+
+def kinetic(
+    noising: Process,
+    data: Given,
+    key: Key,
+    *,
+    predict: Network | Predictor | None = None,
+    predicts: Predicts = "score",
+    size: int | None = 10_000,
+    nodes: int | None = None,
+    top: ArrayLike | None = None,
+) -> Kinetic:
+    r"""The kinetic cost of a noising with its schedule, and the least that any schedule of its kind can have.
+
+    $$\frac{dx}{d\lambda} = \tfrac12 s^2 (\kappa x + \nabla\ln p_\lambda), \qquad
+      \tau \int_0^\tau \langle |v|^2 \rangle\, dt
+      = \tau \int \Big\langle \Big|\frac{dx}{d\lambda}\Big|^2 \Big\rangle |\dot\lambda|\, d\lambda$$
+
+    - `predict`: whose score it is; None is the exact one of `data`. The other arguments as in `price`.
+
+    The distance $W_2$ of the two ends, from which the bounds in `Kinetic` follow, is `bounds.wasserstein` of two
+    `marginal`s; `bounds.transport(w2, diffusion_time)` is that of the entropy. In one dimension, of VE and Gaussian data,
+    the density goes straight: the length is $W_2$, and `even` reaches the bound.
+    Source: Benamou & Brenier, Numer. Math. 84, 375 (2000); Aurell et al., J. Stat. Phys. 147, 487 (2012); Ikeda et al., PRX
+    15, 031031 (2025), for diffusion models.
+    """
+    net = clean_score(data, kind_of("noising", noising)) if predict is None else predict
+    if net is None:
+        raise ValueError(f"kinetic needs a score, predict=. {NO_SCORE}.")
+    given = asked(noising, net, data, key, predicts, None, size, nodes, top)
+    found, curve, off = _kinetic(given, schedule_of(noising))
+    straight(off)
+    seen("the kinetic cost", given.span, curve)
+    return found
+
+
+@eqx.filter_jit
+def _kinetic(given: Asked, schedule: AbstractSchedule) -> tuple[Kinetic, Rate, Array]:
+    over, source = given.span, given.source
+    _, rate = clock(schedule, over.lam)
+    square = 0.5 * over.kind.noise(over.lam) ** 2  # D per nat
+    duration = schedule.t1 - schedule.t0
+    # both are sums over the levels of one rate: |dx/dlam|^2 is s^2/2 times that of the entropy
+    cost = over.weight * duration * square * rate
+
+    def total(other: AbstractSource, weight: Array) -> tuple[Rate, Array]:
+        weighted = over._replace(weight=weight)
+        curves, draws = integrate(other, given.net, given.exact, weighted, given.key, NAMES)
+        return curves["generation"], draws["generation"]
+
+    curve, entropy = total(source, over.weight)
+    draws = {"entropy": entropy, "cost": total(source, cost)[1]}
+    off = bent(source, lambda other: {"entropy": total(other, over.weight)[1]})
+    found = all_averaged(source, {n: jnp.where(off, jnp.nan, v) for n, v in draws.items()})
+    speed = Rate(square * curve.value, square * curve.stderr)
+    kinetic = Kinetic(
+        over.lam,
+        speed,
+        found["entropy"],
+        jnp.sum(over.weight * square),
+        found["cost"],
+        jnp.sum(over.weight * jnp.sqrt(speed.value)),
+        (over.top, over.bottom),
+    )
+    return kinetic, curve, off
+
+
+@eqx.filter_jit
+def _even(found: Kinetic, number: int) -> Array:
+    top, bottom = found.ends
+    lam = top + (bottom - top) * jnp.linspace(0.0, 1.0, FINE).astype(top.dtype)
+    log = jnp.log(found.speed.value)
+    with jax.numpy_dtype_promotion("standard"), jax.numpy_rank_promotion("allow"):
+        fine = interpax.interp1d(lam[::-1], found.levels[::-1], log[::-1], "cubic2", extrap=True)
+    way = jnp.exp(0.5 * fine[::-1])
+    steps = 0.5 * (way[1:] + way[:-1])
+    gone = jnp.concatenate([jnp.zeros(1, way.dtype), jnp.cumsum(steps)])
+    share = jnp.linspace(0.0, 1.0, number).astype(way.dtype)
+    inside = jnp.interp(share * gone[-1], gone, lam)
+    return inside.at[0].set(top).at[-1].set(bottom)

@@ -1,0 +1,116 @@
+r"""The log-density of a point from the errors that a denoiser makes at it."""
+
+import equinox as eqx
+import jax
+import jax.numpy as jnp
+
+from .. import _checks
+from .._process import Process
+from .._types import Array, ArrayLike, Density, Key, Scalar
+from ..densities import Gaussian, noised, normal
+from ..estimators import mean
+from ._bound import Bound, integrated, seen
+from ._cutoff import given_slope, hidden, rates
+from ._given import ends, on_rows
+from ._noising import prior_of
+from ._predictor import Network, Predictor, Predicts
+
+
+def denoising_log_prob(
+    process: Process,
+    predict: Network | Predictor,
+    x: Array,
+    key: Key,
+    *,
+    predicts: Predicts = "score",
+    size: int = 10_000,
+    nodes: int = 32,
+    slope: ArrayLike = 1.0,
+    reference: Density | None = None,
+) -> Bound:
+    r"""The log-density of one clean point `(d,)` from the errors that a denoiser makes at it, in nats:
+
+    $$\ln p(x) = \ln g(x) - \tfrac12 \int \big( \mathrm{mse}_x(u) - \mathrm{mse}^g_x(u) \big)\, du, \qquad
+      \mathrm{mse}_x(u) = \langle |\hat x_0(x + \epsilon/\sqrt u) - x|^2 \rangle_\epsilon, \quad u = e^\lambda,$$
+
+    g a Gaussian, whose own errors are known. It holds point by point for the exact denoiser: `first` is then
+    $\langle \ln p_{\lambda_0}(a_0 x + s_0\epsilon) \rangle_\epsilon$, and `clean` is $\ln p(x)$, but for the tail above the
+    first level, taken as $f/\alpha$ with $\alpha = 1$ (`slope`), and for what $p_T$ differs from $g_T$ at the last level.
+    The curve `rate` says at which levels of noise a point is likely or not.
+
+    For a learned denoiser it is too low by the excess of its error at this point, $\tfrac12 \int (\mathrm{mse}_x -
+    \mathrm{mse}^*_x)\,du$, which may have either sign; in the mean over data it is the score error, so never too high. It is
+    no normalised density, and neither that of the flow nor that of the SDE: it is the ELBO of the point (`elbo`), against
+    another end and with less noise.
+
+    - `reference`: g, a Gaussian of clean data; None is N(0, 1) for each coordinate. With the mean and covariance of the data
+      noise is least, and the end error is of second order in the signal that is left there.
+    - `size`: noises at each level, in pairs $\pm\epsilon$. The other arguments are those of `elbo`. Vmap it over points.
+
+    Source: Kong, Brekelmans & Ver Steeg, ICLR 2023, eqs. 8, 9 (arXiv 2302.03792); Guo, Shamai & Verdú, IEEE Trans. Inf.
+    Theory 51, 1261 (2005).
+    """
+    x = _checks.floating("x", x)
+    _checks.point("denoising_log_prob", x, _checks.draw("the prior", prior_of(process)).shape[0])
+    size = _checks.whole("size", size, "a whole number of noises at each level", 4)
+    rows = jnp.broadcast_to(x, (size // 2, *x.shape))
+    net, rows, key = on_rows(process, predict, predicts, rows, key)
+    g = Gaussian(jnp.zeros_like(x), jnp.ones_like(x)) if reference is None else reference
+    _checks.density("reference", g)
+    if normal(g) is None:
+        raise TypeError(
+            f"reference must be a Gaussian, whose errors are known, got {type(g).__name__}. Take one with the mean and the "
+            "covariance of the data."
+        )
+    if _checks.draw("reference", g).shape != x.shape:
+        raise ValueError(f"reference must draw states of the shape of x, {x.shape}.")
+    _checks.one_float(**{"x": x, "reference": g})
+    nodes = _checks.whole("nodes", nodes, "a whole number of nodes")
+    found = _pointwise(process, net, g, rows, key, nodes, given_slope(slope))
+    return seen(found)
+
+
+@eqx.filter_jit
+def _pointwise(
+    process: Process,
+    net: Predictor,
+    g: Density,
+    rows: Array,
+    key: Key,
+    nodes: int,
+    slope: Array | None,
+) -> Bound:
+    one, two = jax.random.split(key)
+    first, last = (v.astype(rows.dtype) for v in ends(process))
+    x0, d, kind = rows[0], rows.shape[1], net.kind
+
+    def level(lam: Scalar, key: Key) -> Array:
+        a, s = kind.signal(lam), kind.noise(lam)
+        known = noised(g, a, s**2)
+
+        def excess(z: Array) -> Scalar:
+            x = a * x0 + s * z
+            seen, other = net.noise(x, lam), -s * jax.grad(known.log_prob)(x)
+            return 0.5 * jnp.sum((seen - other) * (seen + other - 2 * z))
+
+        z = jax.random.normal(key, rows.shape, rows.dtype)
+        return 0.5 * (jax.vmap(excess)(z) + jax.vmap(excess)(-z))
+
+    def averaged(lam: Scalar) -> Scalar:
+        r"""$\langle \ln g_\lambda(a x + s\epsilon) \rangle$, in closed form."""
+        a, s = kind.signal(lam), kind.noise(lam)
+        at = noised(g, a, s**2).log_prob
+        bend = jnp.trace(jax.jacfwd(jax.grad(at))(a * x0))
+        return at(a * x0) + 0.5 * s**2 * bend
+
+    def in_clean_units(lam: Scalar) -> Scalar:
+        """What falls by the rate of g as the signal-to-noise ratio rises."""
+        return averaged(lam) + d * jnp.log(kind.signal(lam))
+
+    lam, rate, stderr, area = integrated(level, (first, last), one, nodes, rows[:, 0])
+    rate = rate - jax.lax.map(jax.grad(in_clean_units), lam)
+    total = averaged(first) - area
+    left, areas = hidden(rates(net, rows, two, first), slope)
+    clean = total + d * jnp.log(kind.signal(first)) + areas
+    end = jnp.broadcast_to(averaged(last), total.shape)
+    return Bound(mean(total), mean(clean), left, lam, rate, stderr, mean(end), total)
