@@ -35,6 +35,7 @@ BUDGET = {  # statistical assertions per test file
     "test_diffusion": 16,
     "test_own": 14,
     "test_flow": 8,
+    "test_likelihood": 8,
 }
 TESTS = sum(BUDGET.values())
 LEVEL = ALPHA / TESTS

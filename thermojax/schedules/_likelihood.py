@@ -48,7 +48,7 @@ class LogProb(NamedTuple):
     work: Scalar
 
     @property
-    def corrected(self) -> Scalar:
+    def corrected(self) -> Array:
         """`value` less its bias: closer, but no bound any more."""
         return self.value - self.bias
 
@@ -61,9 +61,9 @@ class LogProb(NamedTuple):
         if fine.all():
             return ""
         return (
-            f"too few of the paths count for {int((~fine).sum())} of {fine.size} points (a share of {ENOUGH} and {LEAST:.0f} "
-            "paths are asked for), or the work is not finite. Take more paths, more steps or a better schedule: there is "
-            "no other estimate of these densities"
+            f"too few of the paths count for {int((~fine).sum())} of {fine.size} points (a share of {ENOUGH}, and "
+            f"{LEAST:.0f} paths, are asked for), or the work is not finite. Take more paths, more steps or a better "
+            "schedule: there is no other estimate of these densities"
         )
 
 
