@@ -19,7 +19,7 @@ pytestmark = pytest.mark.usefixtures("unoptimised")
 
 KEY = jax.random.key(0)
 LAM = jnp.array([4.0, 2.0, 0.5, -1.0, -2.5])
-TAU = jnp.array([0.02, 0.1, 0.3, 0.5, 0.6])
+TAU = jnp.array([0.0137, 0.064, 0.149, 0.303, 0.486])  # 0.8 of the optimal
 
 
 class Linear(eqx.Module):
@@ -36,7 +36,7 @@ class Linear(eqx.Module):
         return self.gain(lam) * x
 
 
-OFF = Linear(jnp.asarray(0.5), 0.9)  # of a network that errs
+OFF = Linear(jnp.asarray(0.5), 0.8)  # of a network that errs
 
 
 def chain_variance(lam, net, tau):
@@ -86,7 +86,9 @@ def test_log_prob_of_a_gaussian_chain():
     sigmas.assert_within(run.corrected, exact, absolute=0.02)
     sigmas.assert_biased(run.value, exact)  # low, by Jensen
     assert run.value.mean() < exact
-    np.testing.assert_allclose(run.stderr.mean(), run.value.std(), rtol=0.1)
+    np.testing.assert_allclose(
+        run.stderr.mean(), run.value.std(), rtol=0.2
+    )  # the weights have a tail
     assert (run.bias < 0).all()
 
 

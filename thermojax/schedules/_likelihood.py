@@ -32,7 +32,7 @@ class LogProb(NamedTuple):
     r"""The log-density that an N-step chain gives one point, from K paths; of many points, each field is an array.
 
     - `value`: $\ln \frac1K \sum e^{-w'}$, in nats. Its mean lies below $\ln p_N$, the less so the more paths (Jensen).
-    - `stderr`: by the spread of the weights; NaN of one path.
+    - `stderr`: by the spread of the weights, too small by some tenths where `ess` is low; NaN of one path.
     - `ess`: the share of the paths that count, $(\sum u)^2 / K \sum u^2$ with $u = e^{-w'}$: 1/K to 1.
     - `bias`: of `value`, by the jackknife, below zero; `value - bias` is `corrected`. NaN of one path.
     - `reliable`: `ess` is at least 0.1, and ten paths count. Below, the paths that make the average need not have been
