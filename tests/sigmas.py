@@ -37,6 +37,7 @@ BUDGET = {  # statistical assertions per test file
     "test_price": 26,
     "test_flow": 8,
     "test_flow_likelihood": 30,
+    "test_likelihood": 8,
 }
 TESTS = sum(BUDGET.values())
 LEVEL = ALPHA / TESTS

@@ -15,6 +15,13 @@ Watson et al., arXiv 2106.03802; Bao et al., ICLR 2022; Kingma et al., NeurIPS 2
 
 from .._renamed import renamed
 from ..diffusion import Chain as Chain, chain as chain
+from ._baselines import (
+    align as align,
+    arctan as arctan,
+    dynamic as dynamic,
+    entropic as entropic,
+    gits_like as gits_like,
+)
 from ._chain import PathWork as PathWork, path_work as path_work, sample as sample
 from ._cost import (
     Cost as Cost,
@@ -29,6 +36,24 @@ from ._curve import (
     Curve as Curve,
     denoising_curve as denoising_curve,
 )
+from ._levels_of_samplers import (
+    from_sigmas as from_sigmas,
+    from_timesteps as from_timesteps,
+    to_sigmas as to_sigmas,
+    to_timesteps as to_timesteps,
+)
+from ._likelihood import (
+    Likelihood as Likelihood,
+    LogProb as LogProb,
+    likelihood as likelihood,
+    log_prob as log_prob,
+)
+from ._likelihood_cost import (
+    LikelihoodCost as LikelihoodCost,
+    OdeCost as OdeCost,
+    likelihood_cost_of as likelihood_cost_of,
+    ode_cost_of as ode_cost_of,
+)
 from ._logsnr import LogSNR as LogSNR
 from ._metric import (
     equal_length as equal_length,
@@ -36,5 +61,6 @@ from ._metric import (
     thermodynamic_length as thermodynamic_length,
 )
 from ._uncertainty import Uncertainty as Uncertainty, uncertainty as uncertainty
+from ._ode import OdeLogProb as OdeLogProb, ode_log_prob as ode_log_prob, ode_sample as ode_sample
 
 __getattr__ = renamed(__name__)

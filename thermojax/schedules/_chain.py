@@ -53,12 +53,12 @@ def path_work(
     Source: Sohl-Dickstein et al., ICML 2015, sec. 2.4; Crooks, PRE 60, 2721 (1999).
     """
     net = denoiser(denoise)
-    lam, tau, x0, key = _given(lam, tau, "x0", x0, key)
-    return _path_work(lam, net, x0, key, tau, mean, log_p0)
+    lam, tau, x0, key = given(lam, tau, "x0", x0, key)
+    return work_of(lam, net, x0, key, tau, mean, log_p0)
 
 
 @eqx.filter_jit
-def _path_work(
+def work_of(
     lam: Array,
     net: Predictor,
     x0: State,
@@ -101,7 +101,7 @@ def sample(
     state is NaN.
     """
     net = denoiser(denoise)
-    lam, tau, start, key = _given(lam, tau, "start", start, key)
+    lam, tau, start, key = given(lam, tau, "start", start, key)
     return _sample(lam, net, start, key, tau, mean)
 
 
@@ -122,9 +122,7 @@ def denoiser(denoise: Network | Predictor) -> Predictor:
     return predictor(denoise, "clean", name="denoise")
 
 
-def _given(
-    lam: Array, tau: Array, name: str, x: State, key: Key
-) -> tuple[Array, Array, State, Key]:
+def given(lam: Array, tau: Array, name: str, x: State, key: Key) -> tuple[Array, Array, State, Key]:
     lam, tau = _checks.plan(lam, tau)
     x = _checks.floating(name, x)
     _checks.rank(name, x, {1}, "(d,), one state; vmap over many")

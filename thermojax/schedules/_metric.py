@@ -1,5 +1,7 @@
 r"""The thermodynamic metric of a schedule: what a small step dissipates, and steps of equal length."""
 
+from collections.abc import Callable
+
 import equinox as eqx
 import jax
 import jax.numpy as jnp
@@ -47,7 +49,7 @@ def thermodynamic_length(
     r"""The thermodynamic length $L = \int \sqrt g\,d\lambda$ from `bottom` to `top`: N steps dissipate at least about
     $L^2/2N$. Source: Crooks, PRL 99, 100602 (2007).
     """
-    return _lengths(curve, top, bottom, tau)[1][-1]
+    return lengths(curve, top, bottom, _speed(tau))[1][-1]
 
 
 def equal_length(
@@ -64,30 +66,52 @@ def equal_length(
     zero. Source: Salamon & Berry, PRL 51, 1127 (1983).
     """
     steps = _checks.whole("steps", steps, "a whole number of levels", 2)
-    lam, lengths = _lengths(curve, top, bottom, tau)
+    return even(steps, *lengths(curve, top, bottom, _speed(tau)))
+
+
+def even(steps: int, lam: Array, lengths: Array) -> Array:
+    """Levels that fall, at equal steps of length."""
     return jnp.interp(jnp.linspace(lengths[-1], 0, steps), lengths, lam)
 
 
-def _lengths(
-    curve: AbstractCurve, top: ArrayLike, bottom: ArrayLike, tau: Tau
-) -> tuple[Array, Array]:
-    """A fine grid of levels, rising, and the length up to each."""
+Speed = Callable[[Array, AbstractCurve], Array]  # length per unit of lam
+
+
+def _speed(tau: Tau) -> Speed:
+    return eqx.Partial(
+        _root_of_friction, tau=tau
+    )  # the same for the same tau, so that nothing is compiled again
+
+
+def _root_of_friction(lam: Array, curve: AbstractCurve, tau: Tau) -> Array:
+    # A measured curve is noisy, and g is a difference: below zero it has no root, and at zero a root without a slope. The
+    # least speed is far below any that counts, and keeps the lengths rising, which their inverse needs.
+    return jnp.sqrt(jnp.maximum(friction(lam, curve, tau=tau), 1e-12))
+
+
+def ends(curve: AbstractCurve, top: ArrayLike, bottom: ArrayLike) -> Array:
+    """The two, of the precision of the curve, which reaches that far."""
     given = {"top": _checks.floating("top", top), "bottom": _checks.floating("bottom", bottom)}
     dtype = precision(curve, **given)
     for name, end in given.items():
         _checks.rank(name, end, {0}, "(), one level")
-    ends = _checks.falling(
+    both = _checks.falling(
         "(top, bottom)", jnp.stack([end.astype(dtype) for end in given.values()])
     )
-    curve(ends)  # says so here if it ends sooner
-    return _integrated(curve, ends, tau)
+    curve(both)  # says so here if it ends sooner
+    return both
+
+
+def lengths(
+    curve: AbstractCurve, top: ArrayLike, bottom: ArrayLike, speed: Speed
+) -> tuple[Array, Array]:
+    """A fine grid of levels, rising, and the length up to each."""
+    return _integrated(curve, ends(curve, top, bottom), speed)
 
 
 @eqx.filter_jit
-def _integrated(curve: AbstractCurve, ends: Array, tau: Tau) -> tuple[Array, Array]:
+def _integrated(curve: AbstractCurve, ends: Array, speed: Speed) -> tuple[Array, Array]:
     lam = jnp.linspace(ends[1], ends[0], POINTS)
-    # A measured curve is noisy, and g is a difference: below zero it has no root, and at zero a root without a slope. The
-    # least speed is far below any that counts, and keeps the lengths rising, which their inverse needs.
-    speed = jnp.sqrt(jnp.maximum(friction(lam, curve, tau=tau), 1e-12))
-    gaps = 0.5 * (speed[1:] + speed[:-1]) * (ends[0] - ends[1]) / (POINTS - 1)
+    rate = speed(lam, curve)
+    gaps = 0.5 * (rate[1:] + rate[:-1]) * (ends[0] - ends[1]) / (POINTS - 1)
     return lam, jnp.concatenate([jnp.zeros(1, gaps.dtype), jnp.cumsum(gaps)])
