@@ -60,7 +60,7 @@ from ._metric import (
     friction as friction,
     thermodynamic_length as thermodynamic_length,
 )
-from ._uncertainty import Uncertainty as Uncertainty, uncertainty as uncertainty
 from ._ode import OdeLogProb as OdeLogProb, ode_log_prob as ode_log_prob, ode_sample as ode_sample
+from ._uncertainty import Uncertainty as Uncertainty, uncertainty as uncertainty
 
 __getattr__ = renamed(__name__)
