@@ -34,10 +34,11 @@ def priced(given: Asked, noising: Process, flows: int, probes: int | None) -> tu
     off = bent(source, lambda other: integrate(other, net, best, over, key, names)[1])
     draws = {name: jnp.where(off, jnp.nan, v) for name, v in draws.items()}
 
-    end = mismatch(source, data, kind, over.prior, bottom, next(keys))
-    last = last_entropy(source, data, kind, bottom, next(keys))
+    there = next(keys)  # one set of states at the last level serves all three
+    end = mismatch(source, data, kind, over.prior, bottom, there)
+    last = last_entropy(source, data, kind, bottom, there)
+    crossed = surprise(source, over.prior, kind, bottom, there)
     first = entropy(source, data, kind, top, next(keys))
-    crossed = surprise(source, over.prior, kind, bottom, next(keys))
     d = eqx.filter_eval_shape(source.states, kind, top, given.key).x.shape[1]
     shrunk = d * over.stretch
     beyond = _beyond(given, next(keys), ("norm", *known[:1]))

@@ -252,7 +252,7 @@ class Uniform(AbstractSchedule):
 class SigmaT(AbstractSchedule):
     r"""The toy of VE: $g = \sigma^t$, so $s^2 = (\sigma^{2t} - 1) / (2 \ln\sigma)$ and $\lambda = -\ln s^2$.
 
-    `sigma` > 1. At t = 0 the data are clean. Source: Song et al., ICLR 2021, in its tutorial (\sigma = 25).
+    `sigma` > 1. At t = 0 the data are clean. Source: Song et al., ICLR 2021, in its tutorial ($\sigma = 25$).
     """
 
     sigma: Array
