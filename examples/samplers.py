@@ -98,7 +98,7 @@ def optimum(curve, steps, low, high):
     start = LogSNR.from_array(schedules.equal_length(curve, steps, 4.5, -1.0), low=low, high=high)
     cost = schedules.cost_of(curve)
     return optimal.search(
-        cost, start, jax.random.key(0), steps=200, prices=2, progress=False
+        cost, start, jax.random.key(0), steps=150, prices=2, progress=False
     ).found()
 
 
@@ -340,10 +340,10 @@ def two_moons(key, steps=10):
     jax.block_until_ready(eqx.filter(net, eqx.is_array))
     seconds = time.perf_counter() - started
     curve = schedules.denoising_curve(
-        net, moons(keys[1], 4000), jnp.linspace(-6.0, 10.0, 129), keys[2], draws=4
+        net, moons(keys[1], 4000), jnp.linspace(-6.0, 10.0, 65), keys[2], draws=2
     )
     best = optimum(curve, steps, -5.5, 9.5)
-    held_out, fresh = moons(keys[3], 800), moons(keys[4], SAMPLES)
+    held_out, fresh = moons(keys[3], 500), moons(keys[4], SAMPLES)
     tau = schedules.variances(best, curve)
     run = schedules.likelihood(best, net, held_out, keys[5], tau=tau, paths=PATHS // 2)
     known = fresh[:4000]
@@ -365,8 +365,8 @@ def two_moons(key, steps=10):
     }
     pictures = {"chain": chain}
     first, even = 7.0, LogSNR.uniform(steps, 6.0, -3.0, low=-6.0, high=7.0)
-    cost = schedules.ode_cost_of(net, moons(keys[7], 200), first)
-    found = optimal.search(cost, even, steps=12, progress=False).found()
+    cost = schedules.ode_cost_of(net, moons(keys[7], 150), first)
+    found = optimal.search(cost, even, steps=8, progress=False).found()
     rows = {
         "DDIM, log-SNR": (even(), 1),
         "DDIM, searched": (found, 1),
