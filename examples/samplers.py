@@ -23,6 +23,7 @@ import jax.numpy as jnp  # noqa: E402
 import matplotlib  # noqa: E402
 import numpy as np  # noqa: E402
 import optax  # noqa: E402
+from scipy.optimize import minimize  # noqa: E402
 
 jax.config.update("jax_enable_x64", True)
 
@@ -153,29 +154,23 @@ def kl_ode(lam):
 
 
 class Divergence(optimal.AbstractExactLoss):
-    """`kl_ode` of what is searched."""
+    """`kl_ode` of a schedule."""
 
-    levels: object = eqx.field(static=True)
-
-    def __call__(self, what, key=None):
-        return kl_ode(self.levels(what))
+    def __call__(self, schedule, key=None):
+        return kl_ode(jnp.append(CLEAN, schedule()))
 
     def check(self):
         return None
 
-    def failures(self, what, key):
+    def failures(self, schedule, key):
         return "A step was not inverted."
 
-    def likelihood_ratio(self, what, key):
+    def likelihood_ratio(self, schedule, key):
         raise ValueError("There are no paths.")
 
 
-def free(schedule):
-    return jnp.append(CLEAN, schedule())
-
-
 def karras(ends, steps=5):
-    low, high = jnp.exp(ends / 7)
+    low, high = jnp.exp(jnp.asarray(ends) / 7)
     return jnp.append(CLEAN, -14 * jnp.log(low + jnp.linspace(0, 1, steps) * (high - low)))
 
 
@@ -254,9 +249,8 @@ def mixture(key):
         report[str(n)] = best_row | {"dissipation": spent, "others": rows, "levels": best.tolist()}
     started = time.perf_counter()
     even = LogSNR.uniform(5, 4.8, 1.0, high=CLEAN)
-    search = partial(optimal.search, steps=25, progress=False)
-    searched = search(Divergence(free), even).found()
-    ends = search(Divergence(karras), jnp.log(jnp.array([0.1, 0.6]))).found
+    searched = optimal.search(Divergence(), even, steps=25, progress=False).found()
+    ends = minimize(lambda e: float(kl_ode(karras(e))), np.log([0.1, 0.6]), method="Nelder-Mead").x
     lams = {"searched": jnp.append(CLEAN, searched), "karras": karras(ends)}
     ddim = {name: float(kl_ode(lam)) for name, lam in lams.items()}
     ddim["seconds"] = time.perf_counter() - started
@@ -372,14 +366,17 @@ def two_moons(key, steps=10):
         "DDIM, searched": (found, 1),
         "Heun, log-SNR": (even(), 2),
     }
+    noise = jax.random.normal(keys[6], (SAMPLES, 2))
+
+    @partial(jax.jit, static_argnums=1)
+    def both(lam, order):
+        price = lambda x: schedules.ode_log_prob(lam, net, x, order=order)
+        go = lambda x: schedules.ode_sample(lam, net, x, order=order)
+        return jax.vmap(price)(held_out), jax.vmap(go)(noise)
+
     for name, (lam, order) in rows.items():
-        lam = jnp.append(first, lam)
-        one = lambda x, lam=lam, order=order: schedules.ode_log_prob(lam, net, x, order=order)
-        prices = eqx.filter_jit(jax.vmap(one))(held_out)
+        prices, x = both(jnp.append(first, lam), order)
         nll = estimators.mean(-prices.value[prices.ok])
-        x = jax.jit(
-            jax.vmap(lambda x, lam=lam, o=order: schedules.ode_sample(lam, net, x, order=o))
-        )(jax.random.normal(keys[6], (SAMPLES, 2)))
         pictures[name] = x
         report[name] = {
             "nll": float(nll.value),

@@ -344,7 +344,7 @@ def plane(nodes):
 @pytest.fixture(scope="module")
 def curve():
     """All modes are alike, so the mean over one is that over all."""
-    z, weights = plane(48)
+    z, weights = plane(32)
 
     def mse(lam):
         v = jax.nn.sigmoid(lam) * STD**2 + jax.nn.sigmoid(-lam)
@@ -358,7 +358,7 @@ def curve():
 
         return weights @ jax.vmap(variance)(z)
 
-    levels = jnp.linspace(-2.0, 6.0, 81)
+    levels = jnp.linspace(-2.0, 6.0, 41)
     return schedules.Curve(levels, jax.lax.map(mse, levels), jnp.asarray(1 + STD**2), 2)
 
 
