@@ -5,13 +5,14 @@ JOBS ?= 2
 
 BIN := $(VENV)/bin
 
-.PHONY: help demo figure examples test pytest test32 lint format bench docs clean
+.PHONY: help demo figure examples test pytest thorough test32 lint format bench docs clean
 .NOTPARALLEL:
 
 help:
 	@echo "make demo    find the least-dissipation protocol of a moving trap; writes out/moving_trap.png"
 	@echo "make examples all of examples/, a few minutes; figures and numbers in out/"
 	@echo "make test    ruff, pyright, pytest"
+	@echo "make thorough the same with all siblings of its cases (tests/thorough.py)"
 	@echo "make test32  the tests in single precision"
 	@echo "make bench   timings"
 	@echo "make docs    the documentation, into site/"
@@ -40,6 +41,9 @@ test: lint pytest
 
 pytest: $(VENV)/stamp-test
 	$(BIN)/pytest -n $(JOBS) --dist loadfile
+
+thorough: lint $(VENV)/stamp-test
+	$(BIN)/pytest -n $(JOBS) --dist loadfile -m "thorough or not thorough"
 
 test32: $(VENV)/stamp-test
 	THERMOJAX_TEST_X64=0 $(BIN)/pytest -n $(JOBS) --dist load tests/test_float32.py tests/test_frozen.py

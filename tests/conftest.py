@@ -8,6 +8,7 @@ import os
 import hurry
 import jax
 import pytest
+import thorough
 
 X64 = os.environ.get("THERMOJAX_TEST_X64", "1") != "0"
 
@@ -17,6 +18,19 @@ jax.config.update("jax_numpy_dtype_promotion", "strict")
 jax.config.update("jax_numpy_rank_promotion", "raise")
 
 collect_ignore = ["test_float32.py"] if X64 else []
+
+
+def pytest_collection_modifyitems(config, items):
+    """Marks what `make test` leaves out; a name in that list that no test has any more is an error."""
+    found, files = set(), {item.path.name for item in items}
+    for item in items:
+        if (pattern := thorough.left(item.path.name, item.name)) is not None:
+            item.add_marker(pytest.mark.thorough)
+            found.add((item.path.name, pattern))
+    wanted = {(file, name) for file, names in thorough.LEFT.items() for name in names}
+    gone = sorted(pair for pair in wanted - found if pair[0] in files)
+    if gone and not any("::" in arg for arg in config.args):
+        raise pytest.UsageError(f"tests/thorough.py names what is not there: {gone}")
 
 
 @pytest.fixture(scope="module")
