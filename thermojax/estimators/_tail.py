@@ -8,7 +8,7 @@ from .._types import Array, Scalar
 
 TILT = 0.25  # where the cumulants are taken: between the works as drawn and those that rule
 MARGIN = 1.2  # by which the loss that is extrapolated is enlarged
-INDEX = 0.45  # of a tail from which the second moment may be infinite: one half, less the error of a good fit
+INDEX, SIGHT = 0.36, 2.0  # of a tail, and by how many standard errors a fit must exceed it
 SHARE, ROOTS = (
     0.2,
     3.0,
@@ -57,9 +57,10 @@ def heavy(w: Array, ess: Array, extrapolated: Array) -> Array:
     r"""Whether the weights $u = e^{-w}$ fall off so slowly that $\langle u^2 \rangle$ may be infinite.
 
     The M largest are fitted by a generalised Pareto distribution, $P(u > c + x) \propto (1 + kx/b)^{-1/k}$, which has no
-    second moment from $k = \frac12$ on. At any finite depth the weights of Gaussian works can look as heavy, and are not: so
-    the sample must also show less effective size than was `extrapolated` from the bulk of the works (`reach`), which for
-    Gaussian and Gamma works is the smaller of the two.
+    third moment from $k = \frac13$ on and no second from $\frac12$. Too heavy is what exceeds 0.36 by two standard errors of
+    the fit, $(1 + k)/\sqrt M$: from k = 0.45 on of 100 000 works. At any finite depth the weights of Gaussian works can look
+    as heavy, and are not: so the sample must also show less effective size than was `extrapolated` from the bulk of the
+    works (`reach`), which for Gaussian and Gamma works is the smaller of the two.
     Source: Zhang & Stephens, Technometrics 51, 316 (2009); Vehtari et al., JMLR 25, 72 (2024).
     """
     size = w.shape[0]
@@ -69,7 +70,8 @@ def heavy(w: Array, ess: Array, extrapolated: Array) -> Array:
     v = jax.lax.stop_gradient(jnp.where(jnp.isnan(w), jnp.inf, w))
     largest = jax.lax.top_k(-v, m + 1)[0][::-1]
     excess = jnp.expm1(jnp.minimum(largest[1:] - largest[0], 80.0))
-    return (_shape(excess) > INDEX) & (ess < extrapolated)
+    k = _shape(excess)
+    return (k - SIGHT * (1 + k) / m**0.5 > INDEX) & (ess < extrapolated)
 
 
 def _shape(x: Array) -> Scalar:
