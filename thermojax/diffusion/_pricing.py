@@ -104,11 +104,11 @@ def _table(pricing: Pricing) -> str:
     if _checks.tracing(pricing):
         return "Pricing(known when the compiled function has returned)"
     rates = {name: rate for name, rate in pricing.rates._asdict().items() if rate is not None}
-    lines = ["nats per nat of lam" + "".join(f"{name:>20}" for name in rates)]
+    lines = ["nats per nat of lam" + "".join(f"{name:>23}" for name in rates)]
     lam = np.asarray(pricing.levels)
     for i in np.unique(np.linspace(0, lam.size - 1, 9).round().astype(int)):
         cells = (_spell(rate.value[i], rate.stderr[i]) for rate in rates.values())
-        lines.append(f"lam = {lam[i]:13.3f}" + "".join(f"{cell:>20}" for cell in cells))
+        lines.append(f"lam = {lam[i]:13.3f}" + "".join(f"{cell:>23}" for cell in cells))
     lines.append("")
     for name, words in _WORDS.items():
         found: Estimate | None = getattr(pricing, name)
