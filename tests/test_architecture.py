@@ -28,6 +28,7 @@ FLOORS = [
         "_noise",
         "_normal",
         "_renamed",
+        "_spell",
         "_tridiagonal",
     },
     # estimators: numbers in, numbers out, knows no noun of the library

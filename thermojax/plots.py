@@ -5,7 +5,7 @@ returns the axes. Keywords left over go to the lines that matplotlib draws; no g
 """
 
 from collections.abc import Callable
-from typing import Any, SupportsFloat, TypeAlias
+from typing import Any, TypeAlias
 
 import equinox as eqx
 import jax
@@ -14,6 +14,7 @@ import jax.tree_util as jtu
 import numpy as np
 
 from . import _checks
+from ._spell import spell as spell
 from ._types import Array, ArrayLike, Control, Numbers, PyTree
 from .protocols import AbstractKnots, AbstractProtocol
 
@@ -161,15 +162,6 @@ def pricing(axes: Axes, pricing: PyTree, **style: Style) -> Axes:
     if not axes.xaxis_inverted():
         axes.invert_xaxis()
     return _named(axes, r"log signal-to-noise ratio $\lambda$", r"nats per nat of $\lambda$")
-
-
-def spell(value: SupportsFloat, stderr: SupportsFloat) -> str:
-    """`0.8912 ± 0.0013`: a value to the second figure of its standard error."""
-    value, stderr = float(value), float(stderr)
-    if not (np.isfinite(stderr) and stderr > 0):
-        return f"{value:.4g} ± {stderr:.2g}"
-    digits = max(0, 1 - int(np.floor(np.log10(stderr))))
-    return f"{value:.{digits}f} ± {stderr:.{digits}f}"
 
 
 @eqx.filter_jit

@@ -1,16 +1,11 @@
 r"""A log-density as an integral of denoising errors over the levels of noise, and where in the noise it comes from."""
 
-from collections.abc import Callable
 from typing import NamedTuple
 
-import equinox as eqx
-import jax
-import jax.numpy as jnp
 import numpy as np
 
 from .. import _checks
-from .._nodes import nodes as legendre
-from .._types import Array, Key, Scalar
+from .._types import Array
 from ..estimators import Estimate
 from ._cutoff import Hidden
 
@@ -33,34 +28,6 @@ class Bound(NamedTuple):
     stderr: Array
     end: Estimate
     draws: Array
-
-
-def integrated(
-    level: Callable[[Scalar, Key], Array],
-    ends: tuple[Scalar, Scalar],
-    key: Key,
-    nodes: int,
-    like: Array,
-) -> tuple[Array, Array, Array, Array]:
-    """The levels, the mean of `level(lam, key)` and its error at each, and the integral of each of its rows."""
-    first, last = ends
-    places, weights = (jnp.asarray(v, first.dtype) for v in legendre(nodes))
-    lam = first + (last - first) * places
-    weights = (first - last) * weights
-
-    @eqx.filter_checkpoint
-    def add(
-        total: Array, lam: Scalar, weight: Scalar, key: Key
-    ) -> tuple[Array, tuple[Scalar, Scalar]]:
-        found = level(lam, key)
-        spread = jnp.std(found, ddof=1) / found.size**0.5
-        return total + weight * found, (jnp.mean(found), spread)
-
-    keys = jax.random.split(key, nodes)
-    total, (rate, stderr) = jax.lax.scan(
-        lambda total, given: add(total, *given), jnp.zeros_like(like), (lam, weights, keys)
-    )
-    return lam, rate, stderr, total
 
 
 def seen(found: Bound) -> Bound:

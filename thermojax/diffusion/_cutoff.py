@@ -8,10 +8,8 @@ import jax.numpy as jnp
 from .. import _checks
 from .._types import Array, ArrayLike, Key, Scalar
 from ..estimators import Estimate, mean
+from ._levelwise import LEAST, first_levels, quieter, slope_and_tail
 from ._predictor import Predictor
-
-STEP = 0.1  # in lambda: the network is asked below the first level only, and need have no derivative in it
-LEAST = 0.25  # halfway from an edge to an atom
 
 
 class Hidden(NamedTuple):
@@ -37,7 +35,7 @@ class Hidden(NamedTuple):
 
 
 def rates(net: Predictor, x0: Array, key: Key, first: Scalar) -> Array:
-    r"""f at the first level and one and two `STEP`s below, `(n, 3)` for the rows of `x0` `(n, d)`: one noise and its mirror
+    r"""f at the `first_levels`, `(n, 3)` for the rows of `x0` `(n, d)`: one noise and its mirror
     image for each row, the same at all three."""
     noise = jax.random.normal(key, x0.shape, x0.dtype)
 
@@ -49,35 +47,14 @@ def rates(net: Predictor, x0: Array, key: Key, first: Scalar) -> Array:
             return jnp.sum(z * seen) - 0.5 * jnp.sum(seen**2)
 
         pairs = 0.5 * (jax.vmap(one)(x0, noise) + jax.vmap(one)(x0, -noise))
-        return quieter(pairs, 0.5 * (jnp.sum(noise**2, 1) - noise.shape[1]))
+        return quieter(pairs, [0.5 * (jnp.sum(noise**2, 1) - noise.shape[1])])
 
-    return jax.lax.map(at, first - STEP * jnp.arange(3.0, dtype=first.dtype)).T
-
-
-def quieter(values: Array, known: Array) -> Array:
-    """One number per draw, less what goes along with one that is known to have mean zero: by regression."""
-    away = known - jnp.mean(known)
-    return values - jnp.sum(away * values) / jnp.sum(away**2) * known
+    return jax.lax.map(at, first_levels(first)).T
 
 
 def hidden(f: Array, slope: Scalar | None) -> tuple[Hidden, Array]:
     r"""From the rates `(n, 3)`; and $f/\alpha$ as a mean over the rows, `(n,)`, whose spread is that of the ratio."""
-    middle = jnp.mean(f, 0)
-
-    def alpha(f: Array) -> Scalar:
-        if slope is not None:
-            return slope.astype(f.dtype)
-        logs = jnp.log(jnp.abs(f))
-        return (-3 * logs[0] + 4 * logs[1] - logs[2]) / (2 * STEP)
-
-    def area(f: Array) -> Scalar:
-        # where the slope is too small, or the signs differ, there is no tail of this kind
-        good = (alpha(f) >= LEAST) & jnp.all(f * f[:1] > 0)
-        return jnp.where(good, f[0] / jnp.where(good, alpha(f), 1), jnp.nan)
-
-    # to first order in the deviations; f/alpha is homogeneous of degree one, so the mean of the rows is its value
-    a, rows = jax.value_and_grad(alpha)(middle), jax.value_and_grad(area)(middle)
-    slopes, areas = a[0] + (f - middle[None]) @ a[1], rows[0] + (f - middle[None]) @ rows[1]
+    slopes, areas = slope_and_tail(f, slope)
     return Hidden(mean(areas), mean(f[:, 0]), mean(slopes)), areas
 
 

@@ -8,11 +8,13 @@ from .. import _checks
 from .._process import Process
 from .._types import Array, ArrayLike, Key, Scalar
 from ..estimators import mean
-from ._bound import Bound, integrated, seen
-from ._cutoff import given_slope, hidden, quieter, rates
-from ._given import ends, on_rows
-from ._noising import prior_of
+from ._bound import Bound, seen
+from ._cutoff import given_slope, hidden, rates
+from ._given import on_rows
+from ._levelwise import quieter, summed
+from ._noising import ends, prior_of
 from ._predictor import Network, Predictor, Predicts
+from ._span import quadrature
 
 
 def elbo(
@@ -81,7 +83,7 @@ def _elbo(
 
     def less_noise(values: Array, noise: Array) -> Array:
         """One number per row, less what the length of the noise explains."""
-        return quieter(each(values), each(0.5 * (jnp.sum(noise**2, 1) - d)))
+        return quieter(each(values), [each(0.5 * (jnp.sum(noise**2, 1) - d))])
 
     def level(lam: Scalar, key: Key) -> Array:
         noise = jax.random.normal(key, x0.shape, x0.dtype)
@@ -90,7 +92,8 @@ def _elbo(
         return less_noise(0.5 * (jnp.sum((seen - noise) ** 2, 1) - d), noise)
 
     first, last = (v.astype(x0.dtype) for v in ends(process))
-    lam, rate, stderr, area = integrated(level, (first, last), one, nodes, rows[:, 0])
+    lam, weight = quadrature(first, last, nodes)
+    (rate, stderr), area = summed(level, lam, weight, one)
     noise = jax.random.normal(two, x0.shape, x0.dtype)
     x = net.kind.signal(last) * x0 + net.kind.noise(last) * noise
     end = less_noise(jax.vmap(prior_of(process).log_prob)(x), noise)

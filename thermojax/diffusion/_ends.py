@@ -12,7 +12,7 @@ from ..densities import Gaussian, normal
 from ..estimators import Estimate
 from ._draws import AbstractSource, is_normal, known_at
 from ._kinds import AbstractNoising
-from ._measure import averaged, exactly, quieter
+from ._measure import averaged, exactly, quieted
 
 
 class End(NamedTuple):
@@ -32,7 +32,7 @@ def surprise(
     r"""$-\ln q(x_\lambda)$ of a density q, one number per independent draw."""
     states = source.states(kind, lam, key)
     values = -jax.vmap(density.log_prob)(states.x)
-    return quieter(source, values, _control(states.noise))
+    return quieted(source, values, _control(states.noise))
 
 
 def _control(noise: Array | None) -> list[Array]:

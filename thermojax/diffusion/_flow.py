@@ -12,7 +12,7 @@ import numpy as np
 from .. import _checks
 from .._process import Process
 from .._types import Array, Key, PyTree, Scalar, State
-from ._noising import kind_of, prior_of, schedule_of
+from ._noising import ends, kind_of, prior_of
 from ._predictor import Network, Predictor, Predicts, predictor
 
 Towards = Literal["data", "noise"]
@@ -101,7 +101,7 @@ def _ready(
     process: Process, predict: Network | Predictor, predicts: Predicts, x: State
 ) -> tuple[Predictor, State]:
     kind = kind_of("process", process)
-    first = _checks.known(_ends(process)[0])
+    first = _checks.known(ends(process)[0])
     if first is not None and not np.isfinite(first):
         raise ValueError(
             "The probability flow needs a finite first level, and this schedule starts from clean data. Start later "
@@ -110,18 +110,11 @@ def _ready(
     return predictor(predict, predicts, kind=kind, name="predict"), _checks.floating("x", x)
 
 
-@eqx.filter_jit
-def _ends(process: Process) -> tuple[Array, Array]:
-    """The first and the last level."""
-    schedule = schedule_of(process)
-    return schedule(schedule.t0).lam, schedule(schedule.t1).lam
-
-
 def _levels(process: Process, x: State) -> tuple[Scalar, Scalar]:
     """The ends, for a state that fits the process."""
     _checks.point("flow", x, _checks.draw("initial", process.initial).shape[0])
     _checks.one_float(**{"x": x, "the process": process})
-    first, last = _ends(process)
+    first, last = ends(process)
     return first.astype(x.dtype), last.astype(x.dtype)
 
 
@@ -130,8 +123,8 @@ def _flow(
     process: Process, net: Predictor, x: State, towards: Towards, rtol: Scalar, steps: int | None
 ) -> State:
     first, last = _levels(process, x)
-    ends = (first, last) if towards == "noise" else (last, first)
-    return _solved(_velocity, ends, x, net, rtol, steps)
+    way = (first, last) if towards == "noise" else (last, first)
+    return _solved(_velocity, way, x, net, rtol, steps)
 
 
 @eqx.filter_jit
@@ -145,12 +138,12 @@ def along_flow(
     key: Key | None,
 ) -> Scalar:
     start = x, jnp.zeros((), x.dtype)
-    ends = _levels(process, x)
+    way = _levels(process, x)
     if probes is None or key is None:
-        end, grown = _solved(_velocity_and_divergence, ends, start, net, rtol, steps)
+        end, grown = _solved(_velocity_and_divergence, way, start, net, rtol, steps)
     else:
         signs = jax.random.rademacher(key, (probes, *x.shape), x.dtype)
-        end, grown = _solved(_velocity_and_probed, ends, start, (net, signs), rtol, steps)
+        end, grown = _solved(_velocity_and_probed, way, start, (net, signs), rtol, steps)
     return prior_of(process).log_prob(end) + grown
 
 
@@ -175,18 +168,18 @@ def _velocity_and_probed(
 
 def _solved(
     velocity: Callable[..., PyTree],
-    ends: tuple[Scalar, Scalar],
+    way: tuple[Scalar, Scalar],
     y: PyTree,
     args: PyTree,
     rtol: Scalar,
     steps: int | None,
 ) -> PyTree:
     if steps is not None:
-        return _stepped(velocity, ends, y, args, steps)
+        return _stepped(velocity, way, y, args, steps)
     solution = dfx.diffeqsolve(
         dfx.ODETerm(velocity),
         dfx.Tsit5(),
-        *ends,
+        *way,
         None,
         y,
         args=args,  # not closed over: a closure is new to diffrax's own cache at every call
@@ -200,13 +193,13 @@ def _solved(
 
 def _stepped(
     velocity: Callable[..., PyTree],
-    ends: tuple[Scalar, Scalar],
+    way: tuple[Scalar, Scalar],
     y: PyTree,
     args: PyTree,
     steps: int,
 ) -> PyTree:
     """By the classical Runge–Kutta method; what a step calculates is calculated again for its gradient, not kept."""
-    first, h = ends[0], (ends[1] - ends[0]) / steps
+    first, h = way[0], (way[1] - way[0]) / steps
 
     def moved(y: PyTree, by: Scalar, slope: PyTree) -> PyTree:
         return jax.tree.map(lambda v, k: v + by * k, y, slope)

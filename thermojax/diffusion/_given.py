@@ -1,20 +1,12 @@
 r"""What a likelihood is asked of: rows of data and a network that fit a noising, between finite levels."""
 
-import equinox as eqx
 import numpy as np
 
 from .. import _checks
 from .._process import Process
 from .._types import Array, Key
-from ._noising import kind_of, prior_of, schedule_of
+from ._noising import ends, kind_of, prior_of
 from ._predictor import Network, Predictor, Predicts, predictor
-
-
-@eqx.filter_jit
-def ends(process: Process) -> tuple[Array, Array]:
-    """The first and the last level."""
-    schedule = schedule_of(process)
-    return schedule(schedule.t0).lam, schedule(schedule.t1).lam
 
 
 def on_rows(

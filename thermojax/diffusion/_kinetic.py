@@ -10,7 +10,8 @@ from .._process import Process
 from .._types import Array, ArrayLike, Given, Key, Scalar
 from ..estimators import Estimate
 from ._draws import AbstractSource, clean_score
-from ._measure import Rate, all_averaged, bent, integrate
+from ._levelwise import Rate
+from ._measure import all_averaged, bent, integrate
 from ._noising import kind_of, schedule_of
 from ._parts import NO_SCORE, Asked, asked, seen, straight
 from ._predictor import Network, Predictor, Predicts

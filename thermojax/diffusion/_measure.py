@@ -1,9 +1,7 @@
 r"""Averages over noisy states, level by level and integrated: one number per independent draw, with less noise in it."""
 
 from collections.abc import Callable, Sequence
-from typing import NamedTuple
 
-import equinox as eqx
 import jax
 import jax.numpy as jnp
 import jax.tree_util as jtu
@@ -12,36 +10,10 @@ from .._guard import clipped_root
 from .._types import Array, Key, Scalar
 from ..estimators import Estimate, mean
 from ._draws import AbstractSource, Cubature
+from ._levelwise import Rate, error, first_levels, quieter, summed
 from ._predictor import Predictor
 from ._sight import RATES, controls, look
 from ._span import Span
-
-STEP = 0.1  # in lambda, for the slope of a rate at the first level
-
-
-class Rate(NamedTuple):
-    r"""A rate per nat of $\lambda$ at each level, `(nodes,)`, and its standard error."""
-
-    value: Array
-    stderr: Array
-
-
-def quieter(source: AbstractSource, values: Array, known: Sequence[Array]) -> Array:
-    """One number per independent draw, less what numbers of mean zero explain, by regression."""
-    values = source.one_each(values)
-    basis: list[Array] = []
-    for one in (source.one_each(v) for v in known):
-        for other in basis:
-            one = one - _slope(one, other) * other
-        basis.append(one)
-        values = values - _slope(values, one) * one
-    return values
-
-
-def _slope(y: Array, x: Array) -> Scalar:
-    away = x - jnp.mean(x)
-    square = jnp.sum(away**2)
-    return jnp.sum(away * y) / jnp.where(square > 0, square, 1)
 
 
 def rates_at(
@@ -56,7 +28,12 @@ def rates_at(
     states = source.states(net.kind, lam, key)
     sight = look(net, exact, states, lam)
     known = controls(states, sight)
-    return {name: quieter(source, RATES[name](sight), known) for name in names}
+    return {name: quieted(source, RATES[name](sight), known) for name in names}
+
+
+def quieted(source: AbstractSource, values: Array, known: Sequence[Array]) -> Array:
+    """Of one number per state, one per independent draw, less what numbers of mean zero explain."""
+    return quieter(source.one_each(values), [source.one_each(v) for v in known])
 
 
 def integrate(
@@ -69,22 +46,11 @@ def integrate(
 ) -> tuple[dict[str, Rate], dict[str, Array]]:
     """Of each name its rate over the levels, and its integral, one number per independent draw."""
 
-    def level(given: tuple[Scalar, Key]) -> dict[str, Array]:
-        return rates_at(source, net, exact, *given, names)
+    def level(lam: Scalar, key: Key) -> dict[str, Array]:
+        return rates_at(source, net, exact, lam, key, names)
 
-    def add(
-        total: dict[str, Array], given: tuple[Scalar, Scalar, Key]
-    ) -> tuple[dict[str, Array], dict[str, Rate]]:
-        lam, weight, key = given
-        found = level((lam, key))
-        total = jtu.tree_map(lambda old, new: old + weight * new, total, found)
-        return total, {name: Rate(jnp.mean(v), error(source, v)) for name, v in found.items()}
-
-    keys = jax.random.split(key, span.lam.size)
-    shapes = eqx.filter_eval_shape(level, (span.lam[0], keys[0]))
-    start = jtu.tree_map(lambda a: jnp.zeros(a.shape, a.dtype), shapes)
-    total, curves = jax.lax.scan(add, start, (span.lam, span.weight, keys))
-    return curves, total
+    spread = error if source.random else lambda v: jnp.zeros((), v.dtype)
+    return summed(level, span.lam, span.weight, key, spread)
 
 
 def edge(
@@ -94,24 +60,12 @@ def edge(
     span: Span,
     key: Key,
     names: Sequence[str],
-) -> dict[str, tuple[Array, Array]]:
-    r"""Of each name its rate f at the first level and $-df/d\lambda$ there, one number per independent draw.
-
-    By a difference of second order between levels below, with the same noise at all three: a network is not asked above
-    the first level, and need not have a derivative in it.
-    """
-    lam = span.top - STEP * jnp.arange(3, dtype=span.top.dtype)
-    at = jax.lax.map(lambda one: rates_at(source, net, exact, one, key, names), lam)
-    return {name: (v[0], (-3 * v[0] + 4 * v[1] - v[2]) / (2 * STEP)) for name, v in at.items()}
-
-
-def error(source: AbstractSource, values: Array) -> Scalar:
-    """The standard error of the mean of one number per independent draw; none without chance."""
-    if not source.random:
-        return jnp.zeros((), values.dtype)
-    away = values - jnp.mean(values)
-    square = jnp.sum(away**2) / max(values.size - 1, 1) / values.size
-    return clipped_root(square)
+) -> dict[str, Array]:
+    """Of each name its rate at the first levels, `(n, 3)`, one number per independent draw, with the same noise at all."""
+    at = jax.lax.map(
+        lambda lam: rates_at(source, net, exact, lam, key, names), first_levels(span.top)
+    )
+    return {name: v.T for name, v in at.items()}
 
 
 def averaged(source: AbstractSource, values: Array) -> Estimate:

@@ -13,7 +13,8 @@ from .._types import Array, ArrayLike, Key, Scalar
 from ..estimators import Estimate, mean
 from ._cutoff import Hidden, given_slope, hidden, rates
 from ._flow import along_flow, whole_steps
-from ._given import ends, on_rows
+from ._given import on_rows
+from ._noising import ends
 from ._predictor import Network, Predictor, Predicts
 
 TOGETHER = 256  # states whose flows are solved side by side

@@ -25,8 +25,8 @@ def noising(
 ) -> Process:
     r"""The noising of `data` as a Process, from $x = a x_0 + s \epsilon$ at `schedule.t0` to the prior at `schedule.t1`.
 
-    - `data`: the density of clean data. For `Gaussian`, `Mixture` of Gaussians, `Point` and `Empirical` the marginals and
-      their scores are known in closed form at every level; any other can be sampled only.
+    - `data`: the density of clean data. For `Gaussian`, `Uniform`, a `Mixture` of these, `Point` and `Empirical` marginals
+      and scores are known in closed form at every level; any other can be sampled only.
     - `schedule`: $\lambda(t)$, of `thermojax.diffusion`.
     - `kind`: `VP()`, `VE()` or `SubVP()`.
     - `prior`: where generation starts; None is N(0, 1), and N(0, $s^2$) at the last level for VE.
@@ -201,3 +201,10 @@ def _at(process: Process, lam: Array) -> Density:
     first = _top(process)
     lam = jnp.where(lam > first + _slack(first), jnp.nan, lam)
     return noised(process.initial, *leap(kind_of("process", process), first, lam))
+
+
+@eqx.filter_jit
+def ends(process: Process) -> tuple[Scalar, Scalar]:
+    """The first level of a noising and its last."""
+    schedule = schedule_of(process)
+    return schedule(schedule.t0).lam, schedule(schedule.t1).lam

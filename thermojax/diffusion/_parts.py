@@ -15,10 +15,11 @@ from ..estimators import Estimate
 from ._draws import AbstractSource, clean_score, is_density, source
 from ._ends import End, mismatch
 from ._kinds import AbstractNoising
-from ._measure import Rate, all_averaged, bent, integrate
-from ._noising import kind_of, prior_of
+from ._levelwise import Rate
+from ._measure import all_averaged, bent, integrate
+from ._noising import ends, kind_of, prior_of
 from ._predictor import Network, Predictor, Predicts, predictor
-from ._span import Span, ends, span
+from ._span import Span, span
 
 
 class Asked(NamedTuple):

@@ -9,11 +9,13 @@ from .._process import Process
 from .._types import Array, ArrayLike, Density, Key, Scalar
 from ..densities import Gaussian, noised, normal
 from ..estimators import mean
-from ._bound import Bound, integrated, seen
+from ._bound import Bound, seen
 from ._cutoff import given_slope, hidden, rates
-from ._given import ends, on_rows
-from ._noising import prior_of
+from ._given import on_rows
+from ._levelwise import summed
+from ._noising import ends, prior_of
 from ._predictor import Network, Predictor, Predicts
+from ._span import quadrature
 
 
 def denoising_log_prob(
@@ -107,7 +109,8 @@ def _pointwise(
         """What falls by the rate of g as the signal-to-noise ratio rises."""
         return averaged(lam) + d * jnp.log(kind.signal(lam))
 
-    lam, rate, stderr, area = integrated(level, (first, last), one, nodes, rows[:, 0])
+    lam, weight = quadrature(first, last, nodes)
+    (rate, stderr), area = summed(level, lam, weight, one)
     rate = rate - jax.lax.map(jax.grad(in_clean_units), lam)
     total = averaged(first) - area
     left, areas = hidden(rates(net, rows, two, first), slope)

@@ -6,9 +6,10 @@ from .. import _checks
 from .._process import Process
 from .._types import ArrayLike, Given, Key, Potential
 from ._inefficiency import inefficiency
+from ._levelwise import LEAST
 from ._parts import asked, covered, seen, straight
 from ._predictor import Network, Predictor, Predicts
-from ._priced import DECAY, priced
+from ._priced import priced
 from ._pricing import Pricing
 
 
@@ -87,7 +88,7 @@ def price(
     covered(found.endpoint)
     notes = dict(found.notes)
     alpha = _checks.known(found.cutoff.alpha.value)
-    if alpha is not None and not alpha >= DECAY:
+    if alpha is not None and not alpha >= LEAST:
         notes["data_entropy"] = (
             f"the entropy rate does not die out above the first level, alpha = {alpha:.2g}: points or a manifold, of "
             "entropy minus infinity, or the first level is too low"

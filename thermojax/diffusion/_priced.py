@@ -1,7 +1,5 @@
 r"""The arithmetic of a price: all averages over one set of draws, and what is made of them."""
 
-from typing import NamedTuple
-
 import equinox as eqx
 import jax
 import jax.numpy as jnp
@@ -12,12 +10,12 @@ from ..estimators import Estimate
 from ._draws import known_at
 from ._ends import entropy, last_entropy, mismatch, surprise
 from ._flow import flow_log_prob
+from ._levelwise import slope_and_tail
 from ._measure import all_averaged, averaged, bent, edge, integrate, together
 from ._parts import NO_SCORE, Asked
 from ._pricing import Cutoff, Draws, Pricing, Rates
 from ._schedules import Uniform
 
-DECAY = 0.25  # of the entropy rate per nat; of data with an edge it is 1/2, of smooth data 1, of points 0
 LIMIT = "the entropy of the data is not known; data_entropy estimates it"
 
 
@@ -41,16 +39,14 @@ def priced(given: Asked, noising: Process, flows: int, probes: int | None) -> tu
     first = entropy(source, data, kind, top, next(keys))
     d = eqx.filter_eval_shape(source.states, kind, top, given.key).x.shape[1]
     shrunk = d * over.stretch
-    beyond = _beyond(given, next(keys), ("norm", *known[:1]))
+    first_rates = edge(source, net, best, over, next(keys), ("norm", *known[:1]))
+    beyond = {name: slope_and_tail(f) for name, f in first_rates.items()}
+    alphas, cut = beyond["norm"]
 
     estimates = draws | {
         "elbo": -(crossed + draws["denoising"] + shrunk),
-        "data_entropy": last.draws
-        - draws["norm"]
-        + shrunk
-        - d * jnp.log(kind.signal(top))
-        - beyond["norm"].moves,
-        "alpha": beyond["norm"].alphas,
+        "data_entropy": last.draws - draws["norm"] + shrunk - d * jnp.log(kind.signal(top)) - cut,
+        "alpha": alphas,
         "endpoint": end.draws,
         "last_entropy": last.draws,
     }
@@ -59,12 +55,10 @@ def priced(given: Asked, noising: Process, flows: int, probes: int | None) -> tu
     if best is not None:
         estimates |= {
             "total": draws["score_error"] + end.draws,
-            "missing": beyond["score_error"].moves,
+            "missing": beyond["score_error"][1],
         }
     found = all_averaged(source, estimates)
 
-    falls = found["alpha"].value >= DECAY
-    found["data_entropy"] = _scaled(found["data_entropy"], jnp.where(falls, 1.0, jnp.nan))
     endless = jnp.any(end.draws == jnp.inf)
     found["endpoint"] = found["endpoint"]._replace(
         value=jnp.where(endless, jnp.inf, found["endpoint"].value)
@@ -106,7 +100,7 @@ def priced(given: Asked, noising: Process, flows: int, probes: int | None) -> tu
         gap=found.get("gap"),
         gap_divergence=found.get("gap_divergence"),
         data_entropy=found["data_entropy"],
-        cutoff=Cutoff(beyond["norm"].left, found["alpha"]),
+        cutoff=Cutoff(jnp.mean(cut), found["alpha"]),
         balance=found["balance"],
         missing=found.get("missing"),
         inefficiency=None,
@@ -144,29 +138,6 @@ def _notes(
     return tuple(
         (notes | {name: why for name, why in reasons.items() if name not in there}).items()
     )
-
-
-class _Beyond(NamedTuple):
-    left: Scalar
-    moves: Array  # `left`, draw by draw
-    alphas: Array
-
-
-def _beyond(given: Asked, key: Key, names: tuple[str, ...]) -> dict[str, _Beyond]:
-    r"""The integral of a rate f above the first level, $f/\alpha$, $\alpha = -d\ln f/d\lambda$, and both draw by draw."""
-    pairs = edge(given.source, given.net, given.exact, given.span, key, names)
-    found = {}
-    for name, (rate, fall) in pairs.items():
-        f, df = jnp.mean(rate), jnp.mean(fall)
-        there = (f > 0) & (df != 0)
-        f, df = jnp.where(there, f, 1), jnp.where(there, df, 1)
-        alphas = df / f + (fall - df / f * rate) / f
-        left = f**2 / df
-        moves = left + 2 * f / df * (rate - f) - (f / df) ** 2 * (fall - df)
-        found[name] = _Beyond(
-            jnp.where(there, left, 0), jnp.where(there, moves, 0), jnp.where(there, alphas, jnp.nan)
-        )
-    return found
 
 
 def _scaled(estimate: Estimate, by: Array) -> Estimate:

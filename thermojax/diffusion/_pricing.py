@@ -6,9 +6,10 @@ import equinox as eqx
 import numpy as np
 
 from .. import _checks
+from .._spell import spell
 from .._types import Array, Scalar
 from ..estimators import Estimate
-from ._measure import Rate
+from ._levelwise import Rate
 
 
 class Rates(NamedTuple):
@@ -123,10 +124,4 @@ def _table(pricing: Pricing) -> str:
 
 
 def _spell(value: SupportsFloat, stderr: SupportsFloat) -> str:
-    value, stderr = float(value), float(stderr)
-    if not (np.isfinite(stderr) and stderr > 0):
-        return f"{value:.6g}"
-    digits = max(0, 1 - int(np.floor(np.log10(stderr))))
-    return (
-        f"{value:.{digits}f} ± {stderr:.{digits}f}" if digits < 7 else f"{value:.3g} ± {stderr:.1g}"
-    )
+    return spell(value, stderr) if float(stderr) > 0 else f"{float(value):.6g}"

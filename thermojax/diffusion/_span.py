@@ -12,7 +12,7 @@ from .._nodes import nodes as legendre
 from .._process import Process
 from .._types import Array, ArrayLike, Density, Scalar
 from ._kinds import AbstractNoising
-from ._noising import kind_of, prior_of, schedule_of
+from ._noising import ends, kind_of, prior_of
 from ._schedules import AbstractSchedule
 
 NODES, MORE, WIDE = 32, 48, 25.0  # more of them in a wide span
@@ -40,8 +40,8 @@ class Span(NamedTuple):
 
 def span(process: Process, top: ArrayLike | None, nodes: int | None) -> Span:
     """From the first finite level of a noising, or `top`, to its last."""
-    kind, schedule = kind_of("noising", process), schedule_of(process)
-    first, bottom = _ends(schedule)
+    kind = kind_of("noising", process)
+    first, bottom = ends(process)
     if top is not None:
         first = _checks.floating("top", top).astype(bottom.dtype)
         _checks.rank("top", first, {0}, "(), one log signal-to-noise ratio")
@@ -60,21 +60,11 @@ def span(process: Process, top: ArrayLike | None, nodes: int | None) -> Span:
             )
         number = MORE if high - low > WIDE else NODES
     number = number if nodes is None else _checks.whole("nodes", nodes, "a whole number of nodes")
-    return Span(kind, prior_of(process), first, bottom, *_quadrature(first, bottom, number))
-
-
-def ends(process: Process) -> tuple[Scalar, Scalar]:
-    """The first level of a noising and its last."""
-    return _ends(schedule_of(process))
+    return Span(kind, prior_of(process), first, bottom, *quadrature(first, bottom, number))
 
 
 @eqx.filter_jit
-def _ends(schedule: AbstractSchedule) -> tuple[Scalar, Scalar]:
-    return schedule(schedule.t0).lam, schedule(schedule.t1).lam
-
-
-@eqx.filter_jit
-def _quadrature(top: Scalar, bottom: Scalar, number: int) -> tuple[Array, Array]:
+def quadrature(top: Scalar, bottom: Scalar, number: int) -> tuple[Array, Array]:
     places, weights = (jnp.asarray(v, bottom.dtype) for v in legendre(number))
     # NaN marks what an error would say if it were known
     width = jnp.where(jnp.isfinite(top) & (top > bottom), top - bottom, jnp.nan)
