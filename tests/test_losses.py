@@ -297,6 +297,35 @@ def test_estimator_variance(reverse):
     sigmas.assert_biased(1.05 * values, 2 / np.e)
 
 
+@pytest.mark.parametrize("reverse", [False, True])
+def test_estimator_variance_of_a_sudden_turn(reverse):
+    r"""Stiffness 1, then 2 at once: $\langle e^{-w}\rangle^2 = 1/2$ and $\langle e^{-2w}\rangle = 3^{-1/2}$, and the free
+    energy, which differs, does not count."""
+    exact, ts = np.log(2 / np.sqrt(3)), jnp.linspace(0.0, 0.01, 3)
+    system = tjx.Overdamped(lambda x, lam: 0.5 * lam * jnp.sum(x**2))
+    turn = tjx.protocols.Piecewise(ts[::2], jnp.ones(2), 1.0, 2.0)
+    process = tjx.Process(system, turn, *(Gaussian(0.0, 1 / k) for k in (1.0, 2.0)))
+    loss = optimal.estimator_variance(process, ts, 40000, reverse=reverse)
+    price = jax.jit(lambda key: loss(turn, key))
+    with hurry.at_leisure():
+        values = np.stack([price(key) for key in jax.random.split(jax.random.key(6), 48)])
+    sigmas.assert_within(values, exact, bias=0.05)
+
+
+def test_a_loss_of_reversed_runs():
+    """They take the grid of the reversed process, which is another one if its steps are uneven."""
+    ts = jnp.array([0.0, 0.1, 0.3, 1.0])
+    process = DRAGGED.replace(final=Gaussian(2.0, 1.0))
+    of = lambda process, run, key: jnp.mean(run.work)
+    loss = optimal.PathLoss(process, ts, 50, of, draws=False, reverse=True)
+    key, back = jax.random.key(0), tjx.reverse(process)
+    by_hand = tjx.ensemble(back, tjx.reverse_grid(process, ts), key, 50).work.mean()
+    np.testing.assert_allclose(loss(process.protocol, key), by_hand, rtol=1e-12)
+    assert abs(by_hand / tjx.ensemble(back, ts, key, 50).work.mean() - 1) > 1e-3
+    with pytest.raises(ValueError, match="final=None"):
+        optimal.PathLoss(DRAGGED.replace(final=None), ts, 50, of, reverse=True)
+
+
 # ---- state to state
 
 

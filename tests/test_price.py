@@ -281,6 +281,21 @@ def test_an_end_by_draws():
     assert found.value > 0
 
 
+def test_an_end_of_correlated_data():
+    """Two Gaussians that share no axes."""
+    cov, mean = np.array([[0.5, 0.3], [0.3, 0.9]]), np.array([1.0, -0.5])
+    prior = Gaussian(jnp.array([0.1, 0.2]), jnp.array([[1.2, -0.4], [-0.4, 0.8]]))
+    data = Gaussian(jnp.asarray(mean), jnp.asarray(cov))
+    process = diffusion.noising(data, Linear(t1=0.3), prior=prior)
+    last = diffusion.marginal(process, 0.3)
+    inverse, apart = np.linalg.inv(np.asarray(prior.cov)), np.asarray(prior.mean - last.mean)
+    ratio = inverse @ np.asarray(last.cov)
+    exact = np.trace(ratio) - 2 - np.linalg.slogdet(ratio)[1] + apart @ inverse @ apart
+    found = diffusion.endpoint(process, data, KEY)
+    np.testing.assert_allclose(found.value, 0.5 * exact, rtol=1e-10)
+    assert found.stderr == 0
+
+
 # ---- uniform data
 
 
@@ -412,6 +427,8 @@ def test_inefficiency():
     exact = diffusion.score(noisy(data, "VE", 0.0))
     found = diffusion.inefficiency(process, exact, phi, KEY, size=5000, steps=200)
     sigmas.assert_within(found, 2.292113, bias=0.25)
+    less = diffusion.inefficiency(process, exact, phi, KEY, size=5000, steps=200, delta=0.5)
+    np.testing.assert_allclose(found.value - less.value, 0.5, rtol=1e-12)
 
 
 def test_kinetic_cost():
