@@ -232,6 +232,10 @@ def test_three_likelihoods_of_data(rows):
     stopped = 0.5 * jnp.log(2 * jnp.pi * v / a**2) + 0.5 * 0.25 * a**2 / v
     sigmas.assert_within(found.stopped, stopped, absolute=0.15)
     assert stopped > S0
+    # of these very rows: what the scale a makes of it, 0.015, is twenty times what is allowed
+    at = a * (rows[:, 0] - 1)
+    alone = 0.5 * jnp.mean(at**2 / v + jnp.log(2 * jnp.pi * v)) - jnp.log(a)
+    np.testing.assert_allclose(found.stopped.value, alone, atol=7e-4)
     # what differs between the levels is seen to its own, small error
     adds = entropy - jnp.log(a) - S0
     share = 0.25 * a**2 / v
