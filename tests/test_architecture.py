@@ -14,7 +14,7 @@ PACKAGE = Path(__file__).parent.parent / "thermojax"
 # From the ground up. Files on one floor never import each other; the last floors are the wings, one of two storeys.
 FLOORS = [
     {"_types"},
-    {"_indices"},
+    {"_indices", "_products"},
     {"_spread"},
     {
         "_checks",
@@ -118,6 +118,29 @@ def test_habits(path):
         if isinstance(node, ast.Call) and isinstance(node.func, ast.Name)
     }
     assert "hasattr" not in called, "an abstract method instead"
+    if path.stem != "_products":
+        assert not rounded(source), "on an accelerator of three digits: take it from _products"
+
+
+def rounded(source: str) -> list[int]:
+    """The lines with a product of matrices whose precision is left to the device."""
+    products = {"matmul", "dot", "vdot", "einsum", "tensordot", "inner", "vecdot", "matvec"}
+    return [
+        node.lineno
+        for node in ast.walk(ast.parse(source))
+        if (isinstance(node, ast.BinOp) and isinstance(node.op, ast.MatMult))
+        or (
+            isinstance(node, ast.Attribute)
+            and node.attr in products
+            and isinstance(node.value, ast.Name)
+            and node.value.id == "jnp"
+        )
+    ]
+
+
+@pytest.mark.parametrize("line", ["a @ b", "jnp.matmul(a, b)", "f(jnp.einsum)"])
+def test_a_rounded_product_is_seen(line):
+    assert rounded(line) == [1]
 
 
 @pytest.mark.parametrize(

@@ -19,7 +19,8 @@ def wrong_rows(compile, n, dtype):
     matrix = rng.normal(size=(3, 3)).astype(dtype)
     rows = rng.normal(size=(n, 3)).astype(dtype)
     exact = np.sum((rows.astype(np.float64) @ matrix.T.astype(np.float64)) ** 2, axis=1)
-    batched = compile(jax.vmap(lambda r: jnp.sum((jnp.asarray(matrix) @ r) ** 2)))
+    times = lambda r: jnp.matmul(jnp.asarray(matrix), r, precision="highest")
+    batched = compile(jax.vmap(lambda r: jnp.sum(times(r) ** 2)))
     found = np.asarray(batched(jnp.asarray(rows)), np.float64)
     return int(np.sum(np.abs(found - exact) > 1e3 * np.finfo(dtype).eps * (1 + exact)))
 

@@ -12,6 +12,7 @@ faster.
 import jax
 import jax.numpy as jnp
 
+from ._products import matmul
 from ._types import Array, Scalar
 
 UNROLLED = 4  # up to this size a loop is written out
@@ -32,14 +33,14 @@ def root(cov: Array) -> Array:
 
 def times(root: Array, z: Array) -> Array:
     r"""$L z$."""
-    return root * z if root.ndim == 1 else jnp.matmul(root, z, precision="highest")
+    return root * z if root.ndim == 1 else matmul(root, z)
 
 
 def square(root: Array) -> Array:
     r"""$\Sigma = L L^T$ `(d, d)`."""
     if root.ndim == 1:
         return jnp.where(jnp.eye(len(root), dtype=bool), root[:, None] ** 2, 0)
-    return jnp.matmul(root, root.T, precision="highest")
+    return matmul(root, root.T)
 
 
 @jax.jit

@@ -13,6 +13,7 @@ from ._ledger import exchange
 from ._nodes import nodes
 from ._paths import Path
 from ._process import Process, each_path, ends
+from ._products import matmul
 from ._types import Array, Control, Density, Scalar, State
 from .densities import GaussianParts
 from .systems import AbstractOverdamped, Rule
@@ -169,7 +170,7 @@ def ito_sum(process: Process, path: Path, force: bool, rule: Rule) -> Array:
 def relative_entropy(mean: Array, cov: Array, other: GaussianParts) -> tuple[Scalar, Scalar]:
     r"""$KL(N(m, \Sigma) \| q)$ of a Gaussian q, and the size of the terms."""
     ratio, away = jnp.linalg.solve(other.cov, cov), mean - other.mean
-    square = away @ jnp.linalg.solve(other.cov, away)
+    square = matmul(away, jnp.linalg.solve(other.cov, away))
     kl = 0.5 * (jnp.trace(ratio) - mean.size + square - jnp.linalg.slogdet(ratio)[1])
     return kl, mean.size + jnp.trace(ratio) + square
 

@@ -15,6 +15,7 @@ import jax.numpy as jnp
 from . import _checks
 from ._paths import Path, shape_of
 from ._process import Process, a_process
+from ._products import matmul
 from ._types import Array, Control, Density, Float, Given, Scalar, State, Time
 from .estimators import Estimate, mean
 from .evolve import CellEvolution, Evolution, GaussianEvolution, stationary, steady
@@ -256,19 +257,19 @@ def _of_moments(process: Process, evolution: GaussianEvolution, split: Split | N
 
         def square(v: State, matrix: Array) -> Scalar:
             r"""$\langle |v + M (x - m)|^2 / D \rangle$."""
-            return jnp.sum((v**2 + jnp.diagonal(matrix @ cov @ matrix.T)) / diffusion)
+            return jnp.sum((v**2 + jnp.diagonal(matmul(matmul(matrix, cov), matrix.T))) / diffusion)
 
         total = square(drift, spread)
         keeping = None
         if split == "hatano-sasa":
             pi = steady(system, lam, dim=m.size)
             still = slope + diffusion[:, None] * jnp.linalg.inv(pi.cov)
-            keeping = square(still @ (m - pi.mean), still)
+            keeping = square(matmul(still, m - pi.mean), still)
         elif split == "maes-netocny":
-            change = spread @ cov + cov @ spread.T
+            change = matmul(spread, cov) + matmul(cov, spread.T)
             d = jnp.diag(diffusion)
             psi = jnp.linalg.solve(jnp.kron(cov, d) + jnp.kron(d, cov), change.reshape(-1))
-            keeping = total - square(drift, d @ psi.reshape(cov.shape))
+            keeping = total - square(drift, matmul(d, psi.reshape(cov.shape)))
         excess = None if keeping is None else total - keeping
         medium = total - jnp.trace(spread) - _swelling(system, m, lam)
         return Rates(total, medium, total - medium, keeping, excess)

@@ -9,6 +9,7 @@ import numpy as np
 
 from .. import _checks, _factor
 from .._guard import clipped_root
+from .._products import matmul
 from .._types import Array, Given, Scalar
 from ..densities import Cells, Empirical, GaussianParts, Point, normal
 from ..systems import Grid
@@ -145,8 +146,8 @@ def _gaussian(p: GaussianParts, q: GaussianParts, unit: Array) -> Scalar:
     shift = jnp.sum(((p.mean - q.mean) / unit) ** 2)
     lengths = jnp.broadcast_to(unit, p.mean.shape)
     (a, none_a), (b, none_b) = (_width(f.cov / jnp.outer(lengths, lengths)) for f in (p, q))
-    turn = _orthogonal(jnp.matmul(b.T, a, precision="highest"))
-    apart = jnp.sum((a - jnp.matmul(b, turn, precision="highest")) ** 2)
+    turn = _orthogonal(matmul(b.T, a))
+    apart = jnp.sum((a - matmul(b, turn)) ** 2)
     return shift + jnp.where(none_a | none_b, jnp.sum(a**2) + jnp.sum(b**2), apart)
 
 
@@ -174,10 +175,9 @@ def _orthogonal(a: Array) -> Array:
     none = ~(size > 0)
     x0 = jnp.where(none, 1, a) / jnp.where(none, 1, size)
     x0 = jnp.where(none, jnp.eye(len(a), dtype=a.dtype), x0)
-    mul = lambda x, y: jnp.matmul(x, y, precision="highest")
 
     def step(x: Array, _: None) -> tuple[Array, None]:
-        return 1.5 * x - 0.5 * mul(x, mul(x.T, x)), None
+        return 1.5 * x - 0.5 * matmul(x, matmul(x.T, x)), None
 
     return jax.lax.scan(step, x0, None, length=STEPS)[0]
 

@@ -9,6 +9,7 @@ import numpy as np
 from jax.flatten_util import ravel_pytree
 
 from .. import _checks, _factor
+from .._products import matmul
 from .._types import Array, Control, Float, Scalar, State
 from ..densities import Boltzmann
 from ..systems import AbstractDiffusion, AbstractOverdamped, Grid
@@ -118,14 +119,13 @@ def _quadratic(system: AbstractOverdamped, lam: Control, mean: State) -> Array:
     slopes = jax.jacfwd(jax.grad(at, 1), 0)(still, vector)  # (k, d)
     bends = jax.jacfwd(jax.jacfwd(jax.grad(at, 1), 0), 0)(still, vector)  # (k, d, d)
     inverse = _factor.inverse(_factor.root(jax.hessian(at)(still, vector)))
-    mul = lambda a, b: jnp.matmul(a, b, precision="highest")
-    width = mul(inverse.T, inverse)  # K^-1
+    width = matmul(inverse.T, inverse)  # K^-1
     k, one = jax.hessian(at)(still, vector), jnp.eye(d, dtype=mean.dtype)
     sides = _factor.inverse(_factor.root(jnp.kron(k, one) + jnp.kron(one, k)))
-    inner = mul(mul(width, bends), width).reshape(len(vector), d * d)
-    moved = mul(slopes, width)
-    zeta = mul(moved, moved.T) + 0.5 * mul(
-        mul(bends.reshape(len(vector), d * d), sides.T), mul(sides, inner.T)
+    inner = matmul(matmul(width, bends), width).reshape(len(vector), d * d)
+    moved = matmul(slopes, width)
+    zeta = matmul(moved, moved.T) + 0.5 * matmul(
+        matmul(bends.reshape(len(vector), d * d), sides.T), matmul(sides, inner.T)
     )
     return 0.5 * (zeta + zeta.T)
 

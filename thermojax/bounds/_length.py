@@ -12,6 +12,7 @@ from jax.flatten_util import ravel_pytree
 from .. import _checks
 from .._guard import clipped_root
 from .._nodes import nodes
+from .._products import matmul
 from .._types import Array, ArrayLike, Control, PyTree, Scalar
 from ..protocols import Piecewise
 from ..systems import AbstractDiffusion, Grid
@@ -145,7 +146,7 @@ def _lengths(metric: Metric, starts: Array, stops: Array) -> Array:
 
 
 def _square(zeta: Array, v: Array) -> Scalar:
-    return jnp.sum(v * jnp.matmul(zeta, v, precision="highest"))
+    return jnp.sum(v * matmul(zeta, v))
 
 
 def _line(a: Array, b: Array, shares: Array) -> Array:

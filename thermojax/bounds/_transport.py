@@ -8,6 +8,7 @@ import numpy as np
 from .. import _checks
 from .._nodes import nodes
 from .._process import Process, a_process, check_run, one_protocol, within
+from .._products import tensordot
 from .._types import Array, ArrayLike, Control, Drive, Given, Scalar, State, Times
 from ..systems import AbstractOverdamped
 
@@ -135,7 +136,7 @@ def _integrated(process: Process, ts: Array) -> tuple[Array, Array]:
     places, weights = (jnp.asarray(v, ts.dtype)[None] for v in nodes(4))
     times, weights = (start + steps * places).reshape(-1), (steps * weights).reshape(-1)
     values = jax.vmap(lambda t: _diffusion(process.system, process.protocol, x, t))(times)
-    return values, jnp.tensordot(weights, values, 1)
+    return values, tensordot(weights, values, 1)
 
 
 def _diffusion(system: Given, protocol: Drive, x: State, t: Scalar) -> Array:

@@ -9,6 +9,7 @@ import numpy as np
 from .. import _checks
 from .._guard import untracked
 from .._nodes import nodes
+from .._products import einsum, tensordot
 from .._types import Array, Float, Given, Key, Scalar, State
 from ..systems import Grid
 from ._base import AbstractKnownDensity
@@ -122,12 +123,12 @@ class Cells(AbstractKnownDensity):
 
     def mean(self) -> State:
         r"""$\langle x \rangle$ over the centres."""
-        return jnp.tensordot(self._mass(), self.grid.centres(self.p.dtype), self.grid.dim)
+        return tensordot(self._mass(), self.grid.centres(self.p.dtype), self.grid.dim)
 
     def cov(self) -> Float[Array, "d d"]:
         r"""$\langle (x - m)(x - m)^T \rangle$ over the centres."""
         away = self.grid.centres(self.p.dtype).reshape(-1, self.grid.dim) - self.mean()[None]
-        return jnp.einsum("i,ij,ik->jk", self._mass().reshape(-1), away, away)
+        return einsum("i,ij,ik->jk", self._mass().reshape(-1), away, away)
 
     def entropy(self) -> Scalar:
         r"""$-\sum_i p_i h^d \ln p_i$, in nats. A cell that is not positive counts as empty."""

@@ -9,6 +9,7 @@ import numpy as np
 
 from .. import _checks, _factor
 from .._guard import held, untracked
+from .._products import matmul
 from .._types import Array, Draw, Key, Scalar, State
 from ._base import AbstractKnownDensity, GaussianParts
 from ._gaussian import Gaussian
@@ -181,7 +182,7 @@ def mean_and_root(density: AbstractEquilibrium) -> tuple[State, Array]:
     # Factored from the last coordinate up, K = U U^T with U upper triangular, so that L = U^-T is lower triangular.
     backward = _factor.root(_curvature(density)[::-1, ::-1])
     root = _factor.inverse(backward)[::-1, ::-1].T
-    return -_factor.times(root, jnp.matmul(root.T, slope, precision="highest")), root
+    return -_factor.times(root, matmul(root.T, slope)), root
 
 
 def _quantiles(density: AbstractEquilibrium) -> Quantiles:

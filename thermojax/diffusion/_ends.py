@@ -7,6 +7,7 @@ import jax
 import jax.numpy as jnp
 
 from .. import _factor
+from .._products import matmul
 from .._types import Array, Density, Given, Key, Scalar
 from ..densities import Gaussian, normal
 from ..estimators import Estimate
@@ -61,7 +62,7 @@ def last_entropy(
     xs = source.clean(key)
     a, s = kind.signal(lam), kind.noise(lam)
     away = a * (xs - jnp.mean(xs, 0)[None])
-    cov = jnp.matmul(away.T, away, precision="highest") / len(xs)
+    cov = matmul(away.T, away) / len(xs)
     root = _factor.root(cov + s**2 * jnp.eye(cov.shape[0], dtype=cov.dtype))
     gaussian = Gaussian.from_root(jnp.zeros_like(xs[0]), root)
     # each row moves the covariance a little

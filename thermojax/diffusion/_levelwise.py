@@ -9,6 +9,7 @@ import jax.numpy as jnp
 import jax.tree_util as jtu
 
 from .._guard import clipped_root
+from .._products import matmul
 from .._types import Array, Key, PyTree, Scalar
 
 STEP = (
@@ -98,6 +99,6 @@ def slope_and_tail(f: Array, slope: Scalar | None = None) -> tuple[Array, Array]
     def rows(of: Callable[[Array], Scalar]) -> Array:
         # to first order in the deviations; the mean of the rows is then the value itself
         value, by = jax.value_and_grad(of)(middle)
-        return value + (f - middle[None]) @ by
+        return value + matmul(f - middle[None], by)
 
     return rows(alpha), rows(tail)

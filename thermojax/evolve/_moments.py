@@ -14,6 +14,7 @@ from .. import _checks, _factor
 from .._affine import affine
 from .._paths import Entropy
 from .._process import Process, a_process, baths, check_run, ends, one_protocol, within
+from .._products import einsum, matmul
 from .._types import Array, Control, Density, Drive, PyTree, Scalar, State, Time, Times
 from ..densities import GaussianParts, normal
 from ..systems import AbstractDiffusion, AbstractOverdamped, AbstractSystem
@@ -106,10 +107,10 @@ def _moments(
 
     def flow(t: Time, y: _Moments, args: None) -> _Moments:
         lam = protocol(t)
-        spread = jax.jacfwd(system.drift)(origin, lam) @ y.cov
+        spread = matmul(jax.jacfwd(system.drift)(origin, lam), y.cov)
         noise = jnp.broadcast_to(2 * system.diffusion(origin, lam), (dim,))
         bend = jax.hessian(system.heating)(origin, lam)
-        heat = system.heating(y.mean, lam) + 0.5 * jnp.einsum("...ij,ij->...", bend, y.cov)
+        heat = system.heating(y.mean, lam) + 0.5 * einsum("...ij,ij->...", bend, y.cov)
         cov = spread + spread.T + jnp.where(jnp.eye(dim, dtype=bool), noise[:, None], 0)
         medium = jnp.sum(heat / system.temperature(lam))
         if isinstance(system, AbstractOverdamped) and system.velocity is not None:
@@ -122,7 +123,7 @@ def _moments(
         """The rate of the medium entropy with all its terms positive: what an error of `rtol` is relative to."""
         bend = jax.hessian(system.heating)(origin, lam)
         terms = jnp.abs(system.heating(mean, lam)) + 0.5 * jnp.abs(
-            jnp.einsum("...ij,ij->...", bend, cov)
+            einsum("...ij,ij->...", bend, cov)
         )
         return jnp.sum(terms / system.temperature(lam))
 

@@ -10,6 +10,7 @@ import optimistix as optx
 
 from .. import _checks, _factor
 from .._process import Process, a_process, ends
+from .._products import matmul
 from .._types import Array, Times
 from ..densities import Cells, Gaussian, normal
 from ..systems import Grid
@@ -85,7 +86,7 @@ def _gaussian(process: Process, ts: Array) -> tuple[Gaussian, Array]:
 
     ends, covs = jax.vmap(later)(jnp.concatenate([jnp.zeros_like(eye[:1]), eye]))
     shift, turn = ends[0], (ends[1:] - ends[:1]).T
-    noise = covs[0] - turn @ turn.T
+    noise = covs[0] - matmul(turn, turn.T)
     mean = jnp.linalg.solve(eye - turn, shift)
     both = jnp.eye(d * d, dtype=eye.dtype) - jnp.kron(turn, turn)
     cov = jnp.linalg.solve(both, noise.reshape(-1)).reshape(d, d)

@@ -9,6 +9,7 @@ import numpy as np
 
 from .. import _checks, _factor
 from .._affine import affine
+from .._products import matmul
 from .._types import Array, Control
 from ..densities import Cells, Gaussian
 from ..systems import (
@@ -127,7 +128,7 @@ def _eliminated(edges: tuple[Edges, ...], grid: Grid) -> tuple[_Blocks, Array]:
         ratio, around = before
         inflow = up[i - 1][:, None]
         inverse = jnp.linalg.inv(within(i) + inflow * ratio)
-        ratio, around = -inverse * down[i][None], -inverse @ (inflow * around)
+        ratio, around = -inverse * down[i][None], -matmul(inverse, inflow * around)
         return (ratio, around), _Blocks(inverse, ratio, around)
 
     # before the first row stands the last one: periodic, or with rates of zero
@@ -142,7 +143,7 @@ def _chain(blocks: _Blocks, last: Array) -> Array:
     """What each row is, given the last, without the last itself."""
 
     def row(after: Array, block: _Blocks) -> tuple[Array, Array]:
-        here = block.next @ after + block.last @ last
+        here = matmul(block.next, after) + matmul(block.last, last)
         return here, here
 
     return jax.lax.scan(row, last, blocks, reverse=True)[1]
@@ -163,7 +164,7 @@ def _solved(blocks: _Blocks, end: Array, edges: tuple[Edges, ...], b: Array) -> 
 
     def forward(before: Array, given: tuple[Array, Array, Array]) -> tuple[Array, Array]:
         inverse, inflow, right = given
-        here = inverse @ (right - inflow * before)
+        here = matmul(inverse, right - inflow * before)
         return here, here
 
     inflows = jnp.roll(up, 1, 0)[:-1].at[0].set(0)  # the last row is not eliminated
@@ -171,7 +172,7 @@ def _solved(blocks: _Blocks, end: Array, edges: tuple[Edges, ...], b: Array) -> 
 
     def backward(after: Array, given: tuple[_Blocks, Array]) -> tuple[Array, Array]:
         block, here = given
-        here = block.next @ after + here
+        here = matmul(block.next, after) + here
         return here, here
 
     zero = jnp.zeros_like(b[0])

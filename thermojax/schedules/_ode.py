@@ -18,6 +18,7 @@ import jax.numpy as jnp
 
 from .. import _checks
 from .._normal import Normal
+from .._products import matmul
 from .._types import Array, Bool, Density, Scalar, State
 from ..diffusion import VP, Network, Predictor
 from ._chain import denoiser
@@ -168,7 +169,7 @@ def _inverted(step: Step, y: State, guess: State) -> State:
     def newton(miss: Step, guess: State) -> State:
         def shorter(now: tuple[State, Scalar, Array, Array]) -> tuple[State, Scalar, Array, Array]:
             point, far, _, count = now
-            move = inverse(jax.jacfwd(miss)(point)).matrix @ miss(point)
+            move = matmul(inverse(jax.jacfwd(miss)(point)).matrix, miss(point))
             tried = point[None] - jnp.asarray(SHARES, y.dtype)[:, None] * move[None]
             sizes = jax.vmap(lambda point: jnp.sum(miss(point) ** 2))(tried)
             best = jnp.nanargmin(jnp.where(jnp.isnan(sizes), jnp.inf, sizes))
@@ -181,7 +182,7 @@ def _inverted(step: Step, y: State, guess: State) -> State:
         return jax.lax.while_loop(on, shorter, begin)[0]
 
     def tangent(linear: Step, b: State) -> State:
-        return inverse(jax.jacfwd(linear)(jnp.zeros_like(b))).matrix @ b
+        return matmul(inverse(jax.jacfwd(linear)(jnp.zeros_like(b))).matrix, b)
 
     return jax.lax.custom_root(miss, jax.lax.stop_gradient(guess), newton, tangent)
 
