@@ -161,6 +161,7 @@ for name, known in (("exact", curve), ("points", points)):
     lengths[name] = jnp.interp(FINE, even[::-1], jnp.linspace(0, 1, FINE.size))
 
 report, found, pictures = {}, {}, {}
+data = draw(keys[2], 1000)
 for n in STEPS:
     own = {name: getattr(LogSNR, name)(n, **BOX)() for name in STANDARD}
     native = {name: float(work(lam, curve)[0]) for name, lam in own.items()}
@@ -185,6 +186,9 @@ for n in STEPS:
     lams = {"cosine": own["cosine"], "tuned": shaped, "optimised": best}
     taus = {name: schedules.variances(lam, curve) for name, lam in lams.items()}
     w = paths(best, taus["optimised"], keys[2])
+    shown = schedules.likelihood(
+        best, denoise, data, keys[2], tau=taus["optimised"], paths=256, log_p0=log_p
+    )
     mean, fluctuation = tjx.estimators.mean(w), tjx.estimators.integral_fluctuation(w)
     pictures[n] = {name: generate(lam, taus[name], keys[3]) for name, lam in lams.items()}
     off = {name: float(jnp.mean(far)) for name, (_, far) in pictures[n].items()}
@@ -195,6 +199,9 @@ for n in STEPS:
         "best_tuned": min(at_best.values()),
         "pathwise": float(mean.value),
         "pathwise_stderr": float(mean.stderr),
+        "kl": float(shown.kl.value),
+        "kl_stderr": float(shown.kl.stderr),
+        "kl_bias": float(shown.bias),
         "ift": float(fluctuation.value),
         "ift_stderr": float(fluctuation.stderr),
         "ess_fraction": float(fluctuation.ess) / PATHS,
@@ -262,12 +269,15 @@ seconds = time.perf_counter() - began
 written = {"N": report, "entropy": float(entropy), "seconds": seconds}
 (out / "schedule_mixture.json").write_text(json.dumps(written, indent=2) + "\n")
 
-print(f"mean work <w> in nats; S_0 = {float(entropy):.4f} by quadrature; {PATHS} paths")
+print(
+    f"mean work <w>, path-level, in nats; S_0 = {float(entropy):.4f} by quadrature; {PATHS} paths"
+)
 for n, r in report.items():
     price = r["optimised"]
     below = lambda other, price=price: f"{1 - price / other:.1%}"
     by_paths = plots.spell(r["pathwise"], r["pathwise_stderr"])
-    print(f"N = {n}: optimised {price:.4f}, by paths {by_paths}")
+    kl = plots.spell(r["kl"] - r["kl_bias"], r["kl_stderr"])
+    print(f"N = {n}: optimised {price:.4f}, by paths {by_paths}; KL(data || generated) {kl}")
     for kind in ("native", "tuned", "stretched"):
         prices = ", ".join(f"{name} {value:.4f}" for name, value in r[kind].items())
         print(f"  {kind:12s} {prices}")

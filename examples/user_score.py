@@ -99,14 +99,18 @@ price = jax.jit(lambda plan: works(plan, test, jax.random.key(1)).reshape(4, -1)
 w = {name: price(plan) for name, plan in plans.items()}
 report = {"seconds_training": trained}
 figure, (left, right) = plt.subplots(1, 2, figsize=(9, 3.8), layout="constrained")
-print(f"-ELBO in nats, {N} steps   by the curve   by held-out paths   minus optimised")
+print(f"{N} steps, nats    -ELBO: by the curve   by held-out paths   minus optimised      -<ln p>")
 for name, plan in plans.items():
     by_paths, excess = (estimators.mean(v)[:2] for v in (w[name], w[name] - w["optimised"]))
-    fields = name, f"{name}_stderr", f"{name}_excess", f"{name}_excess_stderr"
-    report |= zip(fields, map(float, by_paths + excess), strict=True)
     lam, tau = levels_and_variances(plan)
+    shown = schedules.likelihood(lam, denoise, test[:200], key, tau=tau, paths=256).nll[:2]
+    fields = ("", "_stderr", "_excess", "_excess_stderr", "_nll", "_nll_stderr")
+    report |= {
+        name + end: float(v) for end, v in zip(fields, by_paths + excess + shown, strict=True)
+    }
     by_curve = float(schedules.mean_work(lam, curve, tau=tau).total)
-    print(f"{name:20s}{by_curve:18.4f}{spell(*by_paths):>20s}{spell(*excess):>20s}")
+    shown = spell(*shown)
+    print(f"{name:20s}{by_curve:18.4f}{spell(*by_paths):>20s}{spell(*excess):>20s}{shown:>16s}")
     line, label = "k.--" if "by" in name else ".-", f"{name.replace('_', ' ')}: {spell(*by_paths)}"
     left.plot(range(1, N + 1), lam, line, lw=1, label=label)
 left.set(xlabel="step $k$", ylabel=r"log signal-to-noise ratio $\lambda_k$", xticks=[1, 10, 20])
