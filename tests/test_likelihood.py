@@ -134,6 +134,17 @@ def test_too_few_paths_that_count_are_marked():
     assert good.why == ""
 
 
+def test_few_points_may_spoil_the_whole():
+    """One point in twenty may be marked, whatever the mean share of the paths."""
+    data = jnp.zeros((40, 1)).at[0].set(60.0)
+    price = lambda data: schedules.likelihood(LAM, OFF, data, KEY, tau=TAU, paths=64)
+    one, four = price(data), price(data.at[:4].set(60.0))
+    assert (one.marked, four.marked) == (1 / 40, 4 / 40)
+    assert min(one.ess, four.ess) > 0.1
+    assert one.reliable
+    assert not four.reliable
+
+
 def test_gradients_of_the_chain():
     """With respect to levels, variances and network, against differences; over two batches of points."""
     data = jnp.array([[0.4, -0.1], [0.2, 0.6], [-0.5, 0.0]])
