@@ -21,10 +21,14 @@ ROOMS = ["thermojax"] + [
 DIRECTIVE = re.compile(r"^::: (\S+)\n((?:[ ]{4}.*\n?)*)", re.MULTILINE)
 
 
+def is_package(room):
+    return importlib.import_module(room).__spec__.submodule_search_locations is not None
+
+
 def public(room):
     """The names that a room offers: what it defines, or takes from its own files or the cellar; no module, no alias."""
     module = importlib.import_module(room)
-    package = module.__spec__.submodule_search_locations is not None
+    package = is_package(room)
 
     def ours(thing):
         origin = getattr(thing, "__module__", None) or ""
@@ -43,11 +47,14 @@ def thing(name):
 
 
 def on_pages(texts):
-    """The names that the pages document, a whole room where its members are not switched off."""
+    """The names that the pages document: of a room that is one file, all, where its members are not switched off. Of a
+    room of many files mkdocstrings shows none: what it imports is not its own.
+    """
     found = set()
     for text in texts:
         for name, options in DIRECTIVE.findall(text):
-            whole = name in ROOMS and "members: false" not in options
+            one_file = name in ROOMS and not is_package(name)
+            whole = one_file and "members: false" not in options
             found |= public(name) if whole else {name}
     return found
 
@@ -76,6 +83,46 @@ def test_a_missing_name_is_seen():
     assert on_pages([text]) == {"thermojax.potentials", "thermojax.potentials.Ring"}
     assert "thermojax.potentials.Harmonic" in public("thermojax.potentials")
     assert on_pages(["::: thermojax.potentials\n"]) == public("thermojax.potentials")
+    assert on_pages(["::: thermojax.estimators\n"]) == {"thermojax.estimators"}
+
+
+def broken_formulas(text):
+    """Formulas within a line that Markdown does not take for such: a blank inside a dollar, a list where a line begins
+    with a sign, a display that is not a paragraph of its own."""
+    text = re.sub(r"```.*?```|`[^`\n]*`", "", text, flags=re.DOTALL)
+    shown = re.findall(r"\$\$.*?\$\$", text, flags=re.DOTALL)
+    text = re.sub(r"\$\$.*?\$\$", "", text, flags=re.DOTALL)
+    bad = [whole for whole in shown if re.search(r"\n\s*\n", whole)]
+    for paragraph in re.split(r"\n\s*\n", text):
+        parts = re.split(r"(?<!\\)\$", paragraph)
+        bad += [paragraph] if len(parts) % 2 == 0 else []
+        for formula in parts[1::2]:
+            if formula != formula.strip() or re.search(r"\n\s*[-+*] ", formula):
+                bad.append(formula)
+    return bad
+
+
+@pytest.mark.parametrize("room", ROOMS)
+def test_formulas_of_docstrings(room):
+    texts = [importlib.import_module(room).__doc__ or ""]
+    for name in public(room):
+        it = thing(name)
+        texts.append(inspect.getdoc(it) or "")
+        if inspect.isclass(it):
+            texts += [inspect.getdoc(v) or "" for k, v in vars(it).items() if not k.startswith("_")]
+    assert not [bad for text in texts for bad in broken_formulas(text)]
+
+
+def test_formulas_of_pages():
+    pages = PAGES.parent.rglob("*.md")
+    found = {page.name: broken_formulas(page.read_text(encoding="utf-8")) for page in pages}
+    assert not {name: bad for name, bad in found.items() if bad}
+
+
+@pytest.mark.parametrize("text", ["$a = $ b", "$a\n  - b$", "a $b", "$ a$", "$$a\n\nb$$"])
+def test_a_broken_formula_is_seen(text):
+    assert broken_formulas(text)
+    assert not broken_formulas("$a - b$, `$x`, $$a\n- b$$ and $c$")
 
 
 def examples():

@@ -347,6 +347,7 @@ def test_points_have_no_entropy():
     process = diffusion.noising(points, Linear(t0=1e-5))
     found = diffusion.price(process, diffusion.score(process), points, KEY, size=1000)
     assert jnp.isnan(found.data_entropy.value)
+    assert "does not fall at the first level" in str(found)
     assert not found.data_entropy.reliable
     assert "minus infinity" in found.reasons["data_entropy"]
 

@@ -13,7 +13,7 @@ class Normal(eqx.Module):
     r"""$N(m_i, v_i)$ per coordinate: what a kernel of a step is. It unpacks as `(mean, variance)`.
 
     `mean` is `(d,)`, `variance` that of each coordinate, `(d,)`, or one for all. A step that goes from x by a small `shift`
-    says so, `Normal(x, variance, shift)` with the mean $x + $ `shift`: no digits are then lost far from the origin.
+    says so, `Normal(x, variance, shift)` with the mean x + `shift`: no digits are then lost far from the origin.
     """
 
     origin: State

@@ -33,9 +33,9 @@ def friction(
 
     - Quadratic potentials, in `dim` coordinates: exactly, from the linear force and its Lyapunov equation.
     - Any other potential in one dimension, on the cells of `grid`: with $C_i(x) = \int_{-\infty}^x p\,\delta X_i$,
-      $$\zeta_{ij} = \frac1D \int \frac{C_i\, C_j}{p}\, dx,$$
-      less the product of the means of $C_i/p$ and $C_j/p$ on a ring. Errors are of the fourth order in the width of a cell.
-      With `walls` the ends of the grid are the walls of the problem; else the density must have vanished there.
+      $\zeta_{ij} = \frac1D \int \frac{C_i\, C_j}{p}\, dx$ less the product of the means of $C_i/p$ and $C_j/p$ on a
+      ring. Errors are of the fourth order in the width of a cell. With `walls` the ends of the grid are the walls of the
+      problem; else the density must have vanished there.
 
     Overdamped, one bath, at rest and in equilibrium. Raises `TypeError` for another system; `ValueError` for a force
     without potential or a flow (`friction` expands about an equilibrium), without an equilibrium, for a nonlinear system

@@ -6,7 +6,7 @@ respect to every parameter $\theta$; where it cannot be, differentiating it rais
 incomplete.
 """
 
-from .._renamed import renamed
+from .._renamed import renamed as _renamed
 from ._base import (
     AbstractDensity as AbstractDensity,
     AbstractKnownDensity as AbstractKnownDensity,
@@ -22,4 +22,4 @@ from ._noised import Noised as Noised, noised as noised
 from ._points import Empirical as Empirical, Point as Point, Smoothed as Smoothed
 from ._uniform import SmoothedUniform as SmoothedUniform, Uniform as Uniform
 
-__getattr__ = renamed(__name__)
+__getattr__ = _renamed(__name__)

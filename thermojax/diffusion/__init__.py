@@ -8,7 +8,7 @@ Source: Song et al., ICLR 2021 (arXiv 2011.13456); Kingma et al., NeurIPS 2021; 
 """
 
 from .._ratio import sample_path as sample_path
-from .._renamed import renamed
+from .._renamed import renamed as _renamed
 from ._bits import Bits as Bits, bits_per_dim as bits_per_dim
 from ._bound import Bound as Bound
 from ._compare import Comparison as Comparison, compare as compare
@@ -55,4 +55,4 @@ from ._schedules import (
     Uniform as Uniform,
 )
 
-__getattr__ = renamed(__name__)
+__getattr__ = _renamed(__name__)

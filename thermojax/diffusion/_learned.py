@@ -16,8 +16,9 @@ class Levels(AbstractSchedule):
     r"""The levels of an N-step chain as a schedule: $\lambda(k) = \lambda_k$, k = 1 … N, a monotone cubic between them.
 
     `levels` is an array `(N,)` that falls strictly, or a callable without arguments that returns one, such as a
-    `schedules.LogSNR`, whose parameters are then the schedule's. Between 0 and 1, for the first step, $\lambda = \lambda_1
-    - 2 \ln t$: at time 0 the data are clean. With `clean=False` the schedule starts at time 1, from the first level.
+    `schedules.LogSNR`, whose parameters are then the schedule's. Between 0 and 1, for the first step,
+    $\lambda = \lambda_1 - 2 \ln t$: at time 0 the data are clean. With `clean=False` the schedule starts at time 1,
+    from the first level.
     """
 
     levels: Array | Callable[[], Array]

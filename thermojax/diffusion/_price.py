@@ -60,15 +60,16 @@ def price(
     - `elbo`: the evidence lower bound of $\langle\ln p_\theta(x)\rangle$ at the first level, in continuous time.
     - `nll` $= -\langle \ln p_\theta \rangle$ of the probability flow at the first level.
     - `first_entropy` $S_0$, `last_entropy` $S_1$, and `limit` $= \tfrac12(S_0 + S_1) - \tfrac12 \int \dot S_\theta dt$ of
-      Kodama and Hinczewski, by the norm, $\int\dot S_\theta dt = \int \tfrac12 s^2 \langle |s_\theta|^2 \rangle d\lambda
-      - d \ln(a_0/a_T)$, and by the divergence of $s_\theta$. `gap` is `nll` less the limit, with its sign. For an exact
-      score and $\pi = p_T$ it is zero. For any other it may have either sign: an indicator, no bound.
+      Kodama and Hinczewski, by the norm, $\int\dot S_\theta dt =
+      \int \tfrac12 s^2 \langle |s_\theta|^2 \rangle d\lambda - d \ln(a_0/a_T)$, and by the divergence of
+      $s_\theta$. `gap` is `nll` less the limit, with its sign. For an exact score and $\pi = p_T$ it is zero. For any other
+      it may have either sign: an indicator, no bound.
     - `data_entropy`: the entropy of clean data that the limit gives, $S_1 - \int\dot S_\theta dt - d \ln a_0$ less `cutoff`:
       what the rate at the first level leaves, if it goes on to fall as $e^{-\alpha\lambda}$. NaN if it does not fall
       ($\alpha < 1/4$): points, or a manifold, which have entropy $-\infty$.
     - `balance` $= \int s^2 \langle s_\theta \cdot (s - s_\theta) \rangle d\lambda$: by this the entropies of the exact score
       and of the model differ by more than the score error. Zero if $s_\theta$ is the best of a linear class.
-    - `missing`: the share of the score error that lies above the first level, extrapolated in the same way.
+    - `missing`: the share of the score error that lies above the first level, extrapolated in the same way; or NaN.
     - `inefficiency`: $\langle W_\mathrm{red}\rangle - \Delta(\beta F)$ of the generation (7.29): speed and error.
     - `draws`: one number per independent draw, for paired differences (`compare`).
 

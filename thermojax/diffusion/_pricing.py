@@ -117,6 +117,11 @@ def _table(pricing: Pricing) -> str:
         if found is None:
             lines.append(f"{words:<42}{'not known':>24}   {note}")
             continue
+        if name in ("missing", "data_entropy") and np.isnan(found.value):
+            lines.append(
+                f"{words:<42}{'not known':>24}   the rate does not fall at the first level"
+            )
+            continue
         doubt = "" if found.reliable else f"   unreliable: {found.why}"
         note = f"   ({note})" if note else ""
         lines.append(f"{words:<42}{_spell(found.value, found.stderr):>24}{note}{doubt}")

@@ -14,7 +14,7 @@ Numbers of numpy in double precision keep their digits until what they have in c
 single precision; where the result cannot hold its digits, `why` says so.
 """
 
-from .._renamed import renamed
+from .._renamed import renamed as _renamed
 from ._bootstrap import bootstrap as bootstrap
 from ._detailed import (
     DetailedFluctuation as DetailedFluctuation,
@@ -31,4 +31,4 @@ from ._one_sided import (
 )
 from ._two_sided import bar as bar, crooks as crooks
 
-__getattr__ = renamed(__name__)
+__getattr__ = _renamed(__name__)

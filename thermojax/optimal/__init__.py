@@ -1,6 +1,6 @@
 r"""The protocol that dissipates least: the descent in one call, ready-made losses, and the optima known in closed form."""
 
-from .._renamed import renamed
+from .._renamed import renamed as _renamed
 from .._search import (
     AbstractExactLoss as AbstractExactLoss,
     AbstractLoss as AbstractLoss,
@@ -28,4 +28,4 @@ from ._losses import (
 )
 from ._path_loss import PathLoss as PathLoss
 
-__getattr__ = renamed(__name__)
+__getattr__ = _renamed(__name__)

@@ -71,7 +71,8 @@ class Function(AbstractProtocol, AbstractMade):
 
 
 class Network(AbstractProtocol, AbstractMade):
-    r"""A small neural network: $\lambda(t) = $ start $+ s\,($stop $-$ start$) + \mathrm{MLP}(s)$, $s \in [0, 1]$.
+    r"""A small neural network in $s \in [0, 1]$, the time: $\lambda = \mathrm{start} +
+    s\,(\mathrm{stop} - \mathrm{start}) + \mathrm{MLP}(s)$.
 
     `start` and `stop` are one control each (any pytree) and stand as `before` and `after`. With `lower` and `upper`
     (one of them or both; numbers) the curve is squeezed smoothly between them.

@@ -41,7 +41,7 @@ class AbstractKnots(AbstractProtocol):
 
 
 class Piecewise(AbstractKnots, AbstractMade):
-    r"""Straight lines between knots: $\lambda(t_i) = $ `values[i]`.
+    r"""Straight lines between knots: $\lambda(t_i)$ is `values[i]`.
 
     `ts` is `(m,)`; each leaf of `values` is `(m, ...)`. `before` and `after` default to the first and the last value
     (no end jumps); every value is free, the two at the ends too, so that a search finds its end jumps.
@@ -66,7 +66,7 @@ class Piecewise(AbstractKnots, AbstractMade):
 
 
 class Steps(AbstractKnots, AbstractMade):
-    r"""Constant between edges: $\lambda = $ `values[i]` on $[t_i, t_{i+1})$. `len(ts) == len(values) + 1`.
+    r"""Constant between edges: $\lambda$ is `values[i]` on $[t_i, t_{i+1})$. `len(ts) == len(values) + 1`.
 
     Put the edges on the step grid: a step that straddles an edge sees the value at its own middle. So nothing that is
     computed on a grid follows an edge that moves, and to differentiate by `ts` raises `ValueError`.

@@ -13,7 +13,7 @@ Related: Williams, Campbell, Doucet & Syed, NeurIPS 2024 (arXiv 2412.07877); Sab
 Watson et al., arXiv 2106.03802; Bao et al., ICLR 2022; Kingma et al., NeurIPS 2021.
 """
 
-from .._renamed import renamed
+from .._renamed import renamed as _renamed
 from ..diffusion import Chain as Chain, chain as chain
 from ._baselines import (
     align as align,
@@ -63,4 +63,4 @@ from ._metric import (
 from ._ode import OdeLogProb as OdeLogProb, ode_log_prob as ode_log_prob, ode_sample as ode_sample
 from ._uncertainty import Uncertainty as Uncertainty, uncertainty as uncertainty
 
-__getattr__ = renamed(__name__)
+__getattr__ = _renamed(__name__)

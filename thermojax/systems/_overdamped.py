@@ -204,8 +204,9 @@ class Overdamped(AbstractOverdamped):
     - `mobility`: $\mu > 0$ in length² / (energy · time): scalar, `(d,)`, or a callable of `lam` returning either.
     - `temperature`: $T > 0$ in energy: scalar (one bath), `(d,)` (a bath per coordinate), or a callable of `lam`.
     - `velocity`: $u(x, \lambda)$, a callable `(x, lam) -> like x`, in length / time: how the fluid, or the stage, moves
-      that the particle is in; None: it is at rest. It is odd under time reversal, and it does the work $u \cdot \nabla U
-      - u \cdot f$ per time (see `carried`), so it is another thing than a force $u/\mu$, which moves a particle alike.
+      that the particle is in; None: it is at rest. It is odd under time reversal, and it does the work
+      $u \cdot (\nabla U - f)$ per time (see `carried`), so it is another thing than a force $u/\mu$, which
+      moves a particle alike.
 
     The fields `mobility` and `temperature` are callables of `lam`, whatever was given: a number is `Constant(value)`.
     The noise is additive (independent of x), so Itô and Stratonovich readings of the dynamics agree; heat and work are
