@@ -16,6 +16,7 @@ import thermojax as tjx
 from thermojax.densities import Gaussian
 from thermojax.protocols import Piecewise
 
+pytestmark = pytest.mark.usefixtures("unoptimised")
 KEY = jax.random.key(11)
 SIZE = 16
 
