@@ -159,8 +159,8 @@ class AbstractUnderdamped(AbstractDiffusion):
         """The system, if it has momenta; if not, a `TypeError` that says who needs them."""
         if not isinstance(system, AbstractUnderdamped):
             raise TypeError(
-                f"{name} steps positions and momenta (Underdamped), and {type(system).__name__} has none. Use solver=None, "
-                "the step of the system itself."
+                f"{name} is for positions and momenta (Underdamped), and {type(system).__name__} has none. As a step, use "
+                "solver=None, that of the system itself."
             )
         return system
 
@@ -169,6 +169,6 @@ ODD = (
     "The state of {name} is (q, p): positions, then as many momenta; got {size} number(s), which is odd. Densities must be "
     "of both, such as Boltzmann(system, lam), which has Maxwell's momenta. If these are positions alone: the work needs no "
     "more, thermojax.account of a process with system.overdamped() has it; heat and entropy need the velocities. Record "
-    "them (system.state(q, v, lam) makes states of them): differences of positions over a time 2h lose about "
+    "them (thermojax.measured.with_momenta makes states of them): differences of positions over a time 2h lose about "
     "2 gamma h / 3 m of the kinetic energy."
 )

@@ -143,11 +143,11 @@ def _fixed(name: str, value: Given) -> Array:
             f"{of} must be a number, or one per coordinate, and can't be driven: {why}. Drive the potential, the force, the "
             "impulse or the temperature."
         )
-    value = _checks.floating(of, value, positive=True)
     if jnp.ndim(value) == 2:
         raise ValueError(
             f"{of} must have shape () or (d,), got a matrix, {jnp.shape(value)}. Take coordinates in which mass and "
             "friction are both diagonal: with the eigenvectors of mass^(-1/2) friction mass^(-1/2)."
         )
+    value = _checks.floating(of, value, positive=True)
     _checks.rank(of, value, {0, 1}, "() or (d,)")
     return value
