@@ -10,7 +10,7 @@ import jax.numpy as jnp
 
 from .. import _checks
 from .._normal import Normal
-from .._types import Array, Control, Scalar, State
+from .._types import Array, Control, Half, Scalar, State
 from ._base import Exchange
 from ._diffusion import AbstractDiffusion
 from ._shares import shares
@@ -38,23 +38,23 @@ class AbstractUnderdamped(AbstractDiffusion):
         temperature: eqx.AbstractVar[Callable[[Control], Array]]
 
     @abc.abstractmethod
-    def potential_energy(self, q: State, lam: Control) -> Scalar:
+    def potential_energy(self, q: Half, lam: Control) -> Scalar:
         r"""$U(q, \lambda)$."""
 
     @abc.abstractmethod
-    def push(self, q: State, lam: Control) -> State:
+    def push(self, q: Half, lam: Control) -> Half:
         r"""$f(q, \lambda)$, the force that does no potential work."""
 
     @abc.abstractmethod
-    def kick(self, q: State, lam: Control) -> State:
+    def kick(self, q: Half, lam: Control) -> Half:
         r"""$J(\lambda)$, like q: what a turn of the knob adds to $m v$ at fixed state."""
 
-    def motion(self, x: State, lam: Control) -> tuple[State, State]:
+    def motion(self, x: State, lam: Control) -> tuple[Half, Half]:
         r"""Positions and velocities, $v = (p + J(\lambda))/m$."""
         q, p = jnp.split(x, 2)
         return q, (p + self.kick(q, lam)) / self.mass
 
-    def state(self, q: State, v: State, lam: Control) -> State:
+    def state(self, q: Half, v: Half, lam: Control) -> State:
         r"""The state of positions and velocities `(d,)`: $p = m v - J(\lambda)$."""
         return jnp.concatenate([q, self.mass * v - self.kick(q, lam)])
 
@@ -63,11 +63,11 @@ class AbstractUnderdamped(AbstractDiffusion):
         q, v = self.motion(x, lam)
         return self.potential_energy(q, lam) + jnp.sum(self.kinetic(v))
 
-    def kinetic(self, v: State) -> State:
+    def kinetic(self, v: Half) -> Half:
         r"""$\tfrac12 m_i v_i^2$ of each coordinate."""
         return 0.5 * self.mass * v**2
 
-    def total_force(self, q: State, lam: Control) -> State:
+    def total_force(self, q: Half, lam: Control) -> Half:
         r"""$F = -\nabla U + f$."""
         return self.push(q, lam) - jax.grad(self.potential_energy)(q, lam)
 
@@ -113,7 +113,7 @@ class AbstractUnderdamped(AbstractDiffusion):
         q, p = jnp.split(x, 2)
         return jnp.concatenate([q, -p])
 
-    def thermal(self, q: State, lam: Control) -> Normal:
+    def thermal(self, q: Half, lam: Control) -> Normal:
         r"""Maxwell's density of the momenta `(d,)` in equilibrium, $N(-J(\lambda),\, m T)$."""
         variance = jnp.broadcast_to(self.mass * self.temperature(lam), q.shape)
         return Normal(-self.kick(q, lam), variance)

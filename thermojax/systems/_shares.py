@@ -2,10 +2,10 @@ r"""What each of several baths is given in a step, when all of them together are
 
 import jax.numpy as jnp
 
-from .._types import Scalar, State
+from .._types import Half, Scalar
 
 
-def shares(force: State, dx: State, total: Scalar) -> State:
+def shares(force: Half, dx: Half, total: Scalar) -> Half:
     r"""$F_i\,dx_i$ with the mean force of the two ends, made to add up to `total` by the discrete gradient of U.
 
     What is left is of third order in dx, and zero for a quadratic potential. Symmetric in the two ends.

@@ -16,7 +16,7 @@ import numpy as np
 
 from .._guard import untracked
 from .._normal import AbstractTransition, Normal
-from .._types import Array, Control, Key, Scalar, State
+from .._types import Array, Control, Half, Key, Scalar, State
 from ._base import AbstractKernelStep, AbstractStep, AbstractSystem
 from ._inertial import AbstractUnderdamped
 
@@ -41,7 +41,7 @@ class BAOAB(AbstractStep):
         v = _bathed(system, v, lam, dt, draw[0])
         q = q + half * v
         v = v + half * system.total_force(q, lam) / system.mass
-        return _once(dt, system.state(q, v, lam))
+        return system.state(*_once(dt, (q, v)), lam)
 
     def log_ratio(
         self, system: AbstractSystem, x0: State, x1: State, lam: Control, dt: Scalar
@@ -74,7 +74,7 @@ class ABOBA(AbstractKernelStep):
         q = q + half * v
         push = half * system.total_force(q, lam) / system.mass
         v = _bathed(system, v + push, lam, dt, draw[0]) + push
-        return _once(dt, system.state(q + half * v, v, lam))
+        return system.state(*_once(dt, (q + half * v, v)), lam)
 
     def kernel(self, system: AbstractSystem, x: State, lam: Control, dt: Scalar) -> "Landing":
         return Landing(AbstractUnderdamped.moved_by("ABOBA", system), x, lam, dt)
@@ -145,22 +145,20 @@ def _half(system: AbstractUnderdamped, dt: Scalar) -> Array:
     return 0.5 * dt * jnp.sqrt(jnp.where(small, series, jnp.tanh(safe) / safe))
 
 
-def _bathed(
-    system: AbstractUnderdamped, v: State, lam: Control, dt: Scalar, normals: Array
-) -> State:
+def _bathed(system: AbstractUnderdamped, v: Half, lam: Control, dt: Scalar, normals: Array) -> Half:
     """O, for a time dt."""
     rate = system.friction * dt / system.mass
     width = jnp.sqrt(-jnp.expm1(-2 * rate) * system.temperature(lam) / system.mass)
     return jnp.exp(-rate) * v + width * normals
 
 
-def _given(system: AbstractUnderdamped, before: State, after: State, lam: Control) -> Scalar:
+def _given(system: AbstractUnderdamped, before: Half, after: Half, lam: Control) -> Scalar:
     """The kinetic energy given to the baths between two velocities, over their temperatures."""
     each = 0.5 * system.mass * (before - after) * (before + after)
     return jnp.sum(each / system.temperature(lam))
 
 
-def _led(q0: State, q1: State, v0: State, v1: State, half: Array) -> Array:
+def _led(q0: Half, q1: Half, v0: Half, v1: Half, half: Array) -> Array:
     """Whether the velocities lead from one position to the other, to rounding."""
     off = q1 - q0 - half * (v0 + v1)
     size = jnp.abs(q0) + jnp.abs(q1) + half * (jnp.abs(v0) + jnp.abs(v1))
@@ -168,7 +166,9 @@ def _led(q0: State, q1: State, v0: State, v1: State, half: Array) -> Array:
     return jnp.all(jnp.abs(off) <= loose * size)
 
 
-def _once(dt: Scalar, x: State) -> State:
-    """The same state, behind a branch that is always taken: XLA on CPU would else take the whole step again for each of the
-    state, the work, the heat and the entropy."""
-    return jax.lax.cond(dt > 0, lambda x: x, jnp.zeros_like, x)
+def _once(dt: Scalar, qv: tuple[Half, Half]) -> tuple[Half, Half]:
+    """The same positions and velocities, behind a branch that is always taken: XLA on CPU would else take the whole step
+    again for each of the state, the work, the heat and the entropy."""
+    return jax.lax.cond(
+        dt > 0, lambda qv: qv, lambda qv: jax.tree_util.tree_map(jnp.zeros_like, qv), qv
+    )

@@ -7,7 +7,7 @@ import jax.numpy as jnp
 
 from .. import _checks
 from .._closures import closed
-from .._types import Array, Control, Force, Given, PerCoordinate, Potential, Scalar, State
+from .._types import Array, Control, Force, Given, Half, PerCoordinate, Potential, Scalar
 from ._base import AbstractStep, Rule
 from ._flow import field
 from ._inertial import AbstractUnderdamped
@@ -79,13 +79,13 @@ class Underdamped(AbstractUnderdamped):
         self.mass = _fixed("mass", mass)
         self.temperature = at_control("Underdamped.temperature", temperature)  # pyright: ignore[reportIncompatibleMethodOverride]
 
-    def potential_energy(self, q: State, lam: Control) -> Scalar:
+    def potential_energy(self, q: Half, lam: Control) -> Scalar:
         return jnp.zeros((), q.dtype) if self.potential is None else self.potential(q, lam)
 
-    def push(self, q: State, lam: Control) -> State:
+    def push(self, q: Half, lam: Control) -> Half:
         return jnp.zeros_like(q) if self.force is None else field("force", self.force, q, lam)
 
-    def kick(self, q: State, lam: Control) -> State:
+    def kick(self, q: Half, lam: Control) -> Half:
         if self.impulse is None:
             return jnp.zeros_like(q)
         kick = _checks.floating("impulse(lam)", self.impulse(lam))
