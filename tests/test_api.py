@@ -14,6 +14,11 @@ import thermojax as tjx
 # name: parameters before *, and after it with their defaults
 SIGNATURES = {
     "Overdamped": ("potential force=None mobility=1.0 temperature=1.0 velocity=None", ""),
+    "Underdamped": (
+        "potential force=None friction=1.0 mass=1.0 temperature=1.0 impulse=None",
+        "",
+    ),
+    "measured.with_momenta": ("process path", ""),
     "Process": ("system protocol initial final=None", ""),
     "Path": ("ts xs ok=True", ""),
     "simulate": ("process ts key", "solver=None rule='alternating' save='all' adjoint=None"),

@@ -8,6 +8,9 @@ from jaxtyping import Array, ArrayLike, Bool, Float, Key as KeyArray, PyTree, Sh
 Key: TypeAlias = KeyArray[Array, ""]
 Scalar: TypeAlias = Float[Array, ""]
 State: TypeAlias = Float[Array, " d"]
+Half: TypeAlias = Float[
+    Array, " half"
+]  # the positions of a state, or the momenta, where it has both
 Control: TypeAlias = PyTree  # the value lambda of everything that is driven
 Times: TypeAlias = Float[Array, " times"]
 Time: TypeAlias = Shaped[ArrayLike, ""]
@@ -64,6 +67,7 @@ __all__ = [
     "Float",
     "Force",
     "Given",
+    "Half",
     "InTime",
     "Key",
     "Numbers",
