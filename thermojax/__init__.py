@@ -38,6 +38,8 @@ from ._simulate import ensemble as ensemble, simulate as simulate
 from ._verify import Verdict as Verdict, verify as verify
 from .systems import (
     AbstractDiffusion as AbstractDiffusion,
+    AbstractDiscrete as AbstractDiscrete,
+    AbstractJumps as AbstractJumps,
     AbstractKernelStep as AbstractKernelStep,
     AbstractOverdamped as AbstractOverdamped,
     AbstractStep as AbstractStep,
@@ -45,8 +47,12 @@ from .systems import (
     Euler as Euler,
     Exchange as Exchange,
     Heun as Heun,
+    Jumps as Jumps,
     Normal as Normal,
+    Once as Once,
     Overdamped as Overdamped,
+    Spins as Spins,
+    Sweep as Sweep,
 )
 
 __version__ = _version("thermojax")
