@@ -13,7 +13,7 @@ from ._base import (
     Rule as Rule,
 )
 from ._diffusion import AbstractDiffusion as AbstractDiffusion
-from ._discrete import AbstractDiscrete as AbstractDiscrete
+from ._discrete import AbstractDiscrete as AbstractDiscrete, same as same
 from ._grid import Grid as Grid
 from ._ising import (
     checkerboard as checkerboard,
