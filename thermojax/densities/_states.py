@@ -75,7 +75,7 @@ class States(AbstractKnownDensity):
         _checks.point("States.log_prob", x, self.states.shape[1])
         if self.spins:
             bits = 2.0 ** np.arange(x.size - 1, -1, -1)
-            i = jnp.round(jnp.sum(jnp.asarray(bits, x.dtype) * (x > 0))).astype(int)
+            i = jnp.round(jnp.sum(jnp.where(x > 0, jnp.asarray(bits, x.dtype), 0))).astype(int)
             known = jnp.all(jnp.abs(x) == 1)
         else:
             there = same(self.states, x[None])

@@ -70,7 +70,7 @@ def master(
     detailed balance (NaN while tracing). Source: Seifert, Rep. Prog. Phys. 75, 126001 (2012), sec. 6.
     """
     ts, states = _front("master", process, ts, states, solver)
-    found = _run(process, ts, states, solver)
+    found = _run(process, ts, states, solver, _all_spins(states))
     if not _checks.tracing(found) and not np.isfinite(np.asarray(found.entropy.medium)).all():
         _told(process, ts, states)
     return found
@@ -91,7 +91,7 @@ def generating(
     all potential energy: with work at fixed control, `ValueError`.
     """
     ts, states = _front("generating", process, ts, states, solver)
-    system = process.system
+    system, spins = process.system, _all_spins(states)
     if isinstance(system, AbstractJumps):
         x = jax.ShapeDtypeStruct(states.shape[1:], states.dtype)
         lam = eqx.filter_eval_shape(process.protocol, ts[0])
@@ -99,7 +99,7 @@ def generating(
             raise ValueError(
                 "generating is for work by turns of the control alone, and the jumps of this system take work of their own."
             )
-    return _generating(process, ts, states, jnp.asarray(s, states.dtype), solver)
+    return _generating(process, ts, states, jnp.asarray(s, states.dtype), solver, spins)
 
 
 def _front(
@@ -140,11 +140,11 @@ def probabilities(density: Density, states: Array) -> Probabilities:
 
 
 def _relaxation(
-    system: AbstractDiscrete, states: Array, solver: AbstractKernelStep | None
+    system: AbstractDiscrete, states: Array, solver: AbstractKernelStep | None, spins: bool
 ) -> Callable[[Probabilities, Control, Scalar], _Relaxed]:
     """How probabilities relax at a fixed control for a time dt."""
     step = system.step("kernel") if solver is None else solver
-    if isinstance(system, Spins) and isinstance(step, Sweep) and _all_spins(states):
+    if isinstance(system, Spins) and isinstance(step, Sweep) and spins:
         return lambda p, lam, dt: _swept(system, states, p, lam, dt)
     if isinstance(system, AbstractJumps) and solver is None:
         return lambda p, lam, dt: _jumped(system, states, p, lam, dt)
@@ -248,12 +248,16 @@ def _along(process: Process, ts: Array) -> _Along:
 
 @eqx.filter_jit
 def _run(
-    process: Process, ts: Array, states: Array, solver: AbstractKernelStep | None
+    process: Process,
+    ts: Array,
+    states: Array,
+    solver: AbstractKernelStep | None,
+    spins: bool,
 ) -> StatesEvolution:
     system = process.system
     assert isinstance(system, AbstractDiscrete)
     ts = ts.astype(states.dtype)
-    relax, along = _relaxation(system, states, solver), _along(process, ts)
+    relax, along = _relaxation(system, states, solver, spins), _along(process, ts)
     start = probabilities(process.initial, states)
 
     @jax.checkpoint
@@ -279,12 +283,17 @@ def _run(
 
 @eqx.filter_jit
 def _generating(
-    process: Process, ts: Array, states: Array, s: Scalar, solver: AbstractKernelStep | None
+    process: Process,
+    ts: Array,
+    states: Array,
+    s: Scalar,
+    solver: AbstractKernelStep | None,
+    spins: bool,
 ) -> Scalar:
     system = process.system
     assert isinstance(system, AbstractDiscrete)
     ts = ts.astype(states.dtype)
-    relax = _relaxation(system, states, solver)
+    relax = _relaxation(system, states, solver, spins)
     before, after = ends(process.protocol, ts)
     steps = _along(process, ts).steps
 
