@@ -6,6 +6,7 @@ of forward and reverse ones.
 
 from .._renamed import renamed
 from ._free_energy import bar as bar
+from ._jumps import from_jumps as from_jumps
 from ._paths import Measured as Measured
 from ._reading import from_columns as from_columns, read_csv as read_csv, read_each as read_each
 from ._sampling import Sampling as Sampling, sampling as sampling
