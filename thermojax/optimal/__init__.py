@@ -28,5 +28,6 @@ from ._losses import (
     state_to_state as state_to_state,
 )
 from ._path_loss import PathLoss as PathLoss
+from ._score import advantage as advantage
 
 __getattr__ = renamed(__name__)

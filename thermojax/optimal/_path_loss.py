@@ -20,7 +20,7 @@ from .._search import AbstractLoss
 from .._simulate import Save, ensemble
 from .._types import Array, Key, PyTree, Scalar, Times
 from ..systems import AbstractKernelStep, Rule, Spins
-from ._score import Features, advantage, weighted, zero_with_slope
+from ._score import Features, advantage, seen, weighted, zero_with_slope
 
 _START = (
     "Process.initial is being differentiated through the score-function gradient, which holds the start of the paths fixed: "
@@ -221,6 +221,9 @@ def _reweighted(
     costs = of.costs(process, run)
     to_come = jax.lax.stop_gradient(costs[:, None] - spent)
     to_come = jnp.broadcast_to(to_come, (len(costs), path.xs.shape[1] - 1))
-    weights = jax.lax.stop_gradient(advantage(process, path, to_come, features))
+    told = None
+    if features is not None:
+        told = each_path(lambda p, path: seen(p, path, features), (process,), path)
+    weights = jax.lax.stop_gradient(advantage(to_come, told))
     log_p = weighted(process, kernel_of(step), path, weights)
     return jnp.mean(costs) + jnp.mean(zero_with_slope(log_p))

@@ -21,21 +21,22 @@ PerStep: TypeAlias = Float[Array, "paths steps"]
 MOST = 0.5  # of the weight that a path has in its own regression; beyond it, the mean of the others is taken
 
 
-def advantage(
-    process: Process, path: Path, to_come: PerStep, features: Features | None
-) -> PerStep:
-    r"""The cost to come after the start of each step, less what the other paths say of it.
+def advantage(to_come: PerStep, features: Float[Array, "paths steps p"] | None = None) -> PerStep:
+    r"""The cost to come after the start of each step, `(paths, steps)`, less what the other paths say of it.
 
-    That is their mean, or, with `features` of the state and the control of the step, a least-squares fit over them: of each
-    path's residual the fit without that path is $r_i/(1 - H_{ii})$, H the projection of the fit. So it stays unbiased.
+    That is their mean, or, with `features` of the state before each step, a least-squares fit over them: of each path's
+    residual r the fit without that path leaves $r_i/(1 - H_{ii})$, H the projection of the fit. Multiplied by the score of the
+    step it is an unbiased derivative either way. Where a path has more than half of the weight in its own fit, the mean is
+    taken.
+
+    Source: Williams, Machine Learning 8, 229 (1992); Greensmith, Bartlett & Baxter, JMLR 5, 1471 (2004).
     """
     n = to_come.shape[0]
     rest = to_come - jnp.mean(to_come, axis=0, keepdims=True)
     alone = rest * (n / (n - 1))
     if features is None:
         return alone
-    seen = jax.lax.stop_gradient(each_path(lambda p, path: _seen(p, path, features), (process,), path))
-    seen = seen - jnp.mean(seen, axis=0, keepdims=True)
+    seen = features - jnp.mean(features, axis=0, keepdims=True)
     weight = jnp.full_like(rest, 1 / n)
     done: list[Array] = []
     for i in range(seen.shape[-1]):  # Gram and Schmidt: no matrix is factorised
@@ -54,7 +55,7 @@ def advantage(
     return jnp.where(trusted, rest / (1 - jnp.where(trusted, weight, 0)), alone)
 
 
-def _seen(process: Process, path: Path, features: Features) -> Array:
+def seen(process: Process, path: Path, features: Features) -> Array:
     """The features before each step of one path, `(steps, p)`."""
     lams = jax.vmap(process.protocol)(0.5 * (path.ts[1:] + path.ts[:-1]))
     found = jax.vmap(features)(path.xs[:-1], lams)
