@@ -46,7 +46,7 @@ def controls(drive, steps):
 
 
 def visit(now, k, key, beta, b):
-    """One sublattice drawn anew, at the controls `beta`, `b` of its sites: the spins, and what the visit has seen of them."""
+    """One sublattice drawn anew, at the controls `beta`, `b` of its sites: the spins, and what the visit has seen."""
     mine, beside = now
     n = fields(beside, k % 2 == 0)
     mean = jnp.tanh(beta * n + b)
@@ -82,9 +82,7 @@ class Reversal(tjx.optimal.AbstractLoss):
             start = ((down, down), -2.0 * SIDE**2, -1.0 * SIDE**2)
             end, seen = jax.lax.scan(half, start, jnp.arange(2 * SWEEPS))
             last = end[1], end[2]
-            return [
-                jnp.append(v, w) for v, w in zip(seen[:2], last, strict=True)
-            ], seen[2:]
+            return [jnp.append(v, w) for v, w in zip(seen[:2], last, strict=True)], seen[2:]
 
         (bonds, magnet), scores = jax.vmap(run)(jax.random.split(key, self.size))
         turns = bonds * jnp.diff(beta) - magnet * jnp.diff(b)
@@ -120,7 +118,7 @@ class Benchmark(tjx.optimal.AbstractLoss):
         return jnp.mean(self.costs(drive, key))
 
     def costs(self, drive, key):
-        """The entropy production of each run: phi at the end less phi at the start, and the heats over their temperatures."""
+        """The entropy production of each run: phi at the end less that at the start, and heats over temperatures."""
         beta, b = controls(drive, ENTRIES)
         place = np.arange(2 * SWEEPS * HALF).reshape(2 * SWEEPS, SIDE, SIDE // 2)
         entry = jnp.asarray(1 + (place * ENTRIES) // (2 * SWEEPS * HALF))

@@ -149,7 +149,9 @@ def test_free_energy_by_bar():
     found = tjx.estimators.bar(w, v)
     exact = -tjx.evolve.generating(process, TS, SPINS)
     logs = [
-        jax.nn.logsumexp(-jax.vmap(lambda x, lam=lam: process.system.energy(x, lam))(SPINS) / lam["T"])
+        jax.nn.logsumexp(
+            -jax.vmap(lambda x, lam=lam: process.system.energy(x, lam))(SPINS) / lam["T"]
+        )
         for lam in (START, STOP)
     ]
     np.testing.assert_allclose(exact, logs[0] - logs[1], atol=EXACT)
@@ -217,19 +219,17 @@ def test_cumulants_of_the_work():
     mean = -jax.grad(lambda s: tjx.evolve.generating(process, TS, TWO, s))(0.0)
     exact = tjx.evolve.master(process, TS, TWO).reduced_work[-1]
     np.testing.assert_allclose(mean, exact, rtol=1e-10 if X64 else 1e-4)
-    sudden = process.replace(
-        protocol=Piecewise(jnp.array([0.0, 1.0]), jnp.full(2, 2.0), 0.0, 2.0)
-    )
+    sudden = process.replace(protocol=Piecewise(jnp.array([0.0, 1.0]), jnp.full(2, 2.0), 0.0, 2.0))
     ts = jnp.array([0.0, 1.0])
     second = tjx.evolve.generating(sudden, ts, TWO, 2.0)
-    np.testing.assert_allclose(second, np.log(0.5 + 0.5 * np.exp(-4.0)), rtol=1e-10 if X64 else 1e-5)
+    np.testing.assert_allclose(
+        second, np.log(0.5 + 0.5 * np.exp(-4.0)), rtol=1e-10 if X64 else 1e-5
+    )
 
 
 def test_steady_states():
     """Of the ring: uniform where it is even, its entropy production that of the cycle; detailed balance at rest."""
-    even = tjx.Jumps(
-        lambda x, lam: jnp.exp(0.5 * jnp.stack([lam, -lam])), beside, work="rates"
-    )
+    even = tjx.Jumps(lambda x, lam: jnp.exp(0.5 * jnp.stack([lam, -lam])), beside, work="rates")
     assert np.allclose(tjx.evolve.steady(even, 1.0, states=RING).p, 1 / 3)
     process = tjx.Process(even, lambda t: 1.0 + 0 * t, Point(0.0))
     found = tjx.evolve.master(process, jnp.array([0.0, 2.0]), RING)
@@ -251,6 +251,7 @@ def test_implied_work_is_the_given_one():
 
 def test_two_baths():
     """A level between two baths: each jump's heat goes to its own, and steadily from hot to cold."""
+
     def rates(x, lam):
         turn = lam * (2 * x - 1)
         return jnp.concatenate([jax.nn.sigmoid(turn), jax.nn.sigmoid(turn / 2)])
@@ -311,7 +312,13 @@ def test_a_search_of_spins_has_no_finer_steps():
     loss = tjx.optimal.mean_reduced_work(process, ts, 100)
     assert loss.check() is None
     found = tjx.optimal.search(
-        loss, process.protocol, jax.random.key(6), steps=2, gradient="score", progress=False, prices=2
+        loss,
+        process.protocol,
+        jax.random.key(6),
+        steps=2,
+        gradient="score",
+        progress=False,
+        prices=2,
     )
     assert found.agrees is None
     at_a_rate = process.replace(system=ising(4, **HEAT, rate=1.0))
@@ -337,7 +344,9 @@ def test_advantage():
             fit = np.linalg.lstsq(a[others], cost[others, k], rcond=None)[0]
             h = a[i] @ np.linalg.pinv(a.T @ a) @ a[i]
             want = cost[i, k] - a[i] @ fit if h < 0.5 else cost[i, k] - cost[others, k].mean()
-            np.testing.assert_allclose(found[i, k], want, rtol=1e-9 if X64 else 1e-3, atol=1e-4 * (not X64))
+            np.testing.assert_allclose(
+                found[i, k], want, rtol=1e-9 if X64 else 1e-3, atol=1e-4 * (not X64)
+            )
 
 
 # ---- recorded jumps
@@ -409,7 +418,9 @@ def test_a_system_that_breaks_detailed_balance(name):
 
 
 def test_spins_that_are_none():
-    process = spins(ising(4, **HEAT)).replace(initial=Point(jnp.array([1.0, 0.5, 1.0, -1.0])), final=None)
+    process = spins(ising(4, **HEAT)).replace(
+        initial=Point(jnp.array([1.0, 0.5, 1.0, -1.0])), final=None
+    )
     with pytest.raises(ValueError, match=r"Spins must be .* that of site 1 is 0.5"):
         tjx.ensemble(process, TS, jax.random.key(0), 3)
 
@@ -423,19 +434,18 @@ def test_what_is_refused():
         States(TWO, jnp.array([0.5, 0.6]))
     with pytest.raises(ValueError, match="leads to .* not in the list"):
         tjx.evolve.master(motor().replace(initial=Point(0.0), final=None), TS, RING[:2])
+    still = tjx.Overdamped(tjx.potentials.Harmonic(1.0))
     with pytest.raises(TypeError, match="for systems of few states"):
-        still = tjx.Overdamped(tjx.potentials.Harmonic(1.0))
         tjx.evolve.master(levels().replace(system=still), TS, TWO)
     with pytest.raises(ValueError, match="work of their own"):
         tjx.evolve.generating(motor(), TS, RING)
     with pytest.raises(TypeError, match="Once is for systems of jumps"):
         tjx.ensemble(spins(ising(4, **HEAT)), TS, jax.random.key(0), 2, solver=tjx.Once())
+    process = spins(ising(4, **HEAT)).replace(system=ising(4, **HEAT, order=rows(3)))
     with pytest.raises(ValueError, match="one number for each of 4 sites, got 3"):
-        process = spins(ising(4, **HEAT, order=rows(3)))
         tjx.ensemble(process, TS, jax.random.key(0), 2)
+    flat = tjx.Jumps(glauber, lambda x: 1 - x)
     with pytest.raises(ValueError, match=r"after\(x\) \(events, d\)"):
-        flat = tjx.Jumps(glauber, lambda x: 1 - x)
         tjx.ensemble(levels().replace(system=flat), TS, jax.random.key(0), 2)
     with pytest.raises(ValueError, match="too many to list"):
         spin_states(30)
-

@@ -105,7 +105,9 @@ def listed(name: str, states: Given) -> Array:
     _checks.rank(name, states, {2}, "(n, d), one row for each state")
     value = _checks.known(states)
     if value is not None and len(np.unique(value, axis=0)) < len(value):
-        raise ValueError(f"{name} must be different from each other: the list of {len(value)} holds one twice.")
+        raise ValueError(
+            f"{name} must be different from each other: the list of {len(value)} holds one twice."
+        )
     return states
 
 

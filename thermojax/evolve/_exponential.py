@@ -9,10 +9,10 @@ _TERMS, _SQUARINGS = 20, 40
 
 
 def propagator(generator: Array, dt: Scalar) -> tuple[Array, Array]:
-    r"""$e^{A\,dt}$ and $\int_0^{dt} e^{A s}\,ds$ of a generator `(n, n)` whose columns sum to zero.
+    r"""$e^{A\,dt}$ and $\int_0^{dt} e^{A s}\,ds$ of a generator `(n, n)` with columns of sum zero.
 
-    With $\Lambda = \max_i |A_{ii}|$ and $P = 1 + A/\Lambda \ge 0$, $e^{A h} = e^{-\Lambda h} \sum_k (\Lambda h P)^k/k!$ for a
-    part h of the step, squared until it is the whole; columns are normalised each time, which holds rounding down.
+    With $\Lambda = \max_i |A_{ii}|$ and $P = 1 + A/\Lambda \ge 0$, $e^{A h} = e^{-\Lambda h} \sum_k (\Lambda h P)^k/k!$ for
+    a part h of the step, squared until it is the whole; columns are normalised each time, which holds rounding down.
     """
     n = generator.shape[0]
     eye = jnp.eye(n, dtype=generator.dtype)
@@ -45,7 +45,7 @@ def propagator(generator: Array, dt: Scalar) -> tuple[Array, Array]:
 
 
 def _time(generator: Array, fastest: Scalar, h: Scalar, eye: Array) -> Array:
-    r"""$\int_0^h e^{As}\,ds = \Lambda^{-1} \sum_k P^k\, \mathrm{Prob}[N > k]$, N of Poisson's law with the mean $\Lambda h$."""
+    r"""$\int_0^h e^{As}\,ds = \Lambda^{-1} \sum_k P^k\, \mathrm{Prob}[N > k]$, N Poisson with mean $\Lambda h$."""
     mean = fastest * h
     ks = jnp.arange(_TERMS + 1).astype(generator.dtype)
     beyond = jax.scipy.special.gammainc(ks + 1, jnp.broadcast_to(mean, ks.shape))

@@ -58,16 +58,16 @@ def master(
     $$\dot p = A(\lambda)\, p, \qquad \dot Q = \sum_{x,e} p_x k_e Q_e, \qquad \dot S_m = \sum_{x,e} p_x k_e Q_e/T, \qquad
       S = -\sum_x p_x \ln p_x$$
 
-    with the control of the middle of each step, as in a run: turn the knob at fixed p (work), relax at fixed $\lambda$ (heat).
+    with the control of the middle of each step: turn the knob at fixed p (work), relax at fixed $\lambda$ (heat).
 
-    - Jumps relax by $e^{A\,dt}$, so that the steps matter for the control alone; with several baths each event's heat goes to
-      its own.
+    - Jumps relax by $e^{A\,dt}$, so that the steps matter for the control alone; with several baths each event's heat goes
+      to its own.
     - `Spins` take their sweeps, site by site, if `states` is `systems.spin_states(d)`: 2^20 states are no burden.
     - `solver=` takes any step that has a kernel, `systems.Once()` say: the chain that `ensemble` samples, at the same steps.
       Otherwise n should be some hundreds.
 
-    Differentiable in reverse and forward mode. Raises `ValueError` where a state leads out of the list, or a jump breaks local
-    detailed balance (NaN while tracing). Source: Seifert, Rep. Prog. Phys. 75, 126001 (2012), sec. 6.
+    Differentiable in reverse and forward mode. Raises `ValueError` where a state leads out of the list, or a jump breaks
+    local detailed balance (NaN while tracing). Source: Seifert, Rep. Prog. Phys. 75, 126001 (2012), sec. 6.
     """
     ts, states = _front("master", process, ts, states, solver)
     found = _run(process, ts, states, solver, _all_spins(states))
@@ -181,9 +181,7 @@ def _swept(system: Spins, states: Array, p: Array, lam: Control, dt: Scalar) -> 
     return _Relaxed(p, heat, heat / temperature)
 
 
-def generator(
-    system: AbstractJumps, states: Array, lam: Control
-) -> tuple[Array, Array, Array]:
+def generator(system: AbstractJumps, states: Array, lam: Control) -> tuple[Array, Array, Array]:
     """A `(n, n)`, whose columns sum to zero; and the rates at which each state gives heat and entropy to the medium."""
 
     def column(x: Array) -> tuple[Array, Array, Array]:
@@ -338,6 +336,6 @@ def _told(process: Process, ts: Array, states: Array) -> None:
         if why := system.complaint(x, lam):
             raise ValueError(why)
     raise ValueError(
-        "master: the numbers are not finite. Look at the energies, rates and temperature along the protocol; states must hold "
-        "all that can be reached."
+        "master: the numbers are not finite. Look at the energies, rates and temperature along the protocol; states must "
+        "hold all that can be reached."
     )

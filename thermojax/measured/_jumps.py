@@ -13,8 +13,8 @@ from .._types import Given
 def from_jumps(times: Given, states: Given, *, stop: Given = None) -> Path:
     r"""The path of a piecewise constant record, on a grid on which `account` prices it exactly, under any drive.
 
-    `times` `(m,)` rise, `states` `(m, d)` hold from each of them on: the first is the start, a later one a jump (or none, if
-    the state stays). `stop` is the end of the record; None: `times[-1]`, at which nothing may jump then. Lists of such arrays
+    `times` `(m,)` rise, `states` `(m, d)` hold from each on: the first is the start, a later one a jump (or none, if the
+    state stays). `stop` is the end of the record; None: `times[-1]`, at which nothing may jump then. Lists of such arrays
     give many paths, `(paths, ...)`, one `stop` for all.
 
     The ledger of a jump takes the control at its time, and turns the control between jumps at fixed state,
@@ -25,7 +25,7 @@ def from_jumps(times: Given, states: Given, *, stop: Given = None) -> Path:
     The grid has a step about each jump, whose middle is the jump's time; the sums telescope, so that nothing is integrated.
     Price it by the alternating rule: the kernels of steps this uneven mean nothing.
 
-    Raises `ValueError` for shapes that do not fit, times that do not rise, and jumps too close for the precision of the times.
+    Raises `ValueError` for shapes that do not fit, times that do not rise, and jumps too close for their precision.
     """
     if isinstance(times, list | tuple) and len(times) and np.ndim(times[0]) == 1:
         return _many(times, states, stop)
@@ -39,7 +39,9 @@ _CURE = "Start the clock at zero."
 
 def _many(times: Sequence[Given], states: Sequence[Given], stop: Given) -> Path:
     if len(times) != len(states):
-        raise ValueError(f"times and states must be lists of one length, got {len(times)} and {len(states)}.")
+        raise ValueError(
+            f"times and states must be lists of one length, got {len(times)} and {len(states)}."
+        )
     pairs = [
         _grid(f"times[{i}]", t, x, stop) for i, (t, x) in enumerate(zip(times, states, strict=True))
     ]
@@ -48,7 +50,12 @@ def _many(times: Sequence[Given], states: Sequence[Given], stop: Given) -> Path:
     for grid, xs in pairs:
         rest = np.linspace(grid[-2], grid[-1], longest - len(grid) + 2)[1:]
         _checks.resolved(
-            "times", grid, float(min(np.diff(grid).min(), rest[0] - grid[-2])), _CURE, what="jumps", finest=4
+            "times",
+            grid,
+            float(min(np.diff(grid).min(), rest[0] - grid[-2])),
+            _CURE,
+            what="jumps",
+            finest=4,
         )
         grids.append(np.concatenate([grid[:-1], rest]))
         paths.append(np.concatenate([xs, np.repeat(xs[-1:], longest - len(grid), axis=0)]))
@@ -68,7 +75,9 @@ def _grid(name: str, times: Given, states: Given, stop: Given) -> tuple[np.ndarr
             f"{name} must be (m,) and states (m, d), the state from each time on; got {t.shape} and {x.shape}."
         )
     if not (np.isfinite(t).all() and np.isfinite(x).all()):
-        raise ValueError(f"{name} and states must be finite. Leave out the rest that fills an array.")
+        raise ValueError(
+            f"{name} and states must be finite. Leave out the rest that fills an array."
+        )
     if not (np.diff(t) > 0).all():
         i = int(np.argmin(np.diff(t) > 0))
         raise ValueError(f"{name} must rise strictly: {t[i + 1]} follows {t[i]} (index {i + 1}).")

@@ -126,8 +126,8 @@ class PathLoss(AbstractLoss):
         $$\partial \langle C \rangle = \Big\langle \partial C|_x + \sum_k (C - C_k - b_k)\, \partial \ln k(x_{k+1} | x_k)
           \Big\rangle,$$
 
-        k the kernels of the steps, $C_k$ the cost incurred before step k where it is known (of work, reduced work and R), and
-        $b_k$ the average of the rest over the other paths, or a least-squares fit to it by the `features` of $x_k$. Neither
+        k the kernels of the steps, $C_k$ the cost incurred before step k where it is known (of work, reduced work and R),
+        and $b_k$ the average of the rest over the other paths, or a least-squares fit to it by the `features` of $x_k$. Neither
         changes the mean.
         """
         if not isinstance(self.of, Mean):

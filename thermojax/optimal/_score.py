@@ -1,4 +1,4 @@
-r"""The score-function (likelihood-ratio) derivative of an average over paths: cost still to come, less what is expected of it.
+r"""The score-function (likelihood-ratio) derivative of an average over paths: cost still to come, less what others say.
 
 The randomness of step k can change only what comes after it. So the score of that step is multiplied by the cost to come,
 and a baseline that knows the state before the step may be taken off; neither changes the mean of the derivative.
@@ -25,8 +25,8 @@ def advantage(to_come: PerStep, features: Float[Array, "paths steps p"] | None =
     r"""The cost to come after the start of each step, `(paths, steps)`, less what the other paths say of it.
 
     That is their mean, or, with `features` of the state before each step, a least-squares fit over them: of each path's
-    residual r the fit without that path leaves $r_i/(1 - H_{ii})$, H the projection of the fit. Multiplied by the score of the
-    step it is an unbiased derivative either way. Where a path has more than half of the weight in its own fit, the mean is
+    residual r the fit without that path leaves $r_i/(1 - H_{ii})$, H the projection of the fit. Times the score of the step
+    it is an unbiased derivative either way. Where a path has more than half of the weight in its own fit, the mean is
     taken.
 
     Source: Williams, Machine Learning 8, 229 (1992); Greensmith, Bartlett & Baxter, JMLR 5, 1471 (2004).
@@ -84,4 +84,3 @@ def weighted(process: Process, kernel: Kernel, path: Path, weights: PerStep) -> 
 def zero_with_slope(value: Array) -> Array:
     """Zero, with the derivative of `value`."""
     return value - jax.lax.stop_gradient(value)
-

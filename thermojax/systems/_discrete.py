@@ -17,8 +17,8 @@ from ._overdamped import Constant, Driven
 
 
 class AbstractDiscrete(AbstractSystem):
-    r"""A system that jumps between states, which are vectors of floats `(d,)` all the same: numbers of particles, places on a
-    ring, spins as ±1. Densities on them are probabilities of states (`densities.States`).
+    r"""A system that jumps between states, vectors of floats `(d,)` all the same: numbers of particles, places on a ring,
+    spins as ±1. Densities on them are probabilities of states (`densities.States`).
 
     A path of jumps has no derivative: to differentiate through one raises `ValueError`, and a search takes the score
     function, `gradient="score"`.

@@ -66,12 +66,12 @@ class Jumps(AbstractJumps):
     ):
         self.transitions = callable_of("Jumps.rates", rates, "x", "lam")
         self.moves = callable_of("Jumps.after", after, "x")
-        self.potential = (
-            None if energy is None else callable_of("Jumps.energy", energy, "x", "lam")
-        )
+        self.potential = None if energy is None else callable_of("Jumps.energy", energy, "x", "lam")
         self.implied = isinstance(work, str)
         if self.implied and work != "rates":
-            raise ValueError(f'Jumps.work must be a callable (x, lam), "rates" or None; got {work!r}.')
+            raise ValueError(
+                f'Jumps.work must be a callable (x, lam), "rates" or None; got {work!r}.'
+            )
         given = work is not None and not self.implied
         self.driven = callable_of("Jumps.work", work, "x", "lam") if given else None
         self.temperature = number_of("Jumps.temperature", temperature)  # pyright: ignore

@@ -83,7 +83,11 @@ class AbstractJumps(AbstractDiscrete):
         pairs = returns[None] & jnp.asarray(bath[:, None] == bath[None])
         reverse = jnp.sum(jnp.where(pairs, back[None], 0), axis=1)
         temperature = self.temperature(lam)
-        each = temperature[bath] if jnp.ndim(temperature) else jnp.broadcast_to(temperature, forth.shape)
+        each = (
+            temperature[bath]
+            if jnp.ndim(temperature)
+            else jnp.broadcast_to(temperature, forth.shape)
+        )
         both = (forth > 0) & (reverse > 0)
         ratio = jnp.log(jnp.where(both, forth, 1)) - jnp.log(jnp.where(both, reverse, 1))
         if self.implied:
@@ -159,8 +163,8 @@ class AbstractJumps(AbstractDiscrete):
             way = f"from x = {x} to {y} (event {e}) at lam = {lam}"
             if not back.sum():
                 return (
-                    f"The rate {way} is {k:.6g}, and none leads back: such a jump is absolutely irreversible, and produces no "
-                    "finite entropy. Give the way back a rate, however small."
+                    f"The rate {way} is {k:.6g}, and none leads back: such a jump is absolutely irreversible, and produces "
+                    "no finite entropy. Give the way back a rate, however small."
                 )
             if self.implied and np.sum(back > 0) > 1:
                 return f"Several events lead back {way}: which one is the reverse is not told. Say bath=."
@@ -170,7 +174,7 @@ class AbstractJumps(AbstractDiscrete):
             w = 0.0 if self.implied else float(self._work(x, lam)[e])
             return (
                 f"Local detailed balance is broken {way}: ln k/k' = {np.log(k / back.sum()):.6g}, and heat / T = "
-                f"{float(lost + w) / T:.6g}. Correct the rates or the energies, give work= (or work=\"rates\", what the rates "
+                f'{float(lost + w) / T:.6g}. Correct the rates or the energies, give work= (or work="rates", what the rates '
                 "imply)."
             )
         return ""
@@ -180,7 +184,7 @@ class AbstractJumps(AbstractDiscrete):
         """The system, if it is one of jumps; if not, a `TypeError` that says who needs one."""
         if not isinstance(system, AbstractJumps):
             raise TypeError(
-                f"{name} is for systems of jumps (AbstractJumps), and {type(system).__name__} is none. As a solver: use None, "
-                "the step of the system itself."
+                f"{name} is for systems of jumps (AbstractJumps), and {type(system).__name__} is none. As a solver: use "
+                "None, the step of the system itself."
             )
         return system
