@@ -38,7 +38,7 @@ def propagator(generator: Array, dt: Scalar) -> tuple[Array, Array]:
         one, time = now
         on = k < halvings
         twice = _columns(one @ one), time + one @ time
-        return tuple(jnp.where(on, new, old) for new, old in zip(twice, now, strict=True)), None
+        return (jnp.where(on, twice[0], one), jnp.where(on, twice[1], time)), None
 
     (one, time), _ = jax.lax.scan(square, (one, time), jnp.arange(_SQUARINGS).astype(h.dtype))
     return one, time

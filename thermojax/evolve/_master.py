@@ -220,7 +220,8 @@ def _stepped(
             chance = jnp.exp(kernel.log_prob(y))
             of = system.exchange(x, y, lam, start - system.energy(y, lam))
             there = chance > 0
-            return chance, *(jnp.where(there, v, jnp.zeros_like(v)) for v in of[1:])
+            heat, medium = (jnp.where(there, v, jnp.zeros_like(v)) for v in of[1:])
+            return chance, heat, medium
 
         chance, heat, medium = jax.vmap(one)(states)
         chance = jnp.where(jnp.abs(jnp.sum(chance) - 1) < 1e-3, chance, jnp.nan)

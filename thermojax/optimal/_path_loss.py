@@ -127,8 +127,8 @@ class PathLoss(AbstractLoss):
           \Big\rangle,$$
 
         k the kernels of the steps, $C_k$ the cost incurred before step k where it is known (of work, reduced work and R),
-        and $b_k$ the average of the rest over the other paths, or a least-squares fit to it by the `features` of $x_k$. Neither
-        changes the mean.
+        and $b_k$ the average of the rest over the other paths, or a least-squares fit to it by the `features` of $x_k$.
+        Neither changes the mean.
         """
         if not isinstance(self.of, Mean):
             raise ValueError(

@@ -12,7 +12,7 @@ import jax.numpy as jnp
 
 from .._paths import Path
 from .._process import Process, each_path
-from .._ratio import Kernel
+from .._ratio import Kernel, a_density
 from .._types import Array, Control, Float, State
 
 Features: TypeAlias = Callable[[State, Control], Array]  # (x, lam) -> numbers (p,)
@@ -73,7 +73,7 @@ def weighted(process: Process, kernel: Kernel, path: Path, weights: PerStep) -> 
         @jax.checkpoint
         def step(total: Array, given: tuple[Array, ...]) -> tuple[Array, None]:
             weight, t0, t1, x, y = given
-            return total + weight * kernel(process, x, t0, t1).log_prob(y), None
+            return total + weight * a_density(kernel(process, x, t0, t1)).log_prob(y), None
 
         steps = weights, path.ts[:-1], path.ts[1:], path.xs[:-1], path.xs[1:]
         return jax.lax.scan(step, jnp.zeros((), weights.dtype), steps)[0]

@@ -60,10 +60,10 @@ class Jumped(eqx.Module):
     def sample(self, key: Key) -> State:
         return self.at(jax.random.uniform(key, (), self.x.dtype))
 
-    def log_prob(self, y: State) -> Scalar:
-        """Of all events that lead to y."""
-        leads = same(self.after, y[None]) & (self.logs > -jnp.inf)
-        ways = jnp.append(leads, same(self.x, y))
+    def log_prob(self, x: State) -> Scalar:
+        """Of all events that lead to x."""
+        leads = same(self.after, x[None]) & (self.logs > -jnp.inf)
+        ways = jnp.append(leads, same(self.x, x))
         logs = jnp.append(jnp.where(leads, self.logs, 0), self.stay)
         some = jnp.any(ways)
         total = jax.scipy.special.logsumexp(logs, b=jnp.where(some, ways, True).astype(logs.dtype))

@@ -150,7 +150,11 @@ class Spins(AbstractDiscrete):
         for mask in masks:
             field = self.field(x, lam, mask) if groups is not None else None
             i = int(np.argmax(mask))
-            at = np.full_like(true, self.field_at(x, lam, i)) if field is None else field
+            at = (
+                np.full_like(true, self.field_at(x, lam, jnp.asarray(i)))
+                if field is None
+                else field
+            )
             found = np.where(mask, at, found)
         worst = int(np.argmax(np.abs(found - true)))
         if abs(found[worst] - true[worst]) <= 1e-3 * (1 + abs(true[worst])):
@@ -224,7 +228,7 @@ class Swept(eqx.Module):
     def sample(self, key: Key) -> State:
         return self.at(jax.random.uniform(key, self.x.shape, self.x.dtype))
 
-    def log_prob(self, y: State) -> Scalar:
+    def log_prob(self, x: State) -> Scalar:
         temperature, visited = self.system.temperature(self.lam), self._visited()
 
         def log(s: State, new: State, h: State, y: State) -> State:
@@ -234,8 +238,8 @@ class Swept(eqx.Module):
             rest = jnp.where(new == s, 1 - visited, 0)
             return jnp.log(visited * jnp.exp(drawn) + rest)
 
-        _, total = self._walk(lambda s, h, y: y, log, y)
-        return jnp.where(jnp.all(jnp.abs(y) == 1), total, jnp.nan)
+        _, total = self._walk(lambda s, h, y: y, log, x)
+        return jnp.where(jnp.all(jnp.abs(x) == 1), total, jnp.nan)
 
     def _visited(self) -> Scalar | None:
         rate = self.system.rate
