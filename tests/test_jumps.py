@@ -78,10 +78,9 @@ def motor():
 
 
 CASES = {
-    "levels": levels,
     "motor": motor,
-    "sweeps": lambda: spins(ising(4, **HEAT, order=rows(4))),
     "checkerboard at a rate": lambda: spins(ising(2, 2, **HEAT, rate=1.5)),
+    "sweeps": lambda: spins(ising(4, **HEAT, order=rows(4))),
 }
 SIZE = 100_000
 
@@ -109,7 +108,7 @@ def test_fluctuation_theorem(seen):
     name, process, run = seen
     sigmas.assert_within(np.exp(-np.asarray(run.entropy.total)), 1.0, absolute=0.09)
     plain = tjx.account(process, run.path).entropy.total
-    if name in ("levels", "motor"):
+    if name == "motor":
         sigmas.assert_biased(np.exp(-np.asarray(plain)), 1.0)
     else:
         np.testing.assert_allclose(plain, run.entropy.total, atol=10 * EXACT)
@@ -130,7 +129,7 @@ def test_reversed_path_and_path_ratio(seen):
 def test_means_are_those_of_the_chain(seen):
     """`evolve.master` of the same steps: work, heat and medium of the mean, within chance."""
     name, process, run = seen
-    states = {"levels": TWO, "motor": RING}.get(name, SPINS)
+    states = RING if name == "motor" else SPINS
     exact = tjx.evolve.master(process, TS, states, solver=process.system.step("kernel"))
     sigmas.assert_within(run.work, exact.work[-1], absolute=0.06)
     sigmas.assert_within(run.heat, exact.heat[-1], absolute=0.06)
@@ -282,16 +281,15 @@ def test_two_baths():
 
 def test_score_of_a_search():
     """Unbiased against the derivative of the chain's exact mean; with features, and the cost to come, less noisy."""
-    process = levels()
-    drive = ramp(0.0, 2.0, 2.0, knots=4)
-    step = tjx.Once()
+    drive, ts = ramp(0.0, 2.0, 12.0, knots=4), jnp.linspace(0.0, 12.0, 41)
+    process, step = levels().replace(protocol=drive, final=None), tjx.Once()
 
     def exact(drive):
-        return tjx.evolve.master(process.replace(protocol=drive), TS, TWO, solver=step).work[-1]
+        return tjx.evolve.master(process.replace(protocol=drive), ts, TWO, solver=step).work[-1]
 
     want = eqx.filter_grad(exact)(drive).values
-    plain = tjx.optimal.average(lambda run: run.work, process, TS, 400, rule="kernel")
-    known = tjx.optimal.mean_work(process, TS, 400, rule="kernel", features=lambda x, lam: x)
+    plain = tjx.optimal.average(lambda run: run.work, process, ts, 200, rule="kernel")
+    known = tjx.optimal.mean_work(process, ts, 200, rule="kernel", features=lambda x, lam: x)
     keys = jax.random.split(jax.random.key(5), 100)
     noise = []
     for loss in (plain, known):
@@ -300,7 +298,7 @@ def test_score_of_a_search():
         )
         found = np.asarray(of(keys))
         for i in range(4):
-            sigmas.assert_within(found[:, i], want[i], absolute=0.06)
+            sigmas.assert_within(found[:, i], want[i], absolute=0.15)
         noise.append(found.var(0).sum())
     print("variance:", noise)
     assert noise[1] < 0.7 * noise[0]
@@ -373,7 +371,7 @@ def test_recorded_jumps():
         ([0.0, 0.5], [0.0, 1.0], None, "stop must be the end of the record"),
         ([0.0, 0.5], [0.0, 1.0, 0.0], 1.0, r"must be \(m,\) and states \(m, d\)"),
         ([0.0, np.nan], [0.0, 1.0], 1.0, "must be finite"),
-        ([1e9, 1e9 + 1e-6], [0.0, 1.0], 1e9 + 1, "lost in"),
+        ([1e9, 1e9 + 2.4e-7], [0.0, 1.0], 1e9 + 1, "lost in"),
     ],
 )
 def test_records_that_are_refused(times, states, stop, words):

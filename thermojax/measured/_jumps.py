@@ -92,4 +92,8 @@ def _grid(name: str, times: Given, states: Given, stop: Given) -> tuple[np.ndarr
     half = 0.25 * np.minimum(gaps[:-1], gaps[1:])
     edges = np.stack([jumps - half, jumps + half], 1).reshape(-1)
     grid = np.concatenate([t[:1], edges, [end]])
+    if not (np.diff(grid) > 0).all():
+        raise ValueError(
+            f"{name}: jumps so near to each other are lost in numbers up to {end}. {_CURE}"
+        )
     return grid, np.repeat(xs, 2, axis=0)

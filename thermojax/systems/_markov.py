@@ -14,6 +14,8 @@ from ._discrete import AbstractDiscrete, one_precision, same, slack, temperature
 
 Events = Float[Array, " events"]
 
+REACHED = 32  # states that are looked at for what is wrong
+
 
 class AbstractJumps(AbstractDiscrete):
     r"""A Markov jump system: event e leads from x to $y_e$ (`after`) at the rate $k_e(x, \lambda)$ (`rates`).
@@ -148,6 +150,20 @@ class AbstractJumps(AbstractDiscrete):
                 )
 
     def complaint(self, x: State, lam: Control) -> str:
+        seen, known = (
+            [x],
+            {np.asarray(x).tobytes()},
+        )  # and what can be reached from there, near to far
+        for x in seen:
+            if why := self._complaint_at(x, lam):
+                return why
+            for y, rate in zip(self.after(x), np.asarray(self.rates(x, lam)), strict=True):
+                if rate > 0 and len(seen) < REACHED and np.asarray(y).tobytes() not in known:
+                    known.add(np.asarray(y).tobytes())
+                    seen.append(y)
+        return ""
+
+    def _complaint_at(self, x: State, lam: Control) -> str:
         rates, ys = np.asarray(self.rates(x, lam)), np.asarray(self.after(x))
         if not (np.isfinite(rates).all() and (rates >= 0).all()):
             return f"rates(x, lam) must be finite and not negative; at x = {x}, lam = {lam} they are {rates}."

@@ -148,7 +148,7 @@ class Spins(AbstractDiscrete):
         masks = np.asarray(eye) if groups is None else groups
         found = np.zeros_like(true)
         for mask in masks:
-            field = self.field(x, lam, mask) if groups is not None else None
+            field = self.field(x, lam, jnp.asarray(mask)) if groups is not None else None
             i = int(np.argmax(mask))
             at = (
                 np.full_like(true, self.field_at(x, lam, jnp.asarray(i)))
@@ -195,7 +195,7 @@ class Sweep(AbstractKernelStep):
         return Swept(system, x, lam, dt)
 
 
-Visit: TypeAlias = Callable[[State, State, State], State]  # of spins, their fields, what is given
+Visit: TypeAlias = Callable[[Array, Array, Array], Array]  # of spins, their fields, what is given
 
 
 class Swept(eqx.Module):
@@ -210,13 +210,13 @@ class Swept(eqx.Module):
         """The spins for uniform numbers u, one for each site."""
         temperature, visited = self.system.temperature(self.lam), self._visited()
 
-        def turned(s: State, h: State, u: State) -> State:
+        def turned(s: Array, h: Array, u: Array) -> Array:
             up = jax.nn.sigmoid(2 * h / temperature)
             if visited is None:
                 return _spin(u < up, s)
             return jnp.where(u < visited, _spin(u < visited * up, s), s)
 
-        def gain(s: State, new: State, h: State, u: State) -> State:
+        def gain(s: Array, new: Array, h: Array, u: Array) -> Array:
             return -h * (new - s)
 
         x, gained = self._walk(turned, gain, u)
@@ -231,7 +231,7 @@ class Swept(eqx.Module):
     def log_prob(self, x: State) -> Scalar:
         temperature, visited = self.system.temperature(self.lam), self._visited()
 
-        def log(s: State, new: State, h: State, y: State) -> State:
+        def log(s: Array, new: Array, h: Array, y: Array) -> Array:
             drawn = jax.nn.log_sigmoid(2 * new * h / temperature)
             if visited is None:
                 return drawn
@@ -246,7 +246,7 @@ class Swept(eqx.Module):
         return None if rate is None else -jnp.expm1(-rate * self.dt)
 
     def _walk(
-        self, turned: Visit, count: Callable[..., State], given: State
+        self, turned: Visit, count: Callable[..., Array], given: State
     ) -> tuple[State, Scalar]:
         """The spins after all visits, and the sum over these of `count(spin, new, field, given)`."""
         system, lam, x = self.system, self.lam, self.x
@@ -271,7 +271,7 @@ class Swept(eqx.Module):
         return jax.lax.scan(group, start, jnp.asarray(groups), unroll=few)[0]
 
 
-def _spin(up: Array, like: State) -> State:
+def _spin(up: Array, like: Array) -> Array:
     return jnp.where(up, 1, -1).astype(like.dtype)
 
 
