@@ -32,10 +32,11 @@ LEVELS = tjx.Jumps(glauber, lambda x: (1 - x)[None], lambda x, lam: lam * x[0])
 
 
 def around(x, lam):
-    """Rates of a ring of three, driven by the affinity 3 lam, the third state higher by one."""
-    up = 0.5 * (lam + jnp.where(x[0] == 1, -1, jnp.where(x[0] == 2, 1, 0)))
-    down = 0.5 * (-lam + jnp.where(x[0] == 0, -1, jnp.where(x[0] == 2, 1, 0)))
-    return jnp.exp(jnp.stack([up, down]).astype(x.dtype))
+    """Rates of a ring of three, driven by the affinity 3 lam, the third state higher by one; its edges are not alike."""
+    i = x[0].astype(int)
+    climb = jnp.array([[0.0, 1.0, -1.0], [1.0, 0.0, -1.0]], x.dtype)[:, i]
+    edge = jnp.array([[1.0, 0.2, 3.0], [3.0, 1.0, 0.2]], x.dtype)[:, i]
+    return edge * jnp.exp(0.5 * (jnp.stack([lam, -lam]) - climb))
 
 
 def beside(x):
@@ -131,8 +132,8 @@ def test_means_are_those_of_the_chain(seen):
     name, process, run = seen
     states = RING if name == "motor" else SPINS
     exact = tjx.evolve.master(process, TS, states, solver=process.system.step("kernel"))
-    sigmas.assert_within(run.work, exact.work[-1], absolute=0.06)
-    sigmas.assert_within(run.heat, exact.heat[-1], absolute=0.06)
+    sigmas.assert_within(run.work, exact.work[-1], absolute=0.1)
+    sigmas.assert_within(run.heat, exact.heat[-1], absolute=0.1)
     np.testing.assert_allclose(exact.p.sum(1), 1.0, atol=EXACT)
     final = exact.final
     drawn = jax.vmap(final.sample)(jax.random.split(jax.random.key(1), SIZE))
