@@ -1,5 +1,6 @@
 r"""Is the step short enough? An explicit step of length h follows a relaxation at the rate r only where $h r \ll 1$."""
 
+import itertools
 import warnings
 
 import equinox as eqx
@@ -23,7 +24,7 @@ from .systems import (
 )
 
 COARSE = 0.5  # h r of Heun's step above which its stationary variance is off by 8 % or more
-LOOKS = 8  # controls at which a failed path of jumps is looked at
+LOOKS = 4  # failed paths of jumps, and controls, that are looked at
 UNSTABLE = 2.0  # and above which explicit steps run away
 
 
@@ -110,7 +111,9 @@ def _complain(system: AbstractDiscrete, process: Process, ts: Times, run: Trajec
     failed = np.flatnonzero(~np.atleast_1d(run.path.ok))
     if not len(failed):
         return
-    x = run.path.xs.reshape(-1, *run.path.xs.shape[-2:])[failed[0], -1]
-    for k in np.unique(np.linspace(0, ts.shape[0] - 2, LOOKS).astype(int)):
-        if why := system.complaint(x, process.protocol(0.5 * (ts[k] + ts[k + 1]).astype(x.dtype))):
+    ends = run.path.xs.reshape(-1, *run.path.xs.shape[-2:])[failed[:LOOKS], -1]
+    middles = 0.5 * (ts[1:] + ts[:-1]).astype(ends.dtype)
+    steps = np.unique(np.linspace(0, ts.shape[0] - 2, LOOKS).astype(int))
+    for x, k in itertools.product(ends, steps):
+        if why := system.complaint(x, process.protocol(middles[k])):
             raise ValueError(f"{len(failed)} of {np.size(run.path.ok)} paths failed. {why}")
