@@ -39,6 +39,7 @@ BUDGET = {  # statistical assertions per test file
     "test_flow_likelihood": 30,
     "test_likelihood": 8,
     "test_underdamped": 30,
+    "test_jumps": 30,
 }
 TESTS = sum(BUDGET.values())
 LEVEL = ALPHA / TESTS

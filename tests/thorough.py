@@ -49,6 +49,16 @@ LEFT = {
         "test_read_back[alternating]",
         "test_unequal_lengths_in_one_batch[own]",
     ],
+    # a ring that is driven and spins at a rate hold every feature; the other tests take sweeps site by site
+    "test_jumps.py": [
+        "test_first_law_and_account[sweeps]",
+        "test_fluctuation_theorem[sweeps]",
+        "test_reversed_path_and_path_ratio[sweeps]",
+        "test_means_are_those_of_the_chain[sweeps]",
+        "test_implied_work_is_the_given_one",
+        "test_score_of_a_search",
+        "test_a_system_that_breaks_detailed_balance[odd]",
+    ],
     "test_bounds.py": ["test_geodesic_of_a_stiffness[100.0-0.003488-0.002502]"],
     # of the table of frozen numbers one of each kind stays
     "test_frozen.py": [

@@ -40,6 +40,8 @@ from .systems import (
     ABOBA as ABOBA,
     BAOAB as BAOAB,
     AbstractDiffusion as AbstractDiffusion,
+    AbstractDiscrete as AbstractDiscrete,
+    AbstractJumps as AbstractJumps,
     AbstractKernelStep as AbstractKernelStep,
     AbstractOverdamped as AbstractOverdamped,
     AbstractStep as AbstractStep,
@@ -47,8 +49,12 @@ from .systems import (
     Euler as Euler,
     Exchange as Exchange,
     Heun as Heun,
+    Jumps as Jumps,
     Normal as Normal,
+    Once as Once,
     Overdamped as Overdamped,
+    Spins as Spins,
+    Sweep as Sweep,
     Underdamped as Underdamped,
 )
 

@@ -106,12 +106,13 @@ def search(
       schedule. Line searches (`optax.lbfgs()`) need `noise="common"`.
     - `noise`: `"fresh"` keys at every step, or `"common"`: the same one throughout.
     - `gradient`: `"pathwise"` differentiates through the paths. `"score"` differentiates their probability instead (the
-      likelihood ratio of the Euler–Maruyama chain, with the average over the other paths as baseline): for objectives
-      with a step in them and forces that jump, where the pathwise derivative is zero or wrong. It is unbiased there too,
-      but noisier, the more so the more steps. It needs `optimal.average(...)`, `mean_work` or `mean_dissipation`, with
-      Euler steps. It sees the height of a force's jump, and not its place: where the protocol moves a kink of the
-      potential, both derivatives lack what that does. Smooth the kink there, $|x - c| \to \sqrt{(x - c)^2 +
-      \epsilon^2}$: then both are right.
+      likelihood ratio of the chain of steps, with the average over the other paths as baseline): for systems that jump,
+      objectives with a step in them and forces that jump, where the pathwise derivative is zero or wrong. It is unbiased
+      there too, but noisier, the more so the more steps; least so of `mean_work`, `mean_reduced_work` and
+      `mean_dissipation`, whose cost still to come at each step is known, and with `features=` of the state that tell it.
+      It needs one of these or `optimal.average(...)`, and steps with a kernel (Euler's). It sees the height of a force's
+      jump, and not its place: where the protocol moves a kink of the potential, both derivatives lack what that does.
+      Smooth the kink there, $|x - c| \to \sqrt{(x - c)^2 + \epsilon^2}$: then both are right.
     - `check`: `check(protocol, key) -> scalar`, the same quantity computed more finely. The ready-made losses bring one,
       on a grid twice as fine; a plain callable has none.
     - `prices`: how many fresh keys price the result.

@@ -1,5 +1,6 @@
 r"""Is the step short enough? An explicit step of length h follows a relaxation at the rate r only where $h r \ll 1$."""
 
+import itertools
 import warnings
 
 import equinox as eqx
@@ -12,9 +13,18 @@ from ._diffrax import Diffrax
 from ._paths import Trajectory
 from ._process import Process, paths
 from ._types import Array, Control, Scalar, State, Times
-from .systems import AbstractDiffusion, AbstractStep, AbstractSystem, Euler, Heun, Rule
+from .systems import (
+    AbstractDiffusion,
+    AbstractDiscrete,
+    AbstractStep,
+    AbstractSystem,
+    Euler,
+    Heun,
+    Rule,
+)
 
 COARSE = 0.5  # h r of Heun's step above which its stationary variance is off by 8 % or more
+LOOKS = 4  # failed paths of jumps, and controls, that are looked at
 UNSTABLE = 2.0  # and above which explicit steps run away
 
 
@@ -57,6 +67,8 @@ def watched(
     paths is `ok`. (The log-ratio of the kernel rule is that of the steps taken, whatever their length: there, work and heat
     alone are not to be trusted.)
     """
+    if isinstance(process.system, AbstractDiscrete):
+        _complain(process.system, process, ts, run)
     explicit = isinstance(step, Heun | Euler | Diffrax)  # of a step of one's own nothing is known
     if (
         not (explicit and isinstance(process.system, AbstractDiffusion))
@@ -90,3 +102,18 @@ def watched(
         stacklevel=4,
     )
     return run
+
+
+def _complain(system: AbstractDiscrete, process: Process, ts: Times, run: Trajectory) -> None:
+    """Say what is wrong with a system of jumps whose path has failed, if it says so itself in the last state of the path."""
+    if _checks.tracing((run, ts, process)) or paths(process) is not None:
+        return
+    failed = np.flatnonzero(~np.atleast_1d(run.path.ok))
+    if not len(failed):
+        return
+    ends = run.path.xs.reshape(-1, *run.path.xs.shape[-2:])[failed[:LOOKS], -1]
+    middles = 0.5 * (ts[1:] + ts[:-1]).astype(ends.dtype)
+    steps = np.unique(np.linspace(0, ts.shape[0] - 2, LOOKS).astype(int))
+    for x, k in itertools.product(ends, steps):
+        if why := system.complaint(x, process.protocol(middles[k])):
+            raise ValueError(f"{len(failed)} of {np.size(run.path.ok)} paths failed. {why}")

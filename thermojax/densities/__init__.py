@@ -20,6 +20,7 @@ from ._mcmc import Draws as Draws, mcmc as mcmc
 from ._mixture import Mixture as Mixture
 from ._noised import Noised as Noised, noised as noised
 from ._points import Empirical as Empirical, Point as Point, Smoothed as Smoothed
+from ._states import States as States, listed as listed
 from ._uniform import SmoothedUniform as SmoothedUniform, Uniform as Uniform
 
 __getattr__ = _renamed(__name__)

@@ -11,7 +11,7 @@ from .._affine import affine
 from .._closures import closed
 from .._types import Array, Control, Density, Draw, Given, Key, Potential, Scalar, State
 from ..potentials import Tabulated
-from ..systems import AbstractSystem, AbstractUnderdamped
+from ..systems import AbstractDiscrete, AbstractSystem, AbstractUnderdamped
 from ._base import GaussianParts
 from ._forms import (
     AbstractEquilibrium,
@@ -74,6 +74,11 @@ class Boltzmann(AbstractEquilibrium):
         if not isinstance(system, AbstractSystem):
             raise TypeError(
                 f"Boltzmann.system must be a system such as thermojax.Overdamped(potential), got {system!r}."
+            )
+        if isinstance(system, AbstractDiscrete):
+            raise TypeError(
+                f"Boltzmann is a density, and the states of {type(system).__name__} are points. Use "
+                "densities.States.boltzmann(system, lam, states), of all states; or densities.Point, to start from one."
             )
         self.system = system
         self.lam = jtu.tree_map(lambda v: _checks.floating("Boltzmann.lam", v), lam)

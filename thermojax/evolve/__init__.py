@@ -8,6 +8,11 @@ from ._evolution import (
     Totals as Totals,
 )
 from ._fokker_planck import extrapolated as extrapolated, fokker_planck as fokker_planck
+from ._master import (
+    StatesEvolution as StatesEvolution,
+    generating as generating,
+    master as master,
+)
 from ._moments import moments as moments
 from ._periodic import periodic as periodic
 from ._steady import stationary as stationary, steady as steady

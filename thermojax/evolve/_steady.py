@@ -10,10 +10,11 @@ import numpy as np
 from .. import _checks, _factor
 from .._affine import affine
 from .._products import matmul
-from .._types import Array, Control
-from ..densities import Cells, Gaussian
+from .._types import Array, Control, Given
+from ..densities import Cells, Gaussian, States, listed
 from ..systems import (
     AbstractDiffusion,
+    AbstractJumps,
     AbstractSystem,
     AbstractUnderdamped,
     Edges,
@@ -24,6 +25,7 @@ from ..systems import (
     implicit,
 )
 from ._fokker_planck import REACH, extremes, overdamped
+from ._master import generator
 
 
 @overload
@@ -36,9 +38,18 @@ def steady(
 ) -> Gaussian: ...
 
 
+@overload
+def steady(system: AbstractSystem, lam: Control, *, states: Given) -> States: ...
+
+
 def steady(
-    system: AbstractSystem, lam: Control = None, grid: Grid | None = None, *, dim: int = 1
-) -> Cells | Gaussian:
+    system: AbstractSystem,
+    lam: Control = None,
+    grid: Grid | None = None,
+    *,
+    dim: int = 1,
+    states: Given = None,
+) -> Cells | Gaussian | States:
     r"""The stationary density of a system at a fixed control, in equilibrium or not.
 
     On a grid it is the null vector of the master equation, $A \pi = 0$: the discrete Boltzmann density for one bath and no
@@ -46,6 +57,8 @@ def steady(
     (positions; an `Underdamped` system has as many momenta),
 
     $$B m + c = 0, \qquad B \Sigma + \Sigma B^T + 2 D = 0 .$$
+
+    For a system of jumps, over a list of all its `states` `(n, d)`, the null vector of its generator, $A p = 0$.
 
     Differentiable with respect to the system and the control, once. In two dimensions it takes dense matrices as large as
     the second axis has cells; run several by `jax.lax.map`, not `vmap`.
@@ -56,6 +69,8 @@ def steady(
     Source: Risken, *The Fokker–Planck Equation* (1989), secs. 5.2 and 6.5.
     """
     lam = jax.tree_util.tree_map(lambda v: _checks.floating("steady.lam", v), lam)
+    if states is not None:
+        return _of_jumps(AbstractJumps.needed_by("steady(states=)", system), lam, states)
     if grid is None:
         return _linear(system, lam, _checks.whole("dim", dim, "a whole number of coordinates"))
     if not isinstance(grid, Grid):
@@ -182,6 +197,16 @@ def _solved(blocks: _Blocks, end: Array, edges: tuple[Edges, ...], b: Array) -> 
     right = b[-1] - up[-2] * without[-1] - down[-1] * without[0]
     last = jnp.linalg.solve(end.at[-1].set(1), right.at[-1].set(0))
     return _back(blocks, last) + jnp.concatenate([without, zero[None]])
+
+
+def _of_jumps(system: AbstractJumps, lam: Control, states: Given) -> States:
+    states = listed("states", states)
+    matrix, _, _ = generator(system, states, lam)
+    n = len(states)
+    p = jnp.linalg.solve(matrix.at[-1].set(1), jnp.zeros(n, matrix.dtype).at[-1].set(1))
+    good = jnp.all(jnp.isfinite(p)) & jnp.all(p > -1e3 * jnp.finfo(p.dtype).eps)
+    allowed = "of one steady state over the states: all must be in the list, and lead to each other"
+    return States(states, jnp.maximum(_checks.must("system", p, good, allowed), 0))
 
 
 def _linear(system: AbstractSystem, lam: Control, dim: int) -> Gaussian:

@@ -6,6 +6,7 @@ of forward and reverse ones; `with_momenta` takes recorded velocities to an unde
 
 from .._renamed import renamed as _renamed
 from ._free_energy import bar as bar
+from ._jumps import from_jumps as from_jumps
 from ._momenta import with_momenta as with_momenta
 from ._paths import Measured as Measured
 from ._reading import from_columns as from_columns, read_csv as read_csv, read_each as read_each

@@ -23,9 +23,11 @@ from ._losses import (
     average as average,
     estimator_variance as estimator_variance,
     mean_dissipation as mean_dissipation,
+    mean_reduced_work as mean_reduced_work,
     mean_work as mean_work,
     state_to_state as state_to_state,
 )
 from ._path_loss import PathLoss as PathLoss
+from ._score import advantage as advantage
 
 __getattr__ = _renamed(__name__)

@@ -8,15 +8,17 @@ import jax
 import jax.numpy as jnp
 
 from .. import _checks
+from .._closures import closed
 from .._diffrax import Solver
 from .._ledger import reduced_work
-from .._paths import Trajectory
-from .._process import Process
+from .._paths import Path, Trajectory
+from .._process import Process, baths, each_path
 from .._simulate import Save
-from .._types import Array, ArrayLike, Key, Sampled, Scalar, Times
+from .._types import Array, ArrayLike, Key, Sampled, Scalar, State, Times
 from ..estimators import energy_distance
 from ..systems import Rule
 from ._path_loss import Mean, PathLoss
+from ._score import Features
 
 T = TypeVar("T")
 
@@ -30,6 +32,7 @@ def average(
     rule: Rule = "alternating",
     solver: Solver = None,
     save: Save = "ends",
+    features: Features | None = None,
 ) -> PathLoss:
     r"""The loss $\langle C \rangle$ of any quantity `of(trajectory)`, one number per path: an array `(size,)`.
 
@@ -38,26 +41,77 @@ def average(
     needs `solver=diffrax.Euler()` or `rule="kernel"`. `save` is what `of` sees of the path, on every grid and with either
     gradient: the check takes steps twice as fine, and shows the same times. An integral over the path that `of` takes from
     them is then as coarse as theirs.
+
+    `features`, a callable `(x, lam) -> (p,)` of what tells the cost still to come (an energy, its square), makes the
+    score-function derivative less noisy, and leaves its mean as it is: see `PathLoss.likelihood_ratio`.
     """
     if not callable(of):
         raise TypeError(f"of must be a callable of a Trajectory, got {of!r}.")
-    mean = Mean(of)
-    return PathLoss(process, ts, size, mean, rule=rule, solver=solver, save=save, draws=False)
+    mean = Mean(_OfRun(of))
+    return PathLoss(
+        process,
+        ts,
+        size,
+        mean,
+        rule=rule,
+        solver=solver,
+        save=save,
+        draws=False,
+        features=features,
+    )
+
+
+class _OfRun(eqx.Module):
+    """A number of a trajectory alone."""
+
+    of: Callable[[Trajectory], Array] = eqx.field(converter=closed)
+
+    def __call__(self, process: Process, run: Trajectory) -> Array:
+        return self.of(run)
 
 
 def mean_work(
-    process: Process, ts: Times, size: int, *, rule: Rule = "alternating", solver: Solver = None
+    process: Process,
+    ts: Times,
+    size: int,
+    *,
+    rule: Rule = "alternating",
+    solver: Solver = None,
+    features: Features | None = None,
 ) -> PathLoss:
     r"""The loss $\langle W \rangle$ over `size` paths on the grid `ts`, in energy.
 
     Use it at constant temperature, when work is what you pay. With fixed ends it differs from the dissipated work by
     $\Delta F$ only. It checks itself on a grid twice as fine.
     """
-    return average(_work, process, ts, size, rule=rule, solver=solver)
+    return _summed(_work, _spent_work, process, ts, size, rule, solver, features)
+
+
+def mean_reduced_work(
+    process: Process,
+    ts: Times,
+    size: int,
+    *,
+    rule: Rule = "alternating",
+    solver: Solver = None,
+    features: Features | None = None,
+) -> PathLoss:
+    r"""The loss $\langle W_\mathrm{red} \rangle$, $W_\mathrm{red} = \Delta(U/T) + \Delta S_m$, in nats; one bath.
+
+    Use it where temperature is driven and no `final` is at hand: from equilibrium, with given ends, it differs from the
+    dissipation by $\Delta(\beta F)$ only; from any other start it is the entropy produced but for a term of the start's.
+    """
+    return _summed(reduced_work, _spent_reduced, process, ts, size, rule, solver, features)
 
 
 def mean_dissipation(
-    process: Process, ts: Times, size: int, *, rule: Rule = "alternating", solver: Solver = None
+    process: Process,
+    ts: Times,
+    size: int,
+    *,
+    rule: Rule = "alternating",
+    solver: Solver = None,
+    features: Features | None = None,
 ) -> PathLoss:
     r"""The loss $\langle R \rangle \ge 0$, in nats: the dissipated reduced work if `final` is equilibrium at the last
     control value. It is right where temperature is driven, too. With `rule="kernel"` it cannot be negative, at any step.
@@ -65,7 +119,7 @@ def mean_dissipation(
     Use it when irreversibility is what you pay, and always when the temperature changes: work is then the wrong price.
     """
     _ended(process.final)
-    return average(_total, process, ts, size, rule=rule, solver=solver)
+    return _summed(_total, _spent_reduced, process, ts, size, rule, solver, features)
 
 
 def estimator_variance(
@@ -130,12 +184,50 @@ def state_to_state(
 # ---- what they are of: one object for all losses built alike, so that a second search does not compile again
 
 
-def _work(run: Trajectory) -> Array:
+def _summed(
+    of: Callable[[Process, Trajectory], Array],
+    running: Callable[[Process, Trajectory], Array],
+    process: Process,
+    ts: Times,
+    size: int,
+    rule: Rule,
+    solver: Solver,
+    features: Features | None,
+) -> PathLoss:
+    """The average of what adds up along a path."""
+    mean = Mean(of, running)
+    return PathLoss(
+        process, ts, size, mean, rule=rule, solver=solver, draws=False, features=features
+    )
+
+
+def _work(process: Process, run: Trajectory) -> Array:
     return run.work
 
 
-def _total(run: Trajectory) -> Array:
+def _spent_work(process: Process, along: Trajectory) -> Array:
+    return along.work
+
+
+def _total(process: Process, run: Trajectory) -> Array:
     return _ended(run.entropy.total)
+
+
+def _spent_reduced(process: Process, along: Trajectory) -> Array:
+    r"""$\phi(x_k) - \phi(x_0) + \Delta S_m$: the turns of $\phi$ so far. With several baths the medium's entropy alone."""
+    medium, system = along.entropy.medium, process.system
+
+    def phi(process: Process, path: Path) -> Array:
+        def one(t: Scalar, x: State) -> Scalar:
+            lam = process.protocol(t)
+            return system.energy(x, lam) / system.temperature(lam)
+
+        return jax.vmap(one)(path.ts, path.xs)
+
+    if baths(process, along.path.ts.reshape(-1)):
+        return medium
+    height = each_path(phi, (process,), along.path)
+    return jax.lax.stop_gradient(height - height[:, :1] + medium)
 
 
 def _log_variance(process: Process, run: Trajectory, key: Key) -> Scalar:

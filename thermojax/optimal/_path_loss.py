@@ -15,11 +15,12 @@ from .._guard import untracked
 from .._ledger import account
 from .._paths import Path, Trajectory
 from .._process import Process, a_process, each_path, reverse, reverse_grid
-from .._ratio import kernel_of, log_path
+from .._ratio import kernel_of
 from .._search import AbstractLoss
 from .._simulate import Save, ensemble
 from .._types import Array, Key, PyTree, Scalar, Times
-from ..systems import AbstractKernelStep, Rule
+from ..systems import AbstractKernelStep, Rule, Spins
+from ._score import Features, advantage, seen, weighted, zero_with_slope
 
 _START = (
     "Process.initial is being differentiated through the score-function gradient, which holds the start of the paths fixed: "
@@ -37,15 +38,20 @@ def _paths(size: int) -> int:
 
 
 class Mean(eqx.Module):
-    """The average over paths of `each(trajectory)`, one number per path: what has a score-function derivative."""
+    """The average over paths of `each(process, trajectory)`, one number per path: what has a score-function derivative.
 
-    each: Callable[[Trajectory], Array]
+    `running(process, trajectory)` is how much of it has been incurred at each time of a trajectory with running totals,
+    `(paths, times)`, or any other number that the path up to that time tells: the rest is still to come. None: all is.
+    """
+
+    each: Callable[[Process, Trajectory], Array]
+    running: Callable[[Process, Trajectory], Array] | None = None
 
     def __call__(self, process: Process, run: Trajectory, key: Key) -> Scalar:
-        return jnp.mean(self.costs(run))
+        return jnp.mean(self.costs(process, run))
 
-    def costs(self, run: Trajectory) -> Array:
-        costs, paths = self.each(run), jnp.shape(run.work)
+    def costs(self, process: Process, run: Trajectory) -> Array:
+        costs, paths = self.each(process, run), jnp.shape(run.work)
         if jnp.shape(costs) != paths:
             raise ValueError(
                 f"of(trajectory) must return one number per path, shape {paths}; got {jnp.shape(costs)}."
@@ -62,7 +68,8 @@ class PathLoss(AbstractLoss):
     for one number per path.
 
     `draws=False` says that `of` does without its key: all of it is then the run's. `reverse=True`: process and run are those
-    of `thermojax.reverse`, on its grid; the process must have its `final`.
+    of `thermojax.reverse`, on its grid; the process must have its `final`. `features` is for `gradient="score"`: a callable
+    `(x, lam) -> (p,)` of what tells the cost still to come (see `likelihood_ratio`).
     """
 
     process: Process
@@ -74,12 +81,15 @@ class PathLoss(AbstractLoss):
     save: Save = eqx.field(static=True, default="ends", kw_only=True)
     draws: bool = eqx.field(static=True, default=True, kw_only=True)
     reverse: bool = eqx.field(static=True, default=False, kw_only=True)
+    features: Features | None = eqx.field(default=None, kw_only=True)
 
     def __check_init__(self) -> None:
         a_process("process", self.process)
         if not callable(self.of):
             raise TypeError(f"of must be a callable (process, run, key), got {self.of!r}.")
         _checks.takes("of", self.of, "process", "run", "key")
+        if self.features is not None:
+            _checks.takes("features", self.features, "x", "lam")
         if self.reverse:
             reverse(self.process)  # says what it lacks
 
@@ -88,8 +98,12 @@ class PathLoss(AbstractLoss):
         process = self._driven(protocol)
         return _number(self.of, process, self._run(process, key_run, self.save), key_of)
 
-    def check(self) -> "PathLoss":
-        """The same on a grid twice as fine, the same times of which are saved: an index means what it meant."""
+    def check(self) -> "PathLoss | None":
+        """The same on a grid twice as fine, the same times of which are saved: an index means what it meant. None for a
+        system whose steps are its dynamics, sweeps of spins that have no rate."""
+        system = self.process.system
+        if isinstance(system, Spins) and system.rate is None:
+            return None
         middles = 0.5 * (self.ts[1:] + self.ts[:-1])
         finer = jnp.sort(jnp.concatenate([self.ts, middles]))
         every = _every(self.save)
@@ -109,9 +123,12 @@ class PathLoss(AbstractLoss):
     def likelihood_ratio(self, protocol: PyTree, key: Key) -> Scalar:
         r"""The average, with the score-function (likelihood-ratio) estimate of its derivative,
 
-        $$\partial \langle C \rangle = \big\langle \partial C|_x + (C - b)\, \partial \ln P[x] \big\rangle,$$
+        $$\partial \langle C \rangle = \Big\langle \partial C|_x + \sum_k (C - C_k - b_k)\, \partial \ln k(x_{k+1} | x_k)
+          \Big\rangle,$$
 
-        P the product of the kernels of the steps and b the average over the other paths, which leaves the mean as it is.
+        k the kernels of the steps, $C_k$ the cost incurred before step k where it is known (of work, reduced work and R),
+        and $b_k$ the average of the rest over the other paths, or a least-squares fit to it by the `features` of $x_k$.
+        Neither changes the mean.
         """
         if not isinstance(self.of, Mean):
             raise ValueError(
@@ -139,7 +156,12 @@ class PathLoss(AbstractLoss):
         start = eqx.filter(draw, eqx.is_inexact_array)
         path = path._replace(xs=untracked(path.xs, start, message=_START))
         run = account(process, path, rule=self.rule, solver=step)
-        return _reweighted(self.of, process, step, path, _thinned(run, _every(self.save)))
+        spent = jnp.zeros_like(run.work)[:, None]
+        if self.of.running is not None:
+            along = account(process, path, rule=self.rule, solver=step, cumulative=True)
+            spent = self.of.running(process, jax.lax.stop_gradient(along))[:, :-1]
+        thin = _thinned(run, _every(self.save))
+        return _reweighted(self.of, process, step, path, thin, spent, self.features)
 
     def _keys(self, key: Key) -> tuple[Key, Key]:
         """For the run and for `of`."""
@@ -188,11 +210,20 @@ def _number(
 
 @eqx.filter_jit
 def _reweighted(
-    of: Mean, process: Process, step: AbstractKernelStep, path: Path, run: Trajectory
+    of: Mean,
+    process: Process,
+    step: AbstractKernelStep,
+    path: Path,
+    run: Trajectory,
+    spent: Array,
+    features: Features | None,
 ) -> Scalar:
-    costs = of.costs(run)
-    others = (jnp.sum(costs) - costs) / (costs.size - 1)
-    kernel = kernel_of(step)
-    log_p = each_path(lambda p, path: jnp.sum(log_path(p, kernel, path)), (process,), path)
-    advantage = jax.lax.stop_gradient(costs - others)
-    return jnp.mean(costs) + jnp.mean(advantage * (log_p - jax.lax.stop_gradient(log_p)))
+    costs = of.costs(process, run)
+    to_come = jax.lax.stop_gradient(costs[:, None] - spent)
+    to_come = jnp.broadcast_to(to_come, (len(costs), path.xs.shape[1] - 1))
+    told = None
+    if features is not None:
+        told = each_path(lambda p, path: seen(p, path, features), (process,), path)
+    weights = jax.lax.stop_gradient(advantage(to_come, told))
+    log_p = weighted(process, kernel_of(step), path, weights)
+    return jnp.mean(costs) + jnp.mean(zero_with_slope(log_p))

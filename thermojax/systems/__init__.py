@@ -13,8 +13,16 @@ from ._base import (
     Rule as Rule,
 )
 from ._diffusion import AbstractDiffusion as AbstractDiffusion
+from ._discrete import AbstractDiscrete as AbstractDiscrete, same as same
 from ._grid import Grid as Grid
 from ._inertial import AbstractUnderdamped as AbstractUnderdamped
+from ._ising import (
+    checkerboard as checkerboard,
+    ising as ising,
+    rows as rows,
+    spin_states as spin_states,
+)
+from ._jumps import Jumps as Jumps
 from ._lattice import (
     Edges as Edges,
     Lattice as Lattice,
@@ -22,12 +30,15 @@ from ._lattice import (
     divergence as divergence,
     implicit as implicit,
 )
+from ._markov import AbstractJumps as AbstractJumps
+from ._once import Once as Once
 from ._overdamped import (
     AbstractOverdamped as AbstractOverdamped,
     Constant as Constant,
     Driven as Driven,
     Overdamped as Overdamped,
 )
+from ._spins import Spins as Spins, Sweep as Sweep
 from ._splittings import ABOBA as ABOBA, BAOAB as BAOAB, Landing as Landing
 from ._steps import Euler as Euler, Heun as Heun
 from ._underdamped import Underdamped as Underdamped
