@@ -13,9 +13,9 @@ from compare import central, close
 
 import thermojax as tjx
 from thermojax import optimal
-from thermojax.densities import Boltzmann, Gaussian, Point
+from thermojax.densities import Boltzmann, Gaussian
 from thermojax.evolve import Grid, moments, steady
-from thermojax.protocols import Function, Joint, Piecewise, ramp
+from thermojax.protocols import Function, Joint, Piecewise, fixed, ramp
 
 pytestmark = pytest.mark.usefixtures("unoptimised")
 
@@ -27,38 +27,29 @@ def bowl(q, lam):
     return 0.5 * lam["k"] * jnp.sum((q - lam["x"]) ** 2)
 
 
-def driven(system, drive):
-    """From equilibrium to equilibrium."""
-    return tjx.Process(
-        system, drive, *(Boltzmann(system, lam) for lam in (drive.before, drive.after))
-    )
-
-
-def everything(mass=1.0):
-    """Dragged, squeezed and cooled."""
-    system = tjx.Underdamped(bowl, mass=mass, temperature=lambda lam: lam["T"])
-    parts = {"k": (1.0, 2.0), "x": (0.0, 1.5), "T": (1.2, 0.8)}
-    return driven(system, Joint({name: ramp(*of, 2.0) for name, of in parts.items()}))
-
-
-def squeezed(mass):
-    return driven(tjx.Underdamped(lambda q, k: 0.5 * k * q @ q, mass=mass), ramp(1.0, 4.0, 1.0))
-
-
-def kicked(knots, first, last, mass=1.0):
-    """A trap dragged from 0 to 2 in the time 1, with impulses at both ends; the control is (x, J)."""
+def trap(mass=1.0, tau=1.0, *, k=(1.0, 1.0), x=(0.0, 0.0), T=(1.0, 1.0), J=(0.0, 0.0), ends=None):
+    """From equilibrium to equilibrium, all driven in straight lines between jumps: to what `ends` gives, to 0 for J."""
     system = tjx.Underdamped(
-        lambda q, lam: 0.5 * jnp.sum((q - lam["x"]) ** 2), mass=mass, impulse=lambda lam: lam["J"]
+        bowl, mass=mass, temperature=lambda lam: lam["T"], impulse=lambda lam: lam["J"]
     )
-    xs, js = (jnp.asarray(v, float) for v in (knots, (first, last)))
-    ts = jnp.linspace(0.0, 1.0, len(xs))
-    drive = Joint(
-        {"x": Piecewise(ts, xs, 0.0, 2.0), "J": Piecewise(ts[jnp.array([0, -1])], js, 0.0, 0.0)}
-    )
-    return driven(system, drive)
+    outside = {"k": k, "x": x, "T": T, "J": (0.0, 0.0)} | (ends or {})
+    parts = {
+        name: Piecewise(jnp.array([0.0, tau]), jnp.asarray(v), *map(jnp.asarray, outside[name]))
+        for name, v in {"k": k, "x": x, "T": T, "J": J}.items()
+    }
+    drive = Joint(parts)
+    both = (Boltzmann(system, lam) for lam in (drive.before, drive.after))
+    return tjx.Process(system, drive, *both)
 
 
-OPTIMUM = ((2 / 3, 4 / 3), 2 / 3, 2 / 3)  # Gomez-Marin, Schmiedl & Seifert 2008, m = k = gamma = 1
+def everything():
+    """Dragged, squeezed and cooled."""
+    return trap(tau=2.0, k=(1.0, 2.0), x=(0.0, 1.5), T=(1.2, 0.8))
+
+
+def optimum():
+    """Gomez-Marin, Schmiedl & Seifert 2008, m = k = gamma = 1: dragged by 2 in the time 1, with kicks of 2/3."""
+    return trap(x=(2 / 3, 4 / 3), J=(2 / 3, 2 / 3), ends={"x": (0.0, 2.0)})
 
 
 # ---- exact means of the chains
@@ -106,41 +97,52 @@ def exponential(form):
     return np.exp(-c + 0.5 * g @ np.linalg.solve(M, g)) / np.sqrt(np.linalg.det(M))
 
 
-@each_step
-def test_fluctuation_theorem_at_four_steps(step):
-    """By the kernels it is exact; by the alternating rule plainly off there (the control), as is every mean of R."""
-    process, ts = everything(), jnp.linspace(0.0, 2.0, 5)
-    assert abs(exponential(quadratic(process, ts, STEPS[step], "kernel")["R"]) - 1) < 1e-12
-    off = exponential(quadratic(process, ts, STEPS[step], "alternating")["R"]) - 1
-    assert abs(off) > 0.02
+@pytest.fixture(scope="module")
+def forms():
+    """By step, rule and number of steps."""
+    return {
+        (step, rule, n): quadratic(everything(), jnp.linspace(0.0, 2.0, n + 1), STEPS[step], rule)
+        for step in STEPS
+        for rule in ("alternating", "kernel")
+        for n in (4, 8)
+    }
 
 
 @each_step
-def test_second_order(step):
-    """Work, heat and R of both rules: the error falls four times as the steps are halved, to the exact limit."""
-    exact = {"work": 1.976724565, "heat": 0.938814216, "R": 2.095355873}
-    process = everything()
-    for rule in ("alternating", "kernel"):
-        off = []
-        for n in (8, 16):
-            form = quadratic(process, jnp.linspace(0.0, 2.0, n + 1), STEPS[step], rule)
-            off.append({name: mean(form[name]) - exact[name] for name in exact})
-        for name, last in off[1].items():
-            assert abs(last) < 0.02
-            if abs(last) > 1e-3:  # where the terms of second and fourth order do not cancel
-                assert 3.2 < off[0][name] / last < 5.0, (rule, name, off)
+def test_fluctuation_theorem_at_four_steps(forms, step):
+    """By the kernels it is exact; by the alternating rule plainly off there: the control."""
+    assert abs(exponential(forms[step, "kernel", 4]["R"]) - 1) < 1e-12
+    assert abs(exponential(forms[step, "alternating", 4]["R"]) - 1) > 0.02
 
 
-@pytest.mark.parametrize(("n", "bound"), [(10, 0.04), (40, 0.01)])
-def test_small_mass(n, bound):
+@each_step
+@pytest.mark.parametrize("rule", ["alternating", "kernel"])
+def test_second_order(forms, step, rule):
+    """Work, heat and R: the error falls four times as the steps are halved, to the exact limit."""
+    for name, exact in {"work": 1.976724565, "heat": 0.938814216, "R": 2.095355873}.items():
+        coarse, fine = (mean(forms[step, rule, n][name]) - exact for n in (4, 8))
+        assert abs(fine) < 0.04
+        if abs(fine) > 2e-3:  # R of ABOBA's kernels: there a term of third order rules
+            assert 3.4 < coarse / fine < 4.6, name
+
+
+def test_small_mass():
     """m/gamma far below the step: the work is that of overdamped dynamics, to first order in the step."""
-    form = quadratic(squeezed(1e-6), jnp.linspace(0.0, 1.0, n + 1), tjx.BAOAB(), "alternating")
-    assert abs(mean(form["work"]) - 0.936041707) < bound
+    coarse, fine = (
+        mean(
+            quadratic(
+                trap(1e-6, k=(1.0, 4.0)), jnp.linspace(0.0, 1.0, n + 1), tjx.BAOAB(), "alternating"
+            )["work"]
+        )
+        - 0.936041707
+        for n in (4, 8)
+    )
+    assert abs(fine) < 0.05
+    assert 1.6 < coarse / fine < 3.0
 
 
 def test_the_optimum_is_exact_on_few_steps():
-    process = kicked(*OPTIMUM)
-    form = quadratic(process, jnp.linspace(0.0, 1.0, 9), tjx.BAOAB(), "alternating")
+    form = quadratic(optimum(), jnp.linspace(0.0, 1.0, 9), tjx.BAOAB(), "alternating")
     np.testing.assert_allclose(mean(form["work"]), 4 / 3, atol=1e-4)
 
 
@@ -185,7 +187,7 @@ FLIP = lambda system: jax.vmap(jax.vmap(system.flip))
 def seen(request):
     case, rule, step = request.param
     process, how = CASES[case](), {"rule": rule, "solver": STEPS[step]}
-    run = tjx.ensemble(process, TS, jax.random.key(0), 20_000, save="all", **how)
+    run = tjx.ensemble(process, TS, jax.random.key(0), 200, save="all", **how)
     return process, how, run
 
 
@@ -225,20 +227,30 @@ def test_path_ratio(seen):
         np.testing.assert_allclose(ratio, run.entropy.total[:50], atol=1e-12)
 
 
-@pytest.mark.parametrize("case", CASES)
-def test_crooks(case):
+def turned(density):
+    """The Gaussian whose momenta are turned around."""
+    sign = jnp.array([1.0, -1.0])
+    mean, cov = density.normal()
+    return Gaussian(sign * mean, jnp.outer(sign, sign) * cov)
+
+
+def test_crooks():
     """BAR of both directions, from moving and correlated ends, at four steps: no free energy is missing."""
-    process, size = CASES[case](), 100_000
+    process, size = landscape(), 40_000
     back, grid = tjx.reverse(process), tjx.reverse_grid(process, TS)
-    r, s = (
-        tjx.ensemble(p, ts, jax.random.key(i), size, rule="kernel").entropy.total
-        for i, (p, ts) in enumerate(((process, TS), (back, grid)))
+    x = jnp.array([0.3, -0.4])
+    np.testing.assert_allclose(
+        back.initial.log_prob(x), turned(process.final).log_prob(x), rtol=1e-12
     )
-    sigmas.assert_within(tjx.estimators.bar(r, s), 0.0, absolute=0.05)
-    if case == "landscape":  # control: densities whose momenta are not turned around
-        wrong = back.replace(initial=process.final, final=process.initial)
-        s = tjx.ensemble(wrong, grid, jax.random.key(2), size, rule="kernel").entropy.total
-        sigmas.assert_biased(tjx.estimators.bar(r, s), 0.0)
+
+    def dissipated(p, ts, seed):
+        return tjx.ensemble(p, ts, jax.random.key(seed), size, rule="kernel").entropy.total
+
+    r = dissipated(process, TS, 0)
+    right = back.replace(initial=turned(process.final), final=turned(process.initial))
+    sigmas.assert_within(tjx.estimators.bar(r, dissipated(right, grid, 1)), 0.0, absolute=0.05)
+    wrong = back.replace(initial=process.final, final=process.initial)  # control: not turned around
+    sigmas.assert_biased(tjx.estimators.bar(r, dissipated(wrong, grid, 1)), 0.0)
 
 
 def test_path_ratio_between_forces():
@@ -257,16 +269,13 @@ def test_path_ratio_between_forces():
     assert tjx.log_prob(heavy, run.path)[0] == -jnp.inf
 
 
-def test_the_reduced_work_and_thermal_ends():
-    """Jarzynski with impulses that stay: the free energy of momenta around -J is that around zero."""
-    process = kicked((0.5, 1.0, 1.5), 0.4, 0.4)
-    drive = Joint({"x": ramp(0.0, 1.0, 1.0), "J": ramp(0.0, 0.5, 1.0)})
-    process = driven(process.system, drive)
-    run = tjx.ensemble(process, TS, jax.random.key(4), 50_000, rule="kernel")
-    sigmas.assert_within(np.exp(-np.asarray(tjx.reduced_work(process, run))), 1.0, absolute=0.08)
-    np.testing.assert_allclose(
-        tjx.reduced_work(process, run), tjx.dissipated_work(process, run), atol=1e-12
-    )
+def test_reduced_work_of_impulses_that_stay():
+    """Jarzynski: the free energy of momenta around -J is that around zero."""
+    process = trap(x=(0.0, 1.0), J=(0.0, 0.5), ends={"J": (0.0, 0.5)})
+    run = tjx.ensemble(process, TS, jax.random.key(4), 30_000, rule="kernel")
+    w = tjx.reduced_work(process, run)
+    sigmas.assert_within(np.exp(-np.asarray(w)), 1.0, absolute=0.08)
+    np.testing.assert_allclose(w, tjx.dissipated_work(process, run), atol=1e-12)
 
 
 # ---- equilibria
@@ -299,7 +308,7 @@ def quartic():
 
 
 def test_a_quartic_well():
-    """Normalised, drawn and at rest: <q²> by quadrature, <v²> by equipartition, after fifty steps and at their start."""
+    """Normalised, drawn and at rest: <q²> by quadrature, <v²> by equipartition, after twenty steps and at their start."""
     system = quartic()
     density = Boltzmann(system, None)
     q = np.linspace(-6, 6, 4001)
@@ -308,19 +317,19 @@ def test_a_quartic_well():
     log_z = np.log(np.trapezoid(weight, q)) + 0.5 * np.log(2 * np.pi * 0.7 * 0.9)
     np.testing.assert_allclose(density.log_partition(), log_z, rtol=1e-9)
     process = tjx.Process(system, lambda t: None, density)
-    ts = jnp.linspace(0.0, 5.0, 51)
-    xs = np.asarray(tjx.ensemble(process, ts, jax.random.key(5), 40_000).path.xs)
+    ts = jnp.linspace(0.0, 2.0, 21)
+    xs = np.asarray(tjx.ensemble(process, ts, jax.random.key(5), 20_000).path.xs)
     for at in (0, -1):
-        sigmas.assert_within(xs[:, at, 0] ** 2, q2, bias=0.07)
-        sigmas.assert_within(xs[:, at, 1] ** 2 / 0.7, 0.9, bias=0.07)  # m v² = T
+        sigmas.assert_within(xs[:, at, 0] ** 2, q2, bias=0.1)
+        sigmas.assert_within(xs[:, at, 1] ** 2 / 0.7, 0.9, bias=0.1)  # m v² = T
 
 
 # ---- moments
 
 
-def last(process, count=9):
+def last(process):
     end = process.protocol.t1
-    evolution = moments(process, jnp.linspace(0.0, 1.0, count) * end)
+    evolution = moments(process, jnp.array([0.0, 0.5, 1.0]) * end)
     return evolution, evolution.work[-1], evolution.heat[-1], evolution.entropy.total[-1]
 
 
@@ -333,33 +342,34 @@ def test_moments_of_everything():
     np.testing.assert_allclose(found, want, atol=2e-9)
 
 
+DRAG, STIFFEN = {"x": (0.0, 2.0)}, {"k": (1.0, 4.0)}
+
+
 @pytest.mark.parametrize(
-    ("mass", "row"), [(1.0, 1.865971220), (0.1, 1.568788330), (0.01, 1.482012841)]
+    ("drive", "mass", "row"),
+    [
+        (DRAG, 1.0, 1.865971220),
+        (DRAG, 0.1, 1.568788330),
+        (DRAG, 0.01, 1.482012841),
+        (STIFFEN, 1.0, 1.262313242),
+        (STIFFEN, 0.1, 0.998062451),
+        (STIFFEN, 0.01, 0.942670082),
+        (STIFFEN, 0.001, 0.936708933),
+    ],
 )
-def test_moments_of_a_ramp(mass, row):
-    system = tjx.Underdamped(lambda q, lam: 0.5 * jnp.sum((q - lam) ** 2), mass=mass)
-    _, work, *_ = last(driven(system, ramp(0.0, 2.0, 1.0)), 3)
-    np.testing.assert_allclose(work, row, atol=2e-9)
+def test_moments_of_ramps(drive, mass, row):
+    np.testing.assert_allclose(last(trap(mass, **drive))[1], row, atol=2e-9)
 
 
 def test_moments_of_kicks():
     """The closed-form optimum, to its digits: kicks are turns of the knob."""
-    process = kicked(*OPTIMUM)
-    evolution, work, _, total = last(process, 3)
+    process = optimum()
+    evolution, work, _, total = last(process)
     np.testing.assert_allclose((work, total), (4 / 3, 4 / 9), atol=1e-9)
     parts, rest = evolution.final.normal(), process.final.normal()
     np.testing.assert_allclose(parts.cov, rest.cov, atol=1e-9)
     kl = 0.5 * np.sum((parts.mean - rest.mean) ** 2)
     np.testing.assert_allclose(kl, 8 / 9, atol=1e-9)
-
-
-@pytest.mark.parametrize(
-    ("mass", "row"),
-    [(1.0, 1.262313242), (0.1, 0.998062451), (0.01, 0.942670082), (0.001, 0.936708933)],
-)
-def test_moments_of_stiffening(mass, row):
-    _, work, *_ = last(squeezed(mass), 2)
-    np.testing.assert_allclose(work, row, atol=2e-9)
 
 
 @pytest.mark.parametrize(
@@ -373,7 +383,9 @@ def test_moments_of_row_nine(mass, row):
     """Everything driven at once, from equilibrium at k = 1, T = 1.5, and (6.26)."""
     system = tjx.Underdamped(bowl, mass=mass, temperature=lambda lam: lam["T"])
     at = lambda t: {"k": 1 + 1.5 * t, "x": 1.2 * jnp.sin(2 * t), "T": 1.5 - 0.7 * t}
-    process = driven(system, Function(at, 1.0))
+    drive = Function(at, 1.0)
+    ends = (Boltzmann(system, at(t)) for t in (0.0, 1.0))
+    process = tjx.Process(system, drive, *ends)
     evolution, work, heat, total = last(process)
     entropy = evolution.entropy
     found = work, heat, entropy.medium[-1], entropy.system[-1], total, evolution.reduced_work[-1]
@@ -386,42 +398,59 @@ def test_moments_of_row_nine(mass, row):
         np.testing.assert_allclose(cov, [1.007832132, -0.538550203, 1.752963596], atol=2e-9)
 
 
-@pytest.mark.parametrize(
-    ("mass", "heat", "rate"), [(1.0, 0.242424242, 0.161616162), (0.1, 0.310077519, 0.206718346)]
+class Pulled(eqx.Module):
+    """A potential, or a force, of a parameter, so that another number is no other program."""
+
+    by: jax.Array
+    fn: object = eqx.field(static=True)
+
+    def __call__(self, q, lam):
+        return self.fn(q, self.by)
+
+
+COUPLED, TURNED = (
+    (lambda q, u: q @ q + u * q[0] * q[1]),
+    (lambda q, kappa: kappa * jnp.stack([-q[1], q[0]])),
 )
-def test_a_gyrator_of_two_baths(mass, heat, rate):
-    """Stationary: the heat of each bath and the production, u² (T2-T1)² gamma / 2(m u² + gamma² k)."""
-    system = tjx.Underdamped(
-        lambda q, lam: q @ q + 0.8 * q[0] * q[1], mass=mass, temperature=jnp.array([1.0, 3.0])
-    )
+
+
+def gyrator(mass, u, kappa, T):
+    of = (Pulled(jnp.asarray(by), fn) for by, fn in ((u, COUPLED), (kappa, TURNED)))
+    return tjx.Underdamped(*of, mass=jnp.asarray(mass), temperature=jnp.asarray(T))
+
+
+@pytest.mark.parametrize(
+    ("given", "heat", "rate"),
+    [
+        ((1.0, 0.8, 0.0, (1.0, 3.0)), 0.242424242, 0.161616162),
+        ((0.1, 0.8, 0.0, (1.0, 3.0)), 0.310077519, 0.206718346),
+        ((0.5, 0.0, 1.5, (1.0, 1.0)), None, 5.142857143),
+        ((0.1, 0.0, 1.5, (1.0, 1.0)), None, 2.535211268),
+        ((0.01, 0.0, 1.5, (1.0, 1.0)), None, 2.275600506),
+    ],
+)
+def test_gyrators(given, heat, rate):
+    """Stationary: the heat of each of two baths, and the production, by that and by the irreversible current."""
+    system = gyrator(*given)
     state = steady(system, None, dim=2)
-    process = tjx.Process(system, lambda t: None, state)
+    process = tjx.Process(system, lambda t: 0.0 * t, state)
     evolution = moments(process, jnp.array([0.0, 0.5, 1.0]))
-    np.testing.assert_allclose(evolution.heat[-1], [heat, -heat], atol=2e-9)
+    if heat is not None:
+        np.testing.assert_allclose(evolution.heat[-1], [heat, -heat], atol=2e-9)
     rates = tjx.rates.along(process, evolution, split=None)
     for found in (evolution.entropy.total[-1], rates.total[0], rates.medium[0]):
         np.testing.assert_allclose(found, rate, atol=2e-9)
     drawn = jax.vmap(state.sample)(jax.random.split(jax.random.key(6), 5000))
     sampled = tjx.rates.sampled(system, None, jax.grad(state.log_prob), drawn)
     sigmas.assert_within(sampled.total, rate, bias=0.25)
-
-
-def whirl(mass):
-    turn = lambda q, lam: 1.5 * jnp.stack([-q[1], q[0]])
-    return tjx.Underdamped(lambda q, lam: q @ q, force=turn, mass=mass)
-
-
-@pytest.mark.parametrize(("mass", "rate"), [(0.5, 5.142857143), (0.01, 2.275600506)])
-def test_a_whirl(mass, rate):
-    process = tjx.Process(whirl(mass), lambda t: 0.0 * t, steady(whirl(mass), None, dim=2))
-    evolution = moments(process, jnp.array([0.0, 1.0]))
-    np.testing.assert_allclose(evolution.entropy.medium[-1], rate, atol=2e-9)
+    with pytest.raises(ValueError, match="odd under time reversal"):
+        tjx.rates.along(process, evolution)
 
 
 def test_a_whirl_that_runs_away():
     """$m \\kappa^2 \\ge \\gamma^2 k$: Lyapunov's equation has a solution there, and it is no covariance."""
     with pytest.raises(ValueError, match="nothing is stationary"):
-        steady(whirl(0.9), None, dim=2)
+        steady(gyrator(0.9, 0.0, 1.5, (1.0, 1.0)), None, dim=2)
 
 
 def test_verify():
@@ -472,88 +501,87 @@ def test_the_gradient_of_small_friction():
 
 
 def test_the_score_gradient():
-    """Of paths on the kernel's manifold; exact: the work of a drag is quadratic in its length."""
-    process = driven(
-        tjx.Underdamped(lambda q, lam: 0.5 * jnp.sum((q - lam) ** 2)), ramp(0.0, 2.0, 1.0)
+    """Of paths on the kernel's manifold, by how far the knots are stretched: the chain's exact work is quadratic in that."""
+    system = tjx.Underdamped(lambda q, lam: 0.5 * jnp.sum((q - lam) ** 2))
+    process = tjx.Process(
+        system, ramp(0.0, 2.0, 1.0), *(Boltzmann(system, lam) for lam in (0.0, 2.0))
     )
     ts = jnp.linspace(0.0, 1.0, 5)
     loss = optimal.mean_work(process, ts, 1000, rule="kernel")
 
-    def slope(key):
-        stretched = lambda s: eqx.tree_at(
-            lambda p: p.values, process.protocol, s * process.protocol.values
-        )
-        return jax.grad(lambda s: loss.likelihood_ratio(stretched(s), key))(1.0)
+    def stretched(s):
+        return eqx.tree_at(lambda p: p.values, process.protocol, s * process.protocol.values)
 
+    slope = lambda key: jax.grad(lambda s: loss.likelihood_ratio(stretched(s), key))(1.0)
     found = jax.jit(jax.vmap(slope))(jax.random.split(jax.random.key(8), 100))
 
-    # W = l² w of the part that is stretched, knots alone: by differences of the exact chain, which is quadratic in s
     def exact(s):
-        drive = eqx.tree_at(lambda p: p.values, process.protocol, s * process.protocol.values)
-        return mean(quadratic(process.replace(protocol=drive), ts, tjx.ABOBA(), "kernel")["work"])
+        chain = process.replace(protocol=stretched(s))
+        return mean(quadratic(chain, ts, tjx.ABOBA(), "kernel")["work"])
 
-    sigmas.assert_within(np.asarray(found), 0.5 * (exact(2.0) - exact(0.0)), bias=0.2)
+    sigmas.assert_within(np.asarray(found), 0.5 * (exact(2.0) - exact(0.0)), bias=0.25)
 
 
-@pytest.mark.parametrize("what", ["impulse", "mass"])
-def test_the_score_gradient_is_refused(what):
-    """By what moves the manifold."""
-    process = kicked((0.0, 2.0), 0.1, 0.1)
-    if what == "impulse":
-        loss = optimal.mean_work(process, TS, 10, rule="kernel")
-        with pytest.raises(ValueError, match=r'the impulse and the path.*gradient="pathwise"'):
-            jax.grad(lambda d: loss.likelihood_ratio(d, jax.random.key(0)), allow_int=True)(
-                process.protocol
-            )
-    else:
-        path = tjx.simulate(process, TS, jax.random.key(0), rule="kernel").path
-        at = lambda m: eqx.tree_at(lambda p: p.system.mass, process, m)
-        with pytest.raises(ValueError, match="moves with the mass"):
-            jax.grad(lambda m: tjx.log_prob(at(m), path))(jnp.asarray(1.0))
+@pytest.mark.parametrize("by", ["mass", "friction", "impulse", "path"])
+def test_no_derivative_by_what_moves_the_manifold(by):
+    process, path = optimum(), tjx.Path(TS, jnp.zeros((5, 2)))
+
+    def height(a):
+        if by == "path":
+            return tjx.log_prob(process, path._replace(xs=path.xs + a))
+        if by == "impulse":
+            kicks = lambda p: p.protocol.protocols["J"].values
+            return tjx.log_prob(eqx.tree_at(kicks, process, kicks(process) + a), path)
+        return tjx.log_prob(eqx.tree_at(lambda p: getattr(p.system, by), process, a), path)
+
+    with pytest.raises(ValueError, match=r'moves with the mass.*gradient="pathwise"'):
+        jax.grad(height)(jnp.asarray(1.0))
 
 
 def test_a_search_finds_the_kicks():
     """From the plain ramp, by the search as it is; the exact work of what it finds against the closed form, 4/3."""
-    process = kicked((0.0, 2.0), 0.0, 0.0)
+    process = trap(x=(0.0, 2.0))
+    free = {name: p if name in "xJ" else fixed(p) for name, p in process.protocol.protocols.items()}
     ts = jnp.linspace(0.0, 1.0, 9)
+    process = process.replace(protocol=Joint(free))
     loss = optimal.mean_work(process, ts, 500)
     found = optimal.search(
         loss, process.protocol, jax.random.key(9), steps=80, check=loss, progress=False
     )
-    work = last(process.replace(protocol=found.protocol), 3)[1]
+    best = found.protocol.protocols
+    kicks, knots = best["J"].values, best["x"].values
+    work = last(trap(x=tuple(knots), J=tuple(kicks), ends={"x": (0.0, 2.0)}))[1]
     assert 4 / 3 - 1e-9 < work < 1.345
-    assert np.all(np.asarray(found.protocol.protocols["J"].values) > 0.3)
+    assert np.all(np.asarray(kicks) > 0.3)
 
 
 # ---- measured paths
 
 
-def test_recorded_velocities():
-    """Positions and velocities become states, and have the ledger of the run; positions alone have its work."""
-    process = kicked((0.5, 1.5), 0.3, 0.4)
-    run = tjx.ensemble(process, TS, jax.random.key(10), 5, save="all")
-    lams = jax.vmap(process.protocol)(TS)
-    outside = {name: [p.before, p.after] for name, p in process.protocol.protocols.items()}
-    for name, pair in outside.items():
-        lams[name] = lams[name].at[jnp.array([0, -1])].set(jnp.stack(pair))
-    v = jax.vmap(jax.vmap(lambda x, lam: process.system.motion(x, lam)[1]), (0, None))(
-        run.path.xs, lams
-    )
-    recorded = run.path._replace(xs=jnp.concatenate([run.path.xs[..., :1], v], -1))
-    path = tjx.measured.with_momenta(process, recorded)
-    np.testing.assert_allclose(path.xs, run.path.xs, atol=1e-14)
-    close(tuple(tjx.account(process, path))[1:], tuple(run)[1:])
+def test_recorded_velocities(seen):
+    """Positions and velocities become states again, also where the control jumps at the ends."""
+    process, _, run = seen
+    drive = process.protocol
+    lams = jax.vmap(drive)(TS).at[jnp.array([0, -1])].set(jnp.stack([drive.before, drive.after]))
+    motion = lambda x, lam: jnp.concatenate(process.system.motion(x, lam))
+    recorded = tjx.Path(*(v[:5] for v in run.path))
+    xs = jax.vmap(jax.vmap(motion), (0, None))(recorded.xs, lams)
+    path = tjx.measured.with_momenta(process, recorded._replace(xs=xs))
+    np.testing.assert_allclose(path.xs, recorded.xs, atol=1e-14)
 
 
-def test_positions_alone():
-    system = tjx.Underdamped(lambda q, lam: 0.5 * jnp.sum((q - lam) ** 2))
-    process = driven(system, ramp(0.0, 2.0, 1.0))
-    run = tjx.ensemble(process, TS, jax.random.key(11), 5, save="all")
-    positions = run.path._replace(xs=run.path.xs[..., :1])
+def test_positions_alone(seen):
+    """They have the work of the run; not its heat, and that is said."""
+    process, _, run = seen
+    if process.system.impulse is None:
+        still = process.replace(
+            system=process.system.overdamped(), initial=Gaussian(jnp.zeros(2), 1.0), final=None
+        )
+        path = run.path._replace(xs=run.path.xs[..., :2])
+        np.testing.assert_allclose(tjx.account(still, path).work, run.work, atol=1e-12)
+    alone = tjx.Path(TS, jnp.zeros((5, 1)))
     with pytest.raises(ValueError, match=r"which is odd.*system\.overdamped\(\).*with_momenta"):
-        tjx.account(process, positions)
-    still = tjx.Process(system.overdamped(), process.protocol, Gaussian(0.0, 1.0))
-    np.testing.assert_allclose(tjx.account(still, positions).work, run.work, atol=1e-12)
+        tjx.account(process, alone)
 
 
 # ---- what is refused
@@ -594,7 +622,7 @@ REFUSED = {
     ),
     "nothing": (lambda: tjx.Underdamped(None), ValueError, "a potential, a force, or both"),
     "a limit with kicks": (
-        lambda: kicked(*OPTIMUM).system.overdamped(),
+        lambda: optimum().system.overdamped(),
         ValueError,
         "without impulse",
     ),
@@ -603,11 +631,6 @@ REFUSED = {
         lambda: run(Gaussian(jnp.zeros(2), 1.0), mass=jnp.ones(2)),
         ValueError,
         "mass must be a scalar or one number for each of the 1 positions",
-    ),
-    "a potential of shape (1,)": (
-        lambda: run(Gaussian(jnp.zeros(2), 1.0), potential=lambda q, lam: q**2),
-        ValueError,
-        "must return one real scalar",
     ),
     "an impulse that spreads": (
         lambda: run(Gaussian(jnp.zeros(2), 1.0), impulse=lambda lam: jnp.ones(3)),
@@ -644,11 +667,6 @@ REFUSED = {
         ValueError,
         "which do not lead along any of these paths",
     ),
-    "splits": (
-        lambda: tjx.rates.along(everything(), moments(everything(), jnp.array([0.0, 2.0]))),
-        ValueError,
-        "odd under time reversal",
-    ),
 }
 
 
@@ -664,11 +682,3 @@ def test_refused(what):
     call, error, words = REFUSED[what]
     with pytest.raises(error, match=words):
         call()
-
-
-def test_a_point_is_no_density_of_both():
-    """Maxwell's momenta at one place: R is infinite, and says so by being infinite."""
-    process = driven(tjx.Underdamped(WELL), ramp(0.0, 1.0, 1.0)).replace(
-        initial=Point(jnp.zeros(2))
-    )
-    assert np.isposinf(tjx.ensemble(process, TS, jax.random.key(0), 2).entropy.total).all()

@@ -53,7 +53,7 @@ class BAOAB(AbstractStep):
         before = v0 + half * system.total_force(q0, lam) / system.mass
         after = v1 - half * system.total_force(q1, lam) / system.mass
         nats = _given(system, before, after, lam)
-        return jnp.where(_led(q0, q1, before, after, half), nats, jnp.nan)
+        return jnp.where(_led(system, x0, x1, lam, dt, (before, after)), nats, jnp.nan)
 
 
 class ABOBA(AbstractKernelStep):
@@ -110,7 +110,8 @@ class Landing(AbstractTransition):
         system, half = self.system, _half(self.system, self.dt)
         (q0, v0), (q1, v1) = (system.motion(z, self.lam) for z in (self.x, x))
         of_momenta = self._normal().log_prob(v1) - jnp.sum(jnp.log(system.mass) + 0 * v1)
-        there = jnp.where(_led(q0, q1, v0, v1, half), of_momenta, -jnp.inf)
+        on_it = _led(system, self.x, x, self.lam, self.dt, (v0, v1))
+        there = jnp.where(on_it, of_momenta, -jnp.inf)
         return untracked(there, (v0, v1, q0, q1, half), message=_MOVES)
 
     def log_ratio(self, x: State, back: "Landing", flipped: State) -> Scalar:
@@ -121,7 +122,8 @@ class Landing(AbstractTransition):
         middle = 0.5 * (q0 + q1) + 0.5 * half * (v0 - v1)
         push = half * system.total_force(middle, self.lam) / system.mass
         nats = _given(system, v0 + push, v1 - push, self.lam)
-        return jnp.where(_led(q0, q1, v0, v1, half), nats, jnp.nan)
+        on_it = _led(system, self.x, x, self.lam, self.dt, (v0, v1))
+        return jnp.where(on_it, nats, jnp.nan)
 
 
 _MOVES = (
@@ -158,12 +160,23 @@ def _given(system: AbstractUnderdamped, before: Half, after: Half, lam: Control)
     return jnp.sum(each / system.temperature(lam))
 
 
-def _led(q0: Half, q1: Half, v0: Half, v1: Half, half: Array) -> Array:
-    """Whether the velocities lead from one position to the other, to rounding."""
-    off = q1 - q0 - half * (v0 + v1)
-    size = jnp.abs(q0) + jnp.abs(q1) + half * (jnp.abs(v0) + jnp.abs(v1))
-    loose = 1e4 * jnp.finfo(q0.dtype).eps
-    return jnp.all(jnp.abs(off) <= loose * size)
+def _led(
+    system: AbstractUnderdamped,
+    x0: State,
+    x1: State,
+    lam: Control,
+    dt: Scalar,
+    v: tuple[Half, Half],
+) -> Array:
+    """Whether the velocities v lead from one position to the other, to the rounding of all that they are made of, and of
+    dt, which as a difference of times has fewer digits."""
+    half, ((q0, p0), (q1, p1)) = _half(system, dt), (jnp.split(x, 2) for x in (x0, x1))
+    off = q1 - q0 - half * (v[0] + v[1])
+    parts = jnp.stack([m / system.mass for m in (p0, p1, system.kick(q0, lam))])
+    speed = jnp.sum(jnp.abs(jnp.concatenate([parts, jnp.stack(v)])), axis=0)
+    eps = float(jnp.finfo(q0.dtype).eps)
+    allowed = 64 * eps * (jnp.abs(q0) + jnp.abs(q1)) + 10 * eps**0.5 * half * speed
+    return jnp.all(jnp.abs(off) <= allowed)
 
 
 def _once(dt: Scalar, qv: tuple[Half, Half]) -> tuple[Half, Half]:
