@@ -45,6 +45,7 @@ from .systems import (
     Euler as Euler,
     Exchange as Exchange,
     Heun as Heun,
+    Inhomogeneous as Inhomogeneous,
     Normal as Normal,
     Overdamped as Overdamped,
 )

@@ -12,16 +12,23 @@ from ._diffrax import Diffrax
 from ._paths import Trajectory
 from ._process import Process, paths
 from ._types import Array, Control, Scalar, State, Times
-from .systems import AbstractDiffusion, AbstractStep, AbstractSystem, Euler, Heun, Rule
+from .systems import (
+    AbstractDiffusion,
+    AbstractStep,
+    Euler,
+    Heun,
+    Inhomogeneous,
+    Rule,
+    StratonovichHeun,
+)
 
 COARSE = 0.5  # h r of Heun's step above which its stationary variance is off by 8 % or more
 UNSTABLE = 2.0  # and above which explicit steps run away
 
 
-def rate(system: AbstractSystem, x: State, lam: Control) -> Scalar:
+def rate(system: AbstractDiffusion | Inhomogeneous, x: State, lam: Control) -> Scalar:
     r"""The fastest rate of the drift at one state, $\|\partial b/\partial x\|$ (its largest singular value)."""
-    diffusion = AbstractDiffusion.needed_by("rate", system)
-    drift = lambda x: diffusion.drift(x, lam)
+    drift = lambda x: system.drift(x, lam)
     _, pull = jax.vjp(drift, x)
 
     def turn(v: State, _: None) -> tuple[State, Scalar]:
@@ -38,11 +45,13 @@ def rate(system: AbstractSystem, x: State, lam: Control) -> Scalar:
 @eqx.filter_jit
 def _rates(process: Process, ts: Times, xs: Array) -> Array:
     """h r at the given states, at a few steps of the grid."""
+    system = process.system
+    assert isinstance(system, AbstractDiffusion | Inhomogeneous)
     steps = np.unique(np.linspace(0, ts.shape[0] - 2, 5).astype(int))
     lams = jax.vmap(process.protocol)(0.5 * (ts[steps] + ts[steps + 1]))
 
     def of_step(x: State, lam: Control, h: Scalar) -> Scalar:
-        return h * rate(process.system, x, lam)
+        return h * rate(system, x, lam)
 
     each = jax.vmap(jax.vmap(of_step, (None, 0, 0)), (0, None, None))
     return each(xs, lams, ts[steps + 1] - ts[steps])
@@ -57,11 +66,9 @@ def watched(
     paths is `ok`. (The log-ratio of the kernel rule is that of the steps taken, whatever their length: there, work and heat
     alone are not to be trusted.)
     """
-    explicit = isinstance(step, Heun | Euler | Diffrax)  # of a step of one's own nothing is known
-    if (
-        not (explicit and isinstance(process.system, AbstractDiffusion))
-        or paths(process) is not None
-    ):
+    explicit = isinstance(step, Heun | StratonovichHeun | Euler | Diffrax)  # of one's own nothing is known
+    drifts = isinstance(process.system, AbstractDiffusion | Inhomogeneous)
+    if not (explicit and drifts) or paths(process) is not None:
         return run
     if _checks.tracing((run, ts, process)):
         return run

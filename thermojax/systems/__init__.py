@@ -14,7 +14,13 @@ from ._base import (
 )
 from ._diffusion import AbstractDiffusion as AbstractDiffusion
 from ._grid import Grid as Grid
+from ._inhomogeneous import (
+    Inhomogeneous as Inhomogeneous,
+    Metropolis as Metropolis,
+    StratonovichHeun as StratonovichHeun,
+)
 from ._lattice import (
+    Carried as Carried,
     Edges as Edges,
     Lattice as Lattice,
     current as current,

@@ -275,6 +275,13 @@ class Driven(eqx.Module):
         return _checks.floating(f"{self.name}(lam)", self.fn(lam))
 
 
+_PLACE = {
+    "mobility": "For one that depends on x take thermojax.Inhomogeneous, which has the drift that goes with it.",
+    "temperature": "One that depends on x is not supported: the noise alone does not tell the drift that goes with it, and "
+    "a part of the entropy production would not be seen.",
+}
+
+
 def _at_control(name: str, value: PerCoordinate) -> Constant | Driven:
     if isinstance(value, Constant | Driven):  # of another system
         return value
@@ -283,7 +290,7 @@ def _at_control(name: str, value: PerCoordinate) -> Constant | Driven:
             f"Overdamped.{name}",
             value,
             "lam",
-            cure="Noise that depends on x is not supported: Itô and Stratonovich readings would differ.",
+            cure=_PLACE[name],
         )
         return Driven(name, closed(value))
     if name == "mobility" and jnp.ndim(value) == 2:
