@@ -38,7 +38,7 @@ BUDGET = {  # statistical assertions per test file
     "test_flow": 8,
     "test_flow_likelihood": 30,
     "test_likelihood": 8,
-    "test_inhomogeneous": 14,
+    "test_inhomogeneous": 16,
 }
 TESTS = sum(BUDGET.values())
 LEVEL = ALPHA / TESTS

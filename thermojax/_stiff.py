@@ -66,7 +66,9 @@ def watched(
     paths is `ok`. (The log-ratio of the kernel rule is that of the steps taken, whatever their length: there, work and heat
     alone are not to be trusted.)
     """
-    explicit = isinstance(step, Heun | StratonovichHeun | Euler | Diffrax)  # of one's own nothing is known
+    explicit = isinstance(
+        step, Heun | StratonovichHeun | Euler | Diffrax
+    )  # of one's own nothing is known
     drifts = isinstance(process.system, AbstractDiffusion | Inhomogeneous)
     if not (explicit and drifts) or paths(process) is not None:
         return run

@@ -19,8 +19,8 @@ class Inhomogeneous(AbstractSystem):
     $$dx_i = (\mu_i F_i + T_i\,\partial_i \mu_i)\,dt + \sqrt{2 \mu_i(x, \lambda)\, T_i(\lambda)}\, dW_i, \qquad
       F = -\nabla U + f .$$
 
-    **The reading is the isothermal one**: at rest, with one bath and $f = 0$, the density is Boltzmann's whatever $\mu$ is. It
-    is the limit of light particles whose friction $1/\mu$ depends on the place (Itô's and Stratonovich's reading of
+    **The reading is the isothermal one**: at rest, with one bath and $f = 0$, the density is Boltzmann's, whatever $\mu$ is.
+    It is the limit of light particles whose friction $1/\mu$ depends on the place (Itô's and Stratonovich's reading of
     $\mu F\,dt + \sqrt{2\mu T}\,dW$ are not). $\partial_i\mu_i$ comes by differentiation.
 
     **Arguments:** those of `Overdamped`, but for
@@ -126,10 +126,11 @@ class Inhomogeneous(AbstractSystem):
             raise ValueError(
                 f"mobility(x, lam) must return a scalar or have the shape of the state, {x.shape}; got {shape}.{cure}"
             )
-        dtype = _checks.shapes("mobility(x, lam)", lambda x, lam: x + self.fn(x, lam), x, lam).dtype
-        if dtype != x.dtype:
+        if not jnp.issubdtype(given.dtype, jnp.floating) or (
+            given.dtype != x.dtype and not given.weak_type
+        ):
             raise TypeError(
-                f"The state is {x.dtype}, but the mobility makes it {dtype}: one floating-point precision per run."
+                f"The state is {x.dtype}, and the mobility is {given.dtype}: one floating-point precision per run."
             )
 
     def positive(self, lam: Control) -> dict[str, Array]:
@@ -208,7 +209,7 @@ class Metropolis(AbstractStep):
 
 
 _TAKEN = (
-    'A run of Metropolis, the step of rule="kernel" where the noise depends on x, has no derivative: whether a step is taken '
+    'A run of Metropolis, the step of rule="kernel" where noise depends on x, has no derivative: whether a step is taken '
     'jumps. Differentiate a run of rule="alternating".'
 )
 
