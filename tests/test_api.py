@@ -14,6 +14,7 @@ import thermojax as tjx
 # name: parameters before *, and after it with their defaults
 SIGNATURES = {
     "Overdamped": ("potential force=None mobility=1.0 temperature=1.0 velocity=None", ""),
+    "Inhomogeneous": ("potential mobility force=None temperature=1.0", ""),
     "Process": ("system protocol initial final=None", ""),
     "Path": ("ts xs ok=True", ""),
     "simulate": ("process ts key", "solver=None rule='alternating' save='all' adjoint=None"),
