@@ -426,8 +426,8 @@ for solver, why in (
     (dfx.HalfSolver(dfx.Heun()), "HalfSolver is adaptive"),
     (dfx.ImplicitEuler(), "ImplicitEuler is adaptive or implicit"),
     (dfx.Kvaerno3(), "Kvaerno3 is adaptive or implicit"),
-    (dfx.ALIGN(0.1), "ALIGN is for underdamped dynamics, which are not supported"),
-    (dfx.QUICSORT(0.1), "QUICSORT is for underdamped dynamics"),
+    (dfx.ALIGN(0.1), "ALIGN is a solver for underdamped dynamics without a log-ratio"),
+    (dfx.QUICSORT(0.1), "QUICSORT is a solver for underdamped dynamics"),
     (dfx.Tsit5(), "Tsit5 is not marked by diffrax as a solver of SDEs"),
     (dfx.SemiImplicitEuler(), "SemiImplicitEuler is not marked"),
 ):

@@ -37,6 +37,8 @@ from ._ratio import (
 from ._simulate import ensemble as ensemble, simulate as simulate
 from ._verify import Verdict as Verdict, verify as verify
 from .systems import (
+    ABOBA as ABOBA,
+    BAOAB as BAOAB,
     AbstractDiffusion as AbstractDiffusion,
     AbstractKernelStep as AbstractKernelStep,
     AbstractOverdamped as AbstractOverdamped,
@@ -48,6 +50,7 @@ from .systems import (
     Inhomogeneous as Inhomogeneous,
     Normal as Normal,
     Overdamped as Overdamped,
+    Underdamped as Underdamped,
 )
 
 __version__ = _version("thermojax")

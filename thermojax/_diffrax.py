@@ -43,7 +43,8 @@ class Diffrax(AbstractStep):
             )
         if isinstance(solver, dfx.AbstractFosterLangevinSRK):
             raise ValueError(
-                f"{name} is for underdamped dynamics, which are not supported yet. {WORKS}"
+                f"{name} is a solver for underdamped dynamics without a log-ratio, so that its heat can't be told exactly. "
+                "Use solver=None, thermojax.BAOAB() or thermojax.ABOBA() with an Underdamped system."
             )
         if not isinstance(solver, dfx.AbstractItoSolver | dfx.AbstractStratonovichSolver):
             raise ValueError(f"{name} is not marked by diffrax as a solver of SDEs. {WORKS}")

@@ -125,7 +125,25 @@ def account(
     else:
         path = path._replace(xs=unwrapped(path.xs, a_period(period, path.xs.shape[-1])))
     found = _account(process, path, step, rule, cumulative)
+    if rule == "kernel":
+        _of_these_steps(step, path, found)
     return found if density is None else _in_time(density, found)
+
+
+def _of_these_steps(step: AbstractStep, path: Path, found: Trajectory) -> None:
+    """Refuse a path that no step leads along, where that is known: the kernels of a mass lead to few of all states."""
+    ok = _checks.known(found.path.ok)
+    if (
+        ok is not None
+        and not ok.any()
+        and np.isfinite(np.asarray(path.xs)).all()
+        and np.all(path.ok)
+    ):
+        raise ValueError(
+            f'rule="kernel" compares the kernels of {type(step).__name__}, which do not lead along any of these paths (or '
+            "an energy on them is not finite): they were measured, thinned, or made by another step. Use "
+            'rule="alternating".'
+        )
 
 
 @eqx.filter_jit

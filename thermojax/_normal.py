@@ -1,15 +1,32 @@
 r"""The normal density of a step: independent coordinates, each with its mean and variance."""
 
+import abc
 from collections.abc import Iterator
 
 import equinox as eqx
 import jax
 import jax.numpy as jnp
 
-from ._types import Array, ArrayLike, Key, Scalar, State
+from ._types import Array, ArrayLike, Given, Key, Scalar, State
 
 
-class Normal(eqx.Module):
+class AbstractTransition(eqx.Module):
+    """The density of a step, which can be held against that of the reversed step without their normalisers."""
+
+    @abc.abstractmethod
+    def sample(self, key: Key) -> State:
+        """One draw."""
+
+    @abc.abstractmethod
+    def log_prob(self, x: State) -> Scalar:
+        """The logarithm of the density, in nats."""
+
+    @abc.abstractmethod
+    def log_ratio(self, x: State, back: Given, flipped: State) -> Scalar:
+        r"""$\ln p(x)/p_\mathrm{back}(x_\mathrm{flipped})$, `back` the density of the step back, of the same kind."""
+
+
+class Normal(AbstractTransition):
     r"""$N(m_i, v_i)$ per coordinate: what a kernel of a step is. It unpacks as `(mean, variance)`.
 
     `mean` is `(d,)`, `variance` that of each coordinate, `(d,)`, or one for all. A step that goes from x by a small `shift`
@@ -32,12 +49,13 @@ class Normal(eqx.Module):
         square = (x - self.origin - self.shift) ** 2 / self.variance
         return -0.5 * jnp.sum(square + jnp.log(2 * jnp.pi * self.variance))
 
-    def log_ratio(self, y: State, back: "Normal", x: State) -> Scalar:
-        r"""$\ln N(y; m, v) / N(x; m', v')$ without the normalisers, which cancel where $v = v'$ and would cost digits.
+    def log_ratio(self, x: State, back: "Normal", flipped: State) -> Scalar:
+        r"""$\ln N(x; m, v) / N(y; m', v')$, y = `flipped`, without the normalisers, which cancel where $v = v'$ and would
+        cost digits.
 
         $a^2 - b^2$ is $(a + b)(a - b)$: of two steps there and back the sum of the moves is zero, exactly.
         """
-        there, here = y - self.origin, x - back.origin
+        there, here = x - self.origin, flipped - back.origin
         shift, shift_back = jnp.asarray(self.shift), jnp.asarray(back.shift)
         plus = (here + there) - (shift_back + shift)
         minus = (here - there) - (shift_back - shift)

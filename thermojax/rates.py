@@ -22,6 +22,7 @@ from .systems import (
     AbstractDiffusion,
     AbstractOverdamped,
     AbstractSystem,
+    AbstractUnderdamped,
     Edges,
     Lattice,
     current as _across,
@@ -48,6 +49,9 @@ class Rates(NamedTuple):
 def velocity(system: AbstractSystem, lam: Control, score: Score) -> Callable[[State], State]:
     r"""The local mean velocity $v(x) = \mu F - D\,s(x)$ of what dissipates, $s = \nabla \ln p$ any score, a network's too.
 
+    Of an `Underdamped` system it is $(0, -\gamma v - \gamma T\,\partial_p \ln p)$, in the state $(q, p)$: Hamilton's
+    equations do not dissipate.
+
     Source: Seifert, Rep. Prog. Phys. 75, 126001 (2012), eq. 33.
     """
     diffusion = _diffusive("velocity", system)
@@ -60,7 +64,10 @@ def velocity(system: AbstractSystem, lam: Control, score: Score) -> Callable[[St
 
 
 def current(system: AbstractSystem, lam: Control, density: Density) -> Callable[[State], State]:
-    r"""The probability current $j(x) = p\,(\mu F - D \nabla \ln p)$, of which $\partial_t p = -\nabla \cdot j$."""
+    r"""The probability current $j(x) = p\,(\mu F - D \nabla \ln p)$ of what dissipates, see `velocity`.
+
+    $\partial_t p = -\nabla \cdot j$ where all of the drift does: overdamped, in a medium at rest.
+    """
     _checks.density("density", density)
     v = velocity(system, lam, jax.grad(density.log_prob))
     return lambda x: jnp.exp(density.log_prob(x)) * v(x)
@@ -90,6 +97,10 @@ def along(process: Process, evolution: Evolution, *, split: Split | None = "hata
     if split not in (None, "hatano-sasa", "maes-netocny"):
         raise ValueError(f'split must be "hatano-sasa", "maes-netocny" or None, got {split!r}.')
     system = process.system
+    if split and isinstance(system, AbstractUnderdamped):
+        raise ValueError(
+            "Of momenta, which are odd under time reversal, the two splits do not part the production. Ask for split=None."
+        )
     if split and isinstance(system, AbstractOverdamped) and system.velocity is not None:
         raise ValueError(
             "In a medium that flows (velocity=) the two splits do not part the production: the flow is odd under time "
@@ -157,11 +168,17 @@ def _each(
     system: AbstractDiffusion, lam: Control, v: Callable[[State], State], xs: Array
 ) -> tuple[Array, Array]:
     def one(x: State) -> tuple[Scalar, Scalar]:
-        total = jnp.sum(v(x) ** 2 / system.diffusion(x, lam))
+        total = jnp.sum(_over(v(x) ** 2, system.diffusion(x, lam)))
         heat = jnp.sum(system.heating(x, lam) / system.temperature(lam))
         return total, heat - _swelling(system, x, lam)
 
     return jax.vmap(one)(xs)
+
+
+def _over(square: State, diffusion: Array) -> State:
+    """$v^2/D$ where there is noise: nothing dissipates where there is none."""
+    noisy = diffusion > 0
+    return jnp.where(noisy, square / jnp.where(noisy, diffusion, 1), 0)
 
 
 def _swelling(system: AbstractDiffusion, x: State, lam: Control) -> Scalar:
@@ -256,7 +273,7 @@ def _of_moments(process: Process, evolution: GaussianEvolution, split: Split | N
 
         def square(v: State, matrix: Array) -> Scalar:
             r"""$\langle |v + M (x - m)|^2 / D \rangle$."""
-            return jnp.sum((v**2 + jnp.diagonal(matrix @ cov @ matrix.T)) / diffusion)
+            return jnp.sum(_over(v**2 + jnp.diagonal(matrix @ cov @ matrix.T), diffusion))
 
         total = square(drift, spread)
         keeping = None

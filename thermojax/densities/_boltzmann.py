@@ -6,12 +6,12 @@ import jax.numpy as jnp
 import jax.tree_util as jtu
 import numpy as np
 
-from .. import _checks
+from .. import _checks, _factor
 from .._affine import affine
 from .._closures import closed
-from .._types import Control, Density, Draw, Given, Key, Scalar, State
+from .._types import Array, Control, Density, Draw, Given, Key, Potential, Scalar, State
 from ..potentials import Tabulated
-from ..systems import AbstractSystem
+from ..systems import AbstractSystem, AbstractUnderdamped
 from ._base import GaussianParts
 from ._forms import (
     AbstractEquilibrium,
@@ -44,8 +44,11 @@ class Boltzmann(AbstractEquilibrium):
     is): the derivative lacks what it does. Smooth it, `h * jax.nn.sigmoid((x - c) / width)`; a wall at c is `bounds`, which
     are followed.
 
-    `dim` is the number of coordinates, 1 unless given. A force that does no potential work is left out: with f ≠ 0 this
-    is the reference state of $\Delta(\beta F)$, not the stationary one. One bath only.
+    Of an `Underdamped` system all of this is of the positions, U the potential energy; with them come Maxwell's momenta,
+    $p(q, p) = e^{-U/T}/Z_q \cdot N(p; -J(\lambda), m T)$. A draw is a state `(q, p)`, and `log_partition` is that of both.
+
+    `dim` is the number of coordinates (of positions), 1 unless given. A force that does no potential work is left out: with
+    f ≠ 0 this is the reference state of $\Delta(\beta F)$, not the stationary one. One bath only.
     """
 
     system: AbstractSystem
@@ -90,8 +93,9 @@ class Boltzmann(AbstractEquilibrium):
                 "Boltzmann needs one temperature: with a bath per coordinate there is no equilibrium. Give another density, "
                 "e.g. thermojax.densities.Gaussian."
             )
-        _checks.scalar("potential(x, lam)", system.energy, self.origin, self.lam)
-        _checks.not_spread("potential(x, lam)", system.energy, self.origin, self.lam)
+        potential = _potential(system)
+        _checks.scalar("potential(x, lam)", potential, self.origin, self.lam)
+        _checks.not_spread("potential(x, lam)", potential, self.origin, self.lam)
         self.form = self._form()
 
     def _form(self) -> AbstractForm:
@@ -128,40 +132,75 @@ class Boltzmann(AbstractEquilibrium):
 
     @property
     def origin(self) -> State:
-        """x = 0, of the shape and the precision of a state."""
+        """x = 0, of the shape and the precision of a state (of its positions)."""
         return jnp.zeros(self.dim, _checks.one_float(system=(self.system, self.lam)))
 
     def reduced_energy(self, x: State) -> Scalar:
-        r"""$\phi(x) = U(x, \lambda) / T(\lambda)$."""
-        return self.system.energy(x, self.lam) / self.system.temperature(self.lam)
+        r"""$\phi(x) = U(x, \lambda) / T(\lambda)$, x the positions."""
+        return _potential(self.system)(x, self.lam) / self.system.temperature(self.lam)
 
     @eqx.filter_jit
     def sample(self, key: Key) -> State:
-        return self.form.sample(self, key)
+        if not isinstance(self.system, AbstractUnderdamped):
+            return self.form.sample(self, key)
+        key_q, key_p = jax.random.split(key)
+        q = self.form.sample(self, key_q)
+        return jnp.concatenate([q, self.system.thermal(self.origin, self.lam).sample(key_p)])
 
     @eqx.filter_jit
     def log_prob(self, x: State) -> Scalar:
+        if not isinstance(self.system, AbstractUnderdamped):
+            return self._log_prob(x)
+        _checks.point("Boltzmann.log_prob", x, 2 * self.dim)
+        q, p = jnp.split(x, 2)
+        return self._log_prob(q) + self.system.thermal(self.origin, self.lam).log_prob(p)
+
+    def _log_prob(self, x: State) -> Scalar:
+        """Of the positions."""
         _checks.point("Boltzmann.log_prob", x, self.dim)
         if self.bounds is None:
-            return -self.reduced_energy(x) - self.log_partition()
+            return -self.reduced_energy(x) - self._log_z()
         lower, upper = self.bounds.astype(x.dtype)
         outside = jnp.any((x < lower) | (x > upper))
         within = jnp.where(outside, 0.5 * (lower + upper), x)  # the potential may fail out there
-        return jnp.where(outside, -jnp.inf, -self.reduced_energy(within) - self.log_partition())
+        return jnp.where(outside, -jnp.inf, -self.reduced_energy(within) - self._log_z())
 
     @eqx.filter_jit
     def log_partition(self) -> Scalar:
-        r"""$\ln Z = \ln \int e^{-U/T} dx$; the reduced free energy $\beta F$ is its negative."""
+        r"""$\ln Z = \ln \int e^{-U/T} dx$; the reduced free energy $\beta F$ is its negative. Of `(q, p)`, where there are
+        momenta: $\tfrac12 \sum_i \ln 2\pi m_i T$ more."""
+        if not isinstance(self.system, AbstractUnderdamped):
+            return self._log_z()
+        variance = self.system.thermal(self.origin, self.lam).variance
+        return self._log_z() + 0.5 * jnp.sum(jnp.log(2 * jnp.pi * variance))
+
+    def _log_z(self) -> Scalar:
         return self.form.log_partition(self) if self.log_z is None else self.log_z
 
     @eqx.filter_jit
     def normal(self) -> GaussianParts | None:
-        return self.form.normal(self)
+        if not self.quadratic:
+            return None
+        mean, root = self._mean_and_root()
+        return GaussianParts(mean, _factor.square(root))
+
+    def _mean_and_root(self) -> tuple[State, Array]:
+        mean, root = mean_and_root(self)
+        if not isinstance(self.system, AbstractUnderdamped):
+            return mean, root
+        thermal = self.system.thermal(self.origin, self.lam)
+        widths = jnp.diag(jnp.sqrt(thermal.variance))
+        return jnp.concatenate([mean, thermal.mean]), jax.scipy.linalg.block_diag(root, widths)
 
     def noised(self, scale: Scalar, variance: Scalar) -> Density:
         if self.quadratic:
-            return Gaussian.from_root(*mean_and_root(self)).noised(scale, variance)
+            return Gaussian.from_root(*self._mean_and_root()).noised(scale, variance)
         return Noised(self, scale, variance)
+
+
+def _potential(system: AbstractSystem) -> Potential:
+    """The energy, of the positions alone where there are momenta."""
+    return system.potential_energy if isinstance(system, AbstractUnderdamped) else system.energy
 
 
 def _interval(bounds: Given) -> Bounds:

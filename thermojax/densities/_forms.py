@@ -10,7 +10,7 @@ import numpy as np
 from .. import _checks, _factor
 from .._guard import held, untracked
 from .._types import Array, Draw, Key, Scalar, State
-from ._base import AbstractKnownDensity, GaussianParts
+from ._base import AbstractKnownDensity
 from ._gaussian import Gaussian
 from ._quadrature import Bounds, Quantiles, tabulate
 
@@ -55,9 +55,6 @@ class AbstractForm(eqx.Module):
     @abc.abstractmethod
     def log_partition(self, density: AbstractEquilibrium) -> Scalar: ...
 
-    @abc.abstractmethod
-    def normal(self, density: AbstractEquilibrium) -> GaussianParts | None: ...
-
 
 class Quadratic(AbstractForm):
     r"""In closed form: $N(m, K^{-1})$ with the curvature $K = \nabla\nabla\phi$ and $K m = -\nabla\phi(0)$."""
@@ -85,10 +82,6 @@ class Quadratic(AbstractForm):
         volume = _factor.log_det(root) + density.dim * jnp.log(2 * jnp.pi)
         return 0.5 * volume - density.reduced_energy(mean)
 
-    def normal(self, density: AbstractEquilibrium) -> GaussianParts:
-        mean, root = mean_and_root(density)
-        return GaussianParts(mean, _factor.square(root))
-
 
 class Quadrature(AbstractForm):
     """Any other potential in one dimension: by its table of quantiles."""
@@ -109,9 +102,6 @@ class Quadrature(AbstractForm):
     def log_partition(self, density: AbstractEquilibrium) -> Scalar:
         return _quantiles(density).log_mass
 
-    def normal(self, density: AbstractEquilibrium) -> None:
-        return None
-
 
 class Unnormalised(AbstractForm):
     """Any other potential in d dimensions: no more is known than its energy."""
@@ -131,9 +121,6 @@ class Unnormalised(AbstractForm):
             f"Boltzmann.log_z is missing: ln Z of a potential that is not quadratic in {density.dim} dimensions must be "
             "given for log_prob. Give log_z=, or final=None: sampling, reduced work and Jarzynski do without."
         )
-
-    def normal(self, density: AbstractEquilibrium) -> None:
-        return None
 
 
 class Sampled(AbstractForm):
@@ -157,9 +144,6 @@ class Sampled(AbstractForm):
 
     def log_partition(self, density: AbstractEquilibrium) -> Scalar:
         return self.otherwise.log_partition(density)
-
-    def normal(self, density: AbstractEquilibrium) -> GaussianParts | None:
-        return self.otherwise.normal(density)
 
 
 _NOT_FOLLOWED = (

@@ -127,8 +127,8 @@ def overdamped(name: str, system: AbstractSystem) -> Carried:
     """A system whose density a lattice can carry."""
     if not isinstance(system, Carried):
         raise TypeError(
-            f"{name} is for overdamped systems (AbstractOverdamped), and {type(system).__name__} is none. Simulate it with "
-            "thermojax.ensemble."
+            f"{name} is for overdamped systems (AbstractOverdamped), and {type(system).__name__} is none. Use "
+            "evolve.moments, if all is linear, or thermojax.ensemble."
         )
     if isinstance(system, AbstractOverdamped) and system.velocity is not None:
         raise ValueError(

@@ -14,6 +14,7 @@ from ..densities import Cells, Gaussian
 from ..systems import (
     AbstractDiffusion,
     AbstractSystem,
+    AbstractUnderdamped,
     Edges,
     Grid,
     Lattice,
@@ -40,7 +41,8 @@ def steady(
     r"""The stationary density of a system at a fixed control, in equilibrium or not.
 
     On a grid it is the null vector of the master equation, $A \pi = 0$: the discrete Boltzmann density for one bath and no
-    f, and what `fokker_planck` comes to in any case. Without a grid, for a linear drift $b = B x + c$ in `dim` dimensions,
+    f, and what `fokker_planck` comes to in any case. Without a grid, for a linear drift $b = B x + c$ in `dim` dimensions
+    (positions; an `Underdamped` system has as many momenta),
 
     $$B m + c = 0, \qquad B \Sigma + \Sigma B^T + 2 D = 0 .$$
 
@@ -186,7 +188,8 @@ def _linear(system: AbstractSystem, lam: Control, dim: int) -> Gaussian:
         raise TypeError(
             f"steady is for diffusions (AbstractDiffusion), and {type(system).__name__} is none."
         )
-    x = jnp.zeros(dim, _checks.one_float(system=(system, lam)))
+    size = 2 * dim if isinstance(system, AbstractUnderdamped) else dim
+    x = jnp.zeros(size, _checks.one_float(system=(system, lam)))
     system.check(x, lam)
     if not affine(lambda y: system.drift(y, lam), x):
         raise ValueError(

@@ -15,7 +15,7 @@ from .._process import Process, a_process, baths, each_path
 from .._stiff import rate
 from .._types import Array, Scalar, State
 from ..estimators import jarzynski
-from ..systems import AbstractDiffusion
+from ..systems import AbstractDiffusion, AbstractUnderdamped
 
 LOOKS = 32  # times along a path at which it is looked at
 MANY = 8  # paths from which a mean over them is subtracted
@@ -63,9 +63,14 @@ def sampling(process: Process, path: Path) -> Sampling:
     is seldom that of a laboratory. A `UserWarning` says what is not enough, and the cure. Drives that are over within a
     relaxation time need $h \le \tau/4$ for one per cent of the mean work.
 
-    Raises `TypeError` for a system without a drift.
+    Raises `TypeError` for a system without a drift, and for one with momenta.
     """
     a_process("process", process)
+    if isinstance(process.system, AbstractUnderdamped):
+        raise TypeError(
+            "sampling holds the time between two samples against the relaxation of an overdamped system, and "
+            f"{type(process.system).__name__} is none. Leave out every other sample, and see whether the work changes."
+        )
     AbstractDiffusion.needed_by("sampling", process.system)
     run = account(process, path)
     found, alike = _looked(process, run.path)

@@ -121,8 +121,8 @@ class PathLoss(AbstractLoss):
             self.solver,
             self.process.system,
             self.rule,
-            'gradient="score" needs the kernels of the steps, and those of our Heun are not Gaussian. Build the loss '
-            'with solver=diffrax.Euler() or rule="kernel".',
+            'gradient="score" needs the kernels of the steps, and those of our Heun are not Gaussian, nor has BAOAB any. '
+            'Build the loss with rule="kernel" (or, overdamped, solver=diffrax.Euler()).',
         )
         if self.size < 2:
             raise ValueError(

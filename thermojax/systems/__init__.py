@@ -4,7 +4,7 @@ A **system** is its physics at fixed control: energy, temperature, what a step e
 **step** is how the baths act for a time dt. A dynamics of one's own is one of each.
 """
 
-from .._normal import Normal as Normal
+from .._normal import AbstractTransition as AbstractTransition, Normal as Normal
 from ._base import (
     AbstractKernelStep as AbstractKernelStep,
     AbstractStep as AbstractStep,
@@ -14,6 +14,7 @@ from ._base import (
 )
 from ._diffusion import AbstractDiffusion as AbstractDiffusion
 from ._grid import Grid as Grid
+from ._inertial import AbstractUnderdamped as AbstractUnderdamped
 from ._inhomogeneous import (
     Inhomogeneous as Inhomogeneous,
     Metropolis as Metropolis,
@@ -33,4 +34,6 @@ from ._overdamped import (
     Driven as Driven,
     Overdamped as Overdamped,
 )
+from ._splittings import ABOBA as ABOBA, BAOAB as BAOAB, Landing as Landing
 from ._steps import Euler as Euler, Heun as Heun
+from ._underdamped import Underdamped as Underdamped

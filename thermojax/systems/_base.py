@@ -13,7 +13,7 @@ import equinox as eqx
 import jax
 import numpy as np
 
-from .._normal import Normal
+from .._normal import AbstractTransition
 from .._types import Array, Control, Density, Key, Scalar, State
 
 Rule = Literal["alternating", "kernel"]
@@ -195,6 +195,6 @@ class AbstractKernelStep(AbstractStep):
     ) -> Scalar:
         there = self.kernel(system, x0, lam, dt)
         back = self.kernel(system.reversed(), system.flip(x1), lam, dt)
-        if isinstance(there, Normal) and isinstance(back, Normal):
+        if isinstance(there, AbstractTransition) and isinstance(back, type(there)):
             return there.log_ratio(x1, back, system.flip(x0))
         return there.log_prob(x1) - back.log_prob(system.flip(x0))

@@ -1,6 +1,7 @@
 r"""Systems that move by a drift and by noise."""
 
 import abc
+from typing import ClassVar
 
 import jax.numpy as jnp
 
@@ -9,7 +10,13 @@ from ._base import AbstractSystem
 
 
 class AbstractDiffusion(AbstractSystem):
-    r"""$dx = b(x, \lambda)\,dt + \sqrt{2D(\lambda)}\,dW$: what the steps `Heun`, `Euler` and diffrax's solvers ask for."""
+    r"""$dx = b(x, \lambda)\,dt + \sqrt{2D(\lambda)}\,dW$: what `evolve.moments`, `evolve.steady` and `rates` ask for.
+
+    With noise on every coordinate it is also what the steps `Heun`, `Euler` and diffrax's solvers ask for; a `singular` one
+    has coordinates without noise of their own, $D_i = 0$, as positions have that momenta move, and steps of its own.
+    """
+
+    singular: ClassVar[bool] = False
 
     @abc.abstractmethod
     def drift(self, x: State, lam: Control) -> State:
@@ -17,7 +24,7 @@ class AbstractDiffusion(AbstractSystem):
 
     @abc.abstractmethod
     def diffusion(self, x: State, lam: Control) -> Array:
-        r"""$D_i(\lambda)$, a scalar or `(d,)`; it does not depend on x."""
+        r"""$D_i(\lambda)$, a scalar or like x, zero where there is no noise; it does not depend on x."""
 
     @abc.abstractmethod
     def irreversible(self, x: State, lam: Control) -> State:
@@ -38,5 +45,10 @@ class AbstractDiffusion(AbstractSystem):
             raise TypeError(
                 f"{name} steps a system with a drift and additive noise (AbstractDiffusion), and {type(system).__name__} "
                 "is none. Use solver=None, the step of the system itself."
+            )
+        if system.singular:
+            raise TypeError(
+                f"{name} needs noise on every coordinate, and {type(system).__name__} has none on its positions. Use "
+                "solver=None, a step of the system itself: thermojax.BAOAB() or ABOBA()."
             )
         return system

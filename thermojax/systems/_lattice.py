@@ -43,6 +43,13 @@ class Lattice(eqx.Module):
     system: Carried
     grid: Grid
 
+    def __check_init__(self) -> None:
+        if not isinstance(self.system, AbstractOverdamped):
+            raise TypeError(
+                f"A Lattice is of an overdamped system (AbstractOverdamped), got {type(self.system).__name__}. Without a "
+                "lattice: thermojax.evolve.moments, if it is linear, or thermojax.ensemble."
+            )
+
     def energies(self, lam: Control, dtype: np.dtype) -> Cells:
         """$U$ at the centres."""
         return self.grid.each(lambda x: self.system.energy(x, lam), dtype)

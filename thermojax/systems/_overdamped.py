@@ -14,6 +14,7 @@ from .._types import Array, Control, Force, PerCoordinate, Potential, Scalar, St
 from ._base import AbstractStep, Exchange, Rule
 from ._diffusion import AbstractDiffusion
 from ._flow import against, divergence, field, flow, in_flow
+from ._shares import shares
 from ._steps import Euler, Heun
 
 
@@ -100,7 +101,8 @@ class AbstractOverdamped(AbstractDiffusion):
         work = jnp.sum(0.5 * (self.push(x0, lam) + self.push(x1, lam)) * (x1 - x0))
         heat = lost + work
         if jnp.ndim(temperature):
-            heat = self._per_bath(x0, x1, heat, lam)
+            force = 0.5 * (self.total_force(x0, lam) + self.total_force(x1, lam))
+            heat = shares(force, x1 - x0, heat)
         return Exchange(work, heat, jnp.sum(heat / temperature))
 
     def carried(self, given: Exchange, x0: State, x1: State, lam: Control, dt: Scalar) -> Exchange:
@@ -128,14 +130,6 @@ class AbstractOverdamped(AbstractDiffusion):
         heat = given.heat - (spent if jnp.ndim(given.heat) else jnp.sum(spent))
         medium = jnp.sum(heat / self.temperature(lam)) - swelling * dt
         return Exchange(given.work - jnp.sum(spent), heat, medium)
-
-    def _per_bath(self, x0: State, x1: State, heat: Scalar, lam: Control) -> State:
-        dx = x1 - x0
-        each = 0.5 * (self.total_force(x0, lam) + self.total_force(x1, lam)) * dx
-        left = heat - jnp.sum(each)  # of third order in dx, zero for a quadratic potential
-        square = jnp.sum(dx**2)
-        moved = square > 0
-        return each + left * jnp.where(moved, dx**2, 1) / jnp.where(moved, square, dx.size)
 
     def flip(self, x: State) -> State:
         return x
@@ -241,8 +235,8 @@ class Overdamped(AbstractOverdamped):
                 "Overdamped needs a potential, a force, or both. For free diffusion: lambda x, lam: 0 * x.sum()."
             )
         self.potential, self.force, self.velocity = map(closed, (potential, force, velocity))
-        self.mobility = _at_control("mobility", mobility)  # pyright: ignore[reportIncompatibleMethodOverride]
-        self.temperature = _at_control("temperature", temperature)  # pyright: ignore[reportIncompatibleMethodOverride]
+        self.mobility = at_control("Overdamped.mobility", mobility)  # pyright: ignore[reportIncompatibleMethodOverride]
+        self.temperature = at_control("Overdamped.temperature", temperature)  # pyright: ignore[reportIncompatibleMethodOverride]
 
     def energy(self, x: State, lam: Control) -> Scalar:
         return jnp.zeros((), x.dtype) if self.potential is None else self.potential(x, lam)
@@ -282,12 +276,14 @@ _PLACE = {
 }
 
 
-def _at_control(name: str, value: PerCoordinate) -> Constant | Driven:
+def at_control(of: str, value: PerCoordinate) -> Constant | Driven:
+    """A parameter of a system (`of` "Overdamped.mobility" say): a number, one per coordinate, or a function of lam."""
+    name = of.split(".")[-1]
     if isinstance(value, Constant | Driven):  # of another system
         return value
     if callable(value):
         _checks.takes(
-            f"Overdamped.{name}",
+            of,
             value,
             "lam",
             cure=_PLACE[name],
@@ -295,6 +291,6 @@ def _at_control(name: str, value: PerCoordinate) -> Constant | Driven:
         return Driven(name, closed(value))
     if name == "mobility" and jnp.ndim(value) == 2:
         raise ValueError(_MATRIX.format(shape=jnp.shape(value)))
-    value = _checks.floating(f"Overdamped.{name}", value, positive=True)
-    _checks.rank(f"Overdamped.{name}", value, {0, 1}, "() or (d,)")
+    value = _checks.floating(of, value, positive=True)
+    _checks.rank(of, value, {0, 1}, "() or (d,)")
     return Constant(value)

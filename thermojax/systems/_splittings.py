@@ -1,0 +1,174 @@
+r"""The steps of masses in a bath: pushes (B), shifts (A) and the bath's own action (O), one after the other.
+
+    B: v += b h/2 F(q)/m        A: q += b h/2 v        O: v <- a v + sqrt((1 - a^2) T/m) xi
+
+with $a = e^{-2y}$, $b = \sqrt{\tanh(y)/y}$, $y = \gamma h/2m$, for each coordinate. A and B keep volumes and are undone by
+turning v around, O obeys detailed balance with $e^{-K/T}$: the log-ratio of the whole step and its reverse is the kinetic
+energy that O gave to the bath, over T, at any h, whatever F is.
+
+Source: Leimkuhler & Matthews, Appl. Math. Res. Express 2013, 34; b: Sivak, Chodera & Crooks, J. Phys. Chem. B 118, 6466
+(2014).
+"""
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from .._guard import untracked
+from .._normal import AbstractTransition, Normal
+from .._types import Array, Control, Key, Scalar, State
+from ._base import AbstractKernelStep, AbstractStep, AbstractSystem
+from ._inertial import AbstractUnderdamped
+
+
+class BAOAB(AbstractStep):
+    r"""Half a push, half a shift, the bath, half a shift, half a push. Second order in work and heat.
+
+    Of a harmonic trap at rest $\langle q^2 \rangle$ is exact at any step that is stable, $b h < 2\sqrt{m/k}$. It has a
+    log-ratio in closed form, and no density that could be compared with one of another force.
+    """
+
+    def draw(self, key: Key, shape: tuple[int, ...], dtype: np.dtype) -> tuple[Array, ...]:
+        return _normals(key, shape, dtype)
+
+    def __call__(
+        self, system: AbstractSystem, x: State, lam: Control, dt: Scalar, draw: tuple[Array, ...]
+    ) -> State:
+        system = AbstractUnderdamped.moved_by("BAOAB", system)
+        half, (q, v) = _half(system, dt), system.motion(x, lam)
+        v = v + half * system.total_force(q, lam) / system.mass
+        q = q + half * v
+        v = _bathed(system, v, lam, dt, draw[0])
+        q = q + half * v
+        v = v + half * system.total_force(q, lam) / system.mass
+        return _once(dt, system.state(q, v, lam))
+
+    def log_ratio(
+        self, system: AbstractSystem, x0: State, x1: State, lam: Control, dt: Scalar
+    ) -> Scalar:
+        r"""$\sum_i [K_i(v^-) - K_i(v^+)]/T_i$, $v^- = v_0 + \tfrac12 b h F(q_0)/m$, $v^+ = v_1 - \tfrac12 b h F(q_1)/m$."""
+        system = AbstractUnderdamped.moved_by("BAOAB", system)
+        half = _half(system, dt)
+        (q0, v0), (q1, v1) = system.motion(x0, lam), system.motion(x1, lam)
+        before = v0 + half * system.total_force(q0, lam) / system.mass
+        after = v1 - half * system.total_force(q1, lam) / system.mass
+        nats = _given(system, before, after, lam)
+        return jnp.where(_led(q0, q1, before, after, half), nats, jnp.nan)
+
+
+class ABOBA(AbstractKernelStep):
+    r"""Half a shift, half a push, the bath, half a push, half a shift. Second order in work and heat, one force a step.
+
+    Its kernel lives where $q_1 - q_0 = \tfrac12 b h (v_0 + v_1)$, whatever the force: paths have a density, and ratios
+    between processes of different potentials, forces and temperatures exist.
+    """
+
+    def draw(self, key: Key, shape: tuple[int, ...], dtype: np.dtype) -> tuple[Array, ...]:
+        return _normals(key, shape, dtype)
+
+    def __call__(
+        self, system: AbstractSystem, x: State, lam: Control, dt: Scalar, draw: tuple[Array, ...]
+    ) -> State:
+        system = AbstractUnderdamped.moved_by("ABOBA", system)
+        half, (q, v) = _half(system, dt), system.motion(x, lam)
+        q = q + half * v
+        push = half * system.total_force(q, lam) / system.mass
+        v = _bathed(system, v + push, lam, dt, draw[0]) + push
+        return _once(dt, system.state(q + half * v, v, lam))
+
+    def kernel(self, system: AbstractSystem, x: State, lam: Control, dt: Scalar) -> "Landing":
+        return Landing(AbstractUnderdamped.moved_by("ABOBA", system), x, lam, dt)
+
+
+class Landing(AbstractTransition):
+    r"""Where a step of `ABOBA` from x leads: $v_1 \sim N(a v_0 + (1 + a)\tfrac12 b h F(q_{1/2})/m,\ (1 - a^2) T/m)$ and
+    $q_1 = q_0 + \tfrac12 b h (v_0 + v_1)$ with $q_{1/2} = q_0 + \tfrac12 b h v_0$.
+
+    `log_prob` is the density of the momenta, per $dp_1$; minus infinity where the positions are not those they lead to.
+    """
+
+    system: AbstractUnderdamped
+    x: State
+    lam: Control
+    dt: Scalar
+
+    def sample(self, key: Key) -> State:
+        drawn = _normals(key, self.x.shape, self.x.dtype)
+        return ABOBA()(self.system, self.x, self.lam, self.dt, drawn)
+
+    def _normal(self) -> Normal:
+        """Of the velocities."""
+        system, half = self.system, _half(self.system, self.dt)
+        q, v = system.motion(self.x, self.lam)
+        push = half * system.total_force(q + half * v, self.lam) / system.mass
+        lost = jnp.expm1(-system.friction * self.dt / system.mass)  # a - 1
+        shift = lost * v + (2 + lost) * push
+        variance = -lost * (2 + lost) * system.temperature(self.lam) / system.mass
+        return Normal(v, jnp.broadcast_to(variance, v.shape), shift)
+
+    def log_prob(self, x: State) -> Scalar:
+        system, half = self.system, _half(self.system, self.dt)
+        (q0, v0), (q1, v1) = (system.motion(z, self.lam) for z in (self.x, x))
+        of_momenta = self._normal().log_prob(v1) - jnp.sum(jnp.log(system.mass) + 0 * v1)
+        there = jnp.where(_led(q0, q1, v0, v1, half), of_momenta, -jnp.inf)
+        return untracked(there, (v0, v1, q0, q1, half), message=_MOVES)
+
+    def log_ratio(self, x: State, back: "Landing", flipped: State) -> Scalar:
+        r"""$\sum_i [K_i(v^-) - K_i(v^+)]/T_i$, $v^\mp = v_{0,1} \pm \tfrac12 b h F(q_{1/2})/m$, symmetric in the ends."""
+        del back, flipped
+        system, half = self.system, _half(self.system, self.dt)
+        (q0, v0), (q1, v1) = (system.motion(z, self.lam) for z in (self.x, x))
+        middle = 0.5 * (q0 + q1) + 0.5 * half * (v0 - v1)
+        push = half * system.total_force(middle, self.lam) / system.mass
+        nats = _given(system, v0 + push, v1 - push, self.lam)
+        return jnp.where(_led(q0, q1, v0, v1, half), nats, jnp.nan)
+
+
+_MOVES = (
+    "The kernel of ABOBA lives where q1 - q0 = b h (v0 + v1)/2, and this moves with the mass, the friction, the impulse and "
+    "the path: the density of a path has no derivative with respect to them. Hold them fixed (jax.lax.stop_gradient, "
+    'protocols.fixed); to search for an impulse take gradient="pathwise".'
+)
+
+
+def _normals(key: Key, shape: tuple[int, ...], dtype: np.dtype) -> tuple[Array, ...]:
+    """One for each momentum."""
+    return (jax.random.normal(key, (*shape[:-1], shape[-1] // 2), dtype),)
+
+
+def _half(system: AbstractUnderdamped, dt: Scalar) -> Array:
+    r"""$\tfrac12 b h$, b = $\sqrt{\tanh(y)/y}$."""
+    y = 0.5 * system.friction * dt / system.mass
+    small = y < 0.02
+    safe, square = jnp.where(small, 1.0, y), jnp.where(small, y, 0) ** 2
+    series = 1 - square / 3 + 2 * square**2 / 15 - 17 * square**3 / 315
+    return 0.5 * dt * jnp.sqrt(jnp.where(small, series, jnp.tanh(safe) / safe))
+
+
+def _bathed(
+    system: AbstractUnderdamped, v: State, lam: Control, dt: Scalar, normals: Array
+) -> State:
+    """O, for a time dt."""
+    rate = system.friction * dt / system.mass
+    width = jnp.sqrt(-jnp.expm1(-2 * rate) * system.temperature(lam) / system.mass)
+    return jnp.exp(-rate) * v + width * normals
+
+
+def _given(system: AbstractUnderdamped, before: State, after: State, lam: Control) -> Scalar:
+    """The kinetic energy given to the baths between two velocities, over their temperatures."""
+    each = 0.5 * system.mass * (before - after) * (before + after)
+    return jnp.sum(each / system.temperature(lam))
+
+
+def _led(q0: State, q1: State, v0: State, v1: State, half: Array) -> Array:
+    """Whether the velocities lead from one position to the other, to rounding."""
+    off = q1 - q0 - half * (v0 + v1)
+    size = jnp.abs(q0) + jnp.abs(q1) + half * (jnp.abs(v0) + jnp.abs(v1))
+    loose = 1e4 * jnp.finfo(q0.dtype).eps
+    return jnp.all(jnp.abs(off) <= loose * size)
+
+
+def _once(dt: Scalar, x: State) -> State:
+    """The same state, behind a branch that is always taken: XLA on CPU would else take the whole step again for each of the
+    state, the work, the heat and the entropy."""
+    return jax.lax.cond(dt > 0, lambda x: x, jnp.zeros_like, x)
