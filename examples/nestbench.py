@@ -8,7 +8,6 @@ theirs. Writes out/nestbench.json and .png.
 
 import json
 import time
-from collections.abc import Callable
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -24,9 +23,10 @@ import optax  # noqa: E402
 jax.config.update("jax_enable_x64", True)  # exact values are wanted to seven digits
 
 import thermojax as tjx  # noqa: E402
-from thermojax.densities import Boltzmann, Gaussian, Uniform  # noqa: E402
+from thermojax import plots  # noqa: E402
+from thermojax.densities import Boltzmann, Gaussian, Mixture  # noqa: E402
 from thermojax.optimal import search  # noqa: E402
-from thermojax.protocols import Joint, Piecewise, bounded, ramp  # noqa: E402
+from thermojax.protocols import Function, Joint, Piecewise, ramp  # noqa: E402
 
 matplotlib.use("Agg")
 import matplotlib.pyplot as plt  # noqa: E402
@@ -55,14 +55,14 @@ def table(protocol, t1):
 
 
 def trap():
-    """U = (x - lam)^2/2 from 0 to 5 in a time of 1. The mean work is a function of moments: exact, and so is its gradient."""
-    clock = time.perf_counter()
+    """U = (x - lam)^2/2 from 0 to 5 in a time of 1. The mean work is one of moments: exact, and so is its gradient."""
+    clock = time.process_time()
     system = tjx.Overdamped(tjx.potentials.MovingTrap(1.0))
     start = ramp(0.0, 5.0, 1.0, knots=11)
     process = tjx.Process(system, start, Boltzmann(system, 0.0))
     loss = tjx.optimal.exact_work(process, jnp.linspace(0.0, 1.0, 11))
     found = search(loss, start, steps=60, progress=False)
-    seconds = time.perf_counter() - clock
+    seconds = time.process_time() - clock
 
     def step(mean, now):
         before, lam = now
@@ -71,9 +71,158 @@ def trap():
     lams = table(found.found, 1.0)
     mean, turns = jax.lax.scan(step, jnp.zeros(()), (jnp.append(0.0, lams[:-1]), lams))
     last = 0.5 * ((mean - 5.0) ** 2 - (mean - lams[-1]) ** 2)
+    extra = {"in_their_scheme": float(jnp.sum(turns) + last)}
     return Result(
-        float(jnp.sum(turns) + last), 0.0, 8.334037, seconds, "exact, of moments", found.found
+        float(found.price.value), 0.0, 8.334037, seconds, "exact, of moments", found.found, extra
     )
+
+
+# ---- 2. the same trap, with inertia
+
+
+Q, FAST = (
+    7.0,
+    2 * jnp.pi * 1090e-6,
+)  # quality, and the frequency of the trap per microsecond: times are in units of 1 / FAST
+QUICK = 0.3 * jnp.pi
+
+
+def inertial(kicks):
+    """x'' = -(x - lam) - x'/Q + noise, lam from 0 to 5 in .15 periods; with impulses at the ends, or without."""
+    clock = time.process_time()
+    drive = {"lam": ramp(0.0, 5.0, QUICK, knots=17)}
+    if kicks:  # m v = p + J: a jump of J is a kick
+        drive["J"] = Piecewise(jnp.array([0.0, QUICK]), jnp.zeros(2), 0.0, 0.0)
+    system = tjx.systems.Underdamped(
+        lambda x, lam: 0.5 * jnp.sum((x - lam["lam"]) ** 2),
+        friction=1 / Q,
+        impulse=(lambda lam: lam["J"]) if kicks else None,
+    )
+    rest = {name: jnp.zeros(()) for name in drive}
+    process = tjx.Process(system, Joint(drive), Boltzmann(system, rest))
+    loss = tjx.optimal.exact_work(process, jnp.linspace(0.0, QUICK, 33))
+    found = search(loss, Joint(drive), steps=60, progress=False)
+    seconds = time.process_time() - clock
+    value = float(found.price.value)
+    lam = found.found.protocols["lam"]
+    extra = {"highest": float(lam.values.max())}
+    if kicks:
+        extra["kick"] = float(found.found.protocols["J"].values[0])
+    else:
+        extra["in_their_scheme"] = dragged(lam)
+    theirs = 2.907875 if kicks else 3.137750
+    return Result(value, 0.0, theirs, seconds, "exact, of moments", found.found, extra)
+
+
+def dragged(protocol):
+    """<W> of their chain, of a table and no kicks: that of its mean."""
+    steps = round(0.15 / 1090e-6 / 0.01)
+    dt = 0.01 * FAST
+    keep = jnp.exp(-dt / Q)
+    lams = table(protocol, QUICK)[(jnp.arange(steps) * TABLE) // steps]
+
+    def step(state, now):
+        (x, v), (before, lam) = state, now
+        work = 0.5 * ((x - lam) ** 2 - (x - before) ** 2)
+        return (x + v * dt, keep * v - (1 - keep) * Q * (x - lam)), work
+
+    (x, _), works = jax.lax.scan(step, (0.0, 0.0), (jnp.append(0.0, lams[:-1]), lams))
+    return float(jnp.sum(works) + 0.5 * ((x - 5) ** 2 - (x - lams[-1]) ** 2))
+
+
+# ---- 3. a bit that is erased
+
+
+class Wells(eqx.Module):
+    """Two parabolas that meet at c0. There the force jumps, here over a width, so that the pathwise gradient sees it."""
+
+    width: float
+
+    def __call__(self, x, lam):
+        side = jnp.tanh((x - lam["c0"]) / self.width)
+        return jnp.sum(0.5 * (x - side * lam["c1"]) ** 2 + lam["c0"] * lam["c1"] * side)
+
+
+class Astray(eqx.Module):
+    """How far a run ends from the well at -5, by its energy there: as such, or as a smooth failure."""
+
+    plain: float
+    middle: float
+    width: float
+
+    def __call__(self, run):
+        q, v = run.path.xs[:, -1, 0], run.path.xs[:, -1, 1]
+        energy = 0.5 * (q + 5) ** 2 + 0.5 * v**2
+        return self.plain * energy + jax.nn.sigmoid((energy - self.middle) / self.width)
+
+
+def erasure():
+    """Half a period to bring a particle that is in either well into the left one; a whole one at rest; who is right then?"""
+    clock = time.process_time()
+    half, knots = jnp.pi, 17
+    here = {"c0": 0.0, "c1": 5.0}
+    drive = Joint(
+        {
+            name: Piecewise(jnp.linspace(0.0, half, knots), jnp.full(knots, value), value, value)
+            for name, value in here.items()
+        }
+    )
+    ends = [Gaussian(jnp.array([side, 0.0]), jnp.ones(2)) for side in (-5.0, 5.0)]
+    start = Mixture(jnp.array([0.5, 0.5]), ends)
+    stages = (  # of the force, of the failure, how fast
+        (1.0, Astray(1.0, 10.0, 1.5), 200, 0.5),
+        (0.5, Astray(0.0, 10.0, 1.5), 300, 0.3),
+        (0.2, Astray(0.0, 11.5, 1.0), 300, 0.1),
+    )
+    ts = jnp.linspace(0.0, half, 97)
+    keys = jax.random.split(jax.random.key(3), len(stages))
+    for key, (width, of, updates, rate) in zip(keys, stages, strict=True):
+        system = tjx.systems.Underdamped(Wells(width), friction=1 / Q)
+        process = tjx.Process(system, drive, start)
+        loss = tjx.optimal.average(of, process, ts, 3000, solver=tjx.systems.ABOBA())
+        falling = optax.adam(optax.cosine_decay_schedule(rate, updates))
+        how: Any = {"optimizer": falling, "progress": False, "prices": 2}
+        found = search(loss, drive, key, steps=updates, **how)
+        drive = found.found
+        print(
+            width,
+            found.history.loss[::50],
+            found.price.value,
+            found.check_price.value,
+            float(failed(drive, key).mean()),
+            time.process_time() - clock,
+            flush=True,
+        )
+    seconds = time.process_time() - clock
+    wrong = np.concatenate([failed(drive, key) for key in jax.random.split(jax.random.key(4), 20)])
+    rate = float(wrong.mean())
+    error = (rate * (1 - rate) / len(wrong)) ** 0.5
+    words = "pathwise, of a smoothed force and a smoothed failure"
+    return Result(rate, error, 0.0013, seconds, words, drive, {"runs": float(len(wrong))})
+
+
+@jax.jit
+def failed(protocol, key, size=10_000):
+    """Who is on the wrong side at the end, by their step and their table, the force sharp."""
+    steps, dt = round(0.5 / 1090e-6 / 0.1), 0.1 * FAST
+    keep = jnp.exp(-dt / Q)
+    entries = table(protocol, jnp.pi)
+    driven = {name: v[(jnp.arange(steps) * TABLE) // steps] for name, v in entries.items()}
+    rest = {"c0": jnp.zeros(2 * steps), "c1": jnp.full(2 * steps, 5.0)}
+    controls = {name: jnp.append(driven[name], rest[name]) for name in rest}
+    keys = jax.random.split(key, 3)
+    side = jnp.where(jax.random.bernoulli(keys[0], shape=(size,)), 5.0, -5.0)
+    x, v = side + jax.random.normal(keys[1], (size,)), jax.random.normal(keys[2], (size,))
+
+    def step(state, now):
+        (x, v), (k, c0, c1) = state, now
+        force = jnp.where(x > c0, c1, -c1) - x
+        kick = jnp.sqrt(1 - keep**2) * jax.random.normal(jax.random.fold_in(key, k), (size,))
+        return (x + v * dt, keep * v + (1 - keep) * Q * force + kick), None
+
+    count = jnp.arange(3 * steps)
+    (x, _), _ = jax.lax.scan(step, (x, v), (count, controls["c0"], controls["c1"]))
+    return x >= 0
 
 
 # ---- 4. an active particle
@@ -152,7 +301,7 @@ def within(bounds):
 
 def active():
     """r' = lam e(theta) - kappa r + noise: to the steady density of (4, 5) in a time of .44, and work is gained."""
-    clock = time.perf_counter()
+    clock = time.process_time()
     steps, size, knots, updates = 110, 1000, 45, 2000
     dt = SPAN / steps
     target = steady()
@@ -171,7 +320,7 @@ def active():
     how: Any = {"optimizer": optax.chain(optax.adam(rate), within(BOUNDS)), "progress": False}
     found = search(loss, Joint(plain), jax.random.key(1), steps=updates, **how)
     print(np.asarray(found.history.loss)[::200])
-    seconds = time.perf_counter() - clock
+    seconds = time.process_time() - clock
     value, stderr, extra = scored(found.found, target)
     words = "pathwise, the noise of the place integrated"
     return Result(value, stderr, -0.0029507, seconds, words, found.found, extra)
@@ -202,13 +351,115 @@ def scored(protocol, target, blocks=10, size=100_000):
     def delta(density):
         return np.mean(((density - np.asarray(target)) ** 2)[matched])
 
-    total = delta(counts.sum(0) / (size * blocks * width))
-    spread = np.std([delta(c / (size * width)) for c in counts], ddof=1) / blocks**1.5
+    density = counts.sum(0) / (size * blocks * width)
+    off, total = density - np.asarray(target), delta(density)
+    noise = density / (size * blocks * width)  # the variance of each bin
+    spread = np.sqrt(np.sum(((4 * off**2 + 2 * noise) * noise)[matched])) / matched.sum()
     exact = delta(np.mean(smooth, 0)) + 1e-3 * work
-    return total + 1e-3 * work, spread, {"work": work, "delta": total, "exact": exact, "bins": int(matched.sum())}
+    return (
+        total + 1e-3 * work,
+        spread,
+        {"work": work, "delta": total, "exact": exact, "bins": int(matched.sum())},
+    )
+
+
+# ---- all of them
+
+
+def problems():
+    """The problems by name: single precision where numbers are drawn, double where they are exact."""
+    found = {"trap": trap(), "trap_underdamped": inertial(True)}
+    found["trap_underdamped_no_kicks"] = inertial(False)
+    with jax.enable_x64(False):
+        found["erasure"] = erasure()
+    found["active"] = active()
+    try:
+        from nestbench_ising import solve
+    except ImportError:
+        return found
+    with jax.enable_x64(False):
+        magnet = solve()
+    words = "score, with the cost to come and a baseline"
+    parts = [magnet[name] for name in ("value", "stderr", "theirs", "seconds")]
+    return found | {"ising": Result(*parts, words, magnet["protocol"], {})}
+
+
+def drawn(panel, curves, t1, title):
+    """Controls over the time, each by a line from 0 to 1, with the jumps at its ends."""
+    for (name, protocol), colour in zip(curves.items(), ("C0", "C3"), strict=False):
+        ts = jnp.linspace(protocol.t0, protocol.t1, 401)
+        inside = np.asarray(jax.vmap(protocol)(ts))
+        values = np.concatenate([[protocol.before], inside, [protocol.after]])
+        times = np.concatenate([[0.0], np.linspace(0.0, t1, 401), [t1]])
+        panel.plot(times, values, color=colour, label=name)
+    panel.set(title=title)
+    if len(curves) > 1:
+        panel.legend(fontsize=8)
+
+
+TITLES = {
+    "trap": "trap, overdamped",
+    "trap_underdamped": "trap, underdamped",
+    "trap_underdamped_no_kicks": "trap, underdamped, no kicks",
+    "erasure": "erasure",
+    "active": "active particle",
+    "ising": "Ising model",
+}
+
+
+def main():
+    found = problems()
+    figure, panels = plt.subplots(2, 3, figsize=(10, 5.6), layout="constrained")
+    print(f"{'':28s}{'ours':>16s}{'theirs':>12s}{'CPU s':>8s}  gradient")
+    for panel, (name, result) in zip(panels.flat, found.items(), strict=False):
+        value = plots.spell(result.value, result.stderr) if result.stderr else f"{result.value:.6f}"
+        row = f"{TITLES[name]:28s}{value:>20s}{result.theirs:12.7g}{result.seconds:8.0f}"
+        print(f"{row}  {result.gradient} {result.extra}")
+        protocol = result.protocol
+        curves = protocol.protocols if isinstance(protocol, Joint) else {"lam": protocol}
+        if name == "ising":
+            curves = split(protocol)
+        drawn(panel, curves, 1.0, TITLES[name])
+        panel.set_xlabel("time / duration")
+        panel.text(
+            0.02,
+            0.03,
+            f"{value}\n(theirs {result.theirs:.6g})",
+            transform=panel.transAxes,
+            fontsize=8,
+        )
+    for panel in panels.flat[len(found) :]:
+        panel.set_axis_off()
+    report = {
+        name: {
+            **{
+                key: float(getattr(result, key)) for key in ("value", "stderr", "theirs", "seconds")
+            },
+            "gradient": result.gradient,
+            **{key: float(value) for key, value in result.extra.items()},
+        }
+        for name, result in found.items()
+    }
+    out = Path("out")
+    out.mkdir(exist_ok=True)
+    figure.savefig(out / "nestbench.png", dpi=95)
+    (out / "nestbench.json").write_text(json.dumps(report, indent=2) + "\n")
+    print(f"{time.perf_counter() - began:.0f} s")
+
+
+def split(protocol):
+    """A protocol of several controls as one for each."""
+
+    def part(name):
+        return Function(
+            lambda t: protocol(t)[name],
+            protocol.t1,
+            before=protocol.before[name],
+            after=protocol.after[name],
+        )
+
+    return {name: part(name) for name in protocol.before}
 
 
 if __name__ == "__main__":
-    r = active()
-    print(r[:5], r.extra)
-    print({k: np.asarray(v.values).round(2) for k, v in r.protocol.protocols.items()})
+    main()
