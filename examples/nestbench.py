@@ -26,7 +26,7 @@ import thermojax as tjx  # noqa: E402
 from thermojax import plots  # noqa: E402
 from thermojax.densities import Boltzmann, Gaussian, Mixture  # noqa: E402
 from thermojax.optimal import search  # noqa: E402
-from thermojax.protocols import Function, Joint, Piecewise, ramp  # noqa: E402
+from thermojax.protocols import Joint, Piecewise, ramp  # noqa: E402
 
 matplotlib.use("Agg")
 import matplotlib.pyplot as plt  # noqa: E402
@@ -42,13 +42,24 @@ class Result(NamedTuple):
     theirs: float
     seconds: float
     gradient: str
-    protocol: Any
+    curves: dict[str, np.ndarray]  # the controls: before, inside, after
     extra: dict[str, float]
 
 
 def table(protocol, t1):
     """A protocol as their table: the control in the middle of each of its entries."""
     return jax.vmap(protocol)((jnp.arange(TABLE) + 0.5) * t1 / TABLE)
+
+
+def curves(protocol):
+    """The controls of a protocol by name: before it, at 401 times, after it."""
+    ts = jnp.linspace(protocol.t0, protocol.t1, 401)
+    parts = protocol.before, jax.vmap(protocol)(ts), protocol.after
+    names = parts[0] if isinstance(parts[0], dict) else {"lam": None}
+    take = lambda part, name: part[name] if isinstance(part, dict) else part
+    return {
+        name: np.concatenate([np.atleast_1d(take(part, name)) for part in parts]) for name in names
+    }
 
 
 # ---- 1. a trap that is moved in a fluid
@@ -73,7 +84,13 @@ def trap():
     last = 0.5 * ((mean - 5.0) ** 2 - (mean - lams[-1]) ** 2)
     extra = {"in_their_scheme": float(jnp.sum(turns) + last)}
     return Result(
-        float(found.price.value), 0.0, 8.334037, seconds, "exact, of moments", found.found, extra
+        float(found.price.value),
+        0.0,
+        8.334037,
+        seconds,
+        "exact, of moments",
+        curves(found.found),
+        extra,
     )
 
 
@@ -111,7 +128,7 @@ def inertial(kicks):
     else:
         extra["in_their_scheme"] = dragged(lam)
     theirs = 2.907875 if kicks else 3.137750
-    return Result(value, 0.0, theirs, seconds, "exact, of moments", found.found, extra)
+    return Result(value, 0.0, theirs, seconds, "exact, of moments", curves(found.found), extra)
 
 
 def dragged(protocol):
@@ -134,26 +151,28 @@ def dragged(protocol):
 
 
 class Wells(eqx.Module):
-    """Two parabolas that meet at c0. There the force jumps, here over a width, so that the pathwise gradient sees it."""
+    """Two parabolas that meet at c0, x^2/2 - c1 |x - c0|. There the force jumps, here over a width, so that the pathwise
+    gradient sees where."""
 
     width: float
 
     def __call__(self, x, lam):
-        side = jnp.tanh((x - lam["c0"]) / self.width)
-        return jnp.sum(0.5 * (x - side * lam["c1"]) ** 2 + lam["c0"] * lam["c1"] * side)
+        away = jnp.sqrt((x - lam["c0"]) ** 2 + self.width**2)
+        return jnp.sum(0.5 * x**2 - lam["c1"] * away)
 
 
 class Astray(eqx.Module):
-    """How far a run ends from the well at -5, by its energy there: as such, or as a smooth failure."""
+    """How far a run ends above the bottom of the well at -5: the energy, or a smooth failure."""
 
     plain: float
-    middle: float
+    barrier: float
     width: float
 
     def __call__(self, run):
-        q, v = run.path.xs[:, -1, 0], run.path.xs[:, -1, 1]
-        energy = 0.5 * (q + 5) ** 2 + 0.5 * v**2
-        return self.plain * energy + jax.nn.sigmoid((energy - self.middle) / self.width)
+        q, p = run.path.xs[:, -1, 0], run.path.xs[:, -1, 1]
+        energy = 0.5 * (q + 5) ** 2 + 0.5 * p**2
+        failure = jax.nn.sigmoid((energy - self.barrier) / self.width)
+        return self.plain * energy + (1 - self.plain) * failure
 
 
 def erasure():
@@ -169,36 +188,26 @@ def erasure():
     )
     ends = [Gaussian(jnp.array([side, 0.0]), jnp.ones(2)) for side in (-5.0, 5.0)]
     start = Mixture(jnp.array([0.5, 0.5]), ends)
-    stages = (  # of the force, of the failure, how fast
-        (1.0, Astray(1.0, 10.0, 1.5), 200, 0.5),
-        (0.5, Astray(0.0, 10.0, 1.5), 300, 0.3),
-        (0.2, Astray(0.0, 11.5, 1.0), 300, 0.1),
-    )
     ts = jnp.linspace(0.0, half, 97)
+    stages = (  # the width of the force's jump, of what, how fast
+        (1.0, Astray(1.0, 10.0, 1.5), 0.3),
+        (0.5, Astray(0.0, 10.0, 1.5), 0.1),
+        (0.2, Astray(0.0, 11.5, 1.0), 0.05),
+    )
     keys = jax.random.split(jax.random.key(3), len(stages))
-    for key, (width, of, updates, rate) in zip(keys, stages, strict=True):
+    for key, (width, of, rate) in zip(keys, stages, strict=True):
         system = tjx.systems.Underdamped(Wells(width), friction=1 / Q)
         process = tjx.Process(system, drive, start)
         loss = tjx.optimal.average(of, process, ts, 3000, solver=tjx.systems.ABOBA())
-        falling = optax.adam(optax.cosine_decay_schedule(rate, updates))
+        falling = optax.adam(optax.cosine_decay_schedule(rate, 200))
         how: Any = {"optimizer": falling, "progress": False, "prices": 2}
-        found = search(loss, drive, key, steps=updates, **how)
-        drive = found.found
-        print(
-            width,
-            found.history.loss[::50],
-            found.price.value,
-            found.check_price.value,
-            float(failed(drive, key).mean()),
-            time.process_time() - clock,
-            flush=True,
-        )
+        drive = search(loss, drive, key, steps=200, **how).found
     seconds = time.process_time() - clock
     wrong = np.concatenate([failed(drive, key) for key in jax.random.split(jax.random.key(4), 20)])
     rate = float(wrong.mean())
     error = (rate * (1 - rate) / len(wrong)) ** 0.5
     words = "pathwise, of a smoothed force and a smoothed failure"
-    return Result(rate, error, 0.0013, seconds, words, drive, {"runs": float(len(wrong))})
+    return Result(rate, error, 0.0013, seconds, words, curves(drive), {"runs": float(len(wrong))})
 
 
 @jax.jit
@@ -319,11 +328,10 @@ def active():
     rate = optax.cosine_decay_schedule(0.3, updates)
     how: Any = {"optimizer": optax.chain(optax.adam(rate), within(BOUNDS)), "progress": False}
     found = search(loss, Joint(plain), jax.random.key(1), steps=updates, **how)
-    print(np.asarray(found.history.loss)[::200])
     seconds = time.process_time() - clock
     value, stderr, extra = scored(found.found, target)
     words = "pathwise, the noise of the place integrated"
-    return Result(value, stderr, -0.0029507, seconds, words, found.found, extra)
+    return Result(value, stderr, -0.0029507, seconds, words, curves(found.found), extra)
 
 
 def scored(protocol, target, blocks=10, size=100_000):
@@ -381,20 +389,7 @@ def problems():
         magnet = solve()
     words = "score, with the cost to come and a baseline"
     parts = [magnet[name] for name in ("value", "stderr", "theirs", "seconds")]
-    return found | {"ising": Result(*parts, words, magnet["protocol"], {})}
-
-
-def drawn(panel, curves, t1, title):
-    """Controls over the time, each by a line from 0 to 1, with the jumps at its ends."""
-    for (name, protocol), colour in zip(curves.items(), ("C0", "C3"), strict=False):
-        ts = jnp.linspace(protocol.t0, protocol.t1, 401)
-        inside = np.asarray(jax.vmap(protocol)(ts))
-        values = np.concatenate([[protocol.before], inside, [protocol.after]])
-        times = np.concatenate([[0.0], np.linspace(0.0, t1, 401), [t1]])
-        panel.plot(times, values, color=colour, label=name)
-    panel.set(title=title)
-    if len(curves) > 1:
-        panel.legend(fontsize=8)
+    return found | {"ising": Result(*parts, words, curves(magnet["protocol"]), {})}
 
 
 TITLES = {
@@ -407,19 +402,19 @@ TITLES = {
 }
 
 
-def main():
-    found = problems()
+def main(found):
     figure, panels = plt.subplots(2, 3, figsize=(10, 5.6), layout="constrained")
     print(f"{'':28s}{'ours':>16s}{'theirs':>12s}{'CPU s':>8s}  gradient")
     for panel, (name, result) in zip(panels.flat, found.items(), strict=False):
         value = plots.spell(result.value, result.stderr) if result.stderr else f"{result.value:.6f}"
         row = f"{TITLES[name]:28s}{value:>20s}{result.theirs:12.7g}{result.seconds:8.0f}"
         print(f"{row}  {result.gradient} {result.extra}")
-        protocol = result.protocol
-        curves = protocol.protocols if isinstance(protocol, Joint) else {"lam": protocol}
-        if name == "ising":
-            curves = split(protocol)
-        drawn(panel, curves, 1.0, TITLES[name])
+        times = np.concatenate([[0.0], np.linspace(0.0, 1.0, 401), [1.0]])
+        for (control, values), colour in zip(result.curves.items(), ("C0", "C3"), strict=False):
+            panel.plot(times, values, color=colour, label=control)
+        if len(result.curves) > 1:
+            panel.legend(fontsize=8)
+        panel.set_title(TITLES[name])
         panel.set_xlabel("time / duration")
         panel.text(
             0.02,
@@ -447,19 +442,5 @@ def main():
     print(f"{time.perf_counter() - began:.0f} s")
 
 
-def split(protocol):
-    """A protocol of several controls as one for each."""
-
-    def part(name):
-        return Function(
-            lambda t: protocol(t)[name],
-            protocol.t1,
-            before=protocol.before[name],
-            after=protocol.after[name],
-        )
-
-    return {name: part(name) for name in protocol.before}
-
-
 if __name__ == "__main__":
-    main()
+    main(problems())
