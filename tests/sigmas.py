@@ -40,6 +40,7 @@ BUDGET = {  # statistical assertions per test file
     "test_likelihood": 8,
     "test_underdamped": 30,
     "test_jumps": 30,
+    "test_inhomogeneous": 16,
 }
 TESTS = sum(BUDGET.values())
 LEVEL = ALPHA / TESTS

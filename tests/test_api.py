@@ -19,6 +19,7 @@ SIGNATURES = {
         "",
     ),
     "measured.with_momenta": ("process path", ""),
+    "Inhomogeneous": ("potential mobility force=None temperature=1.0", ""),
     "Process": ("system protocol initial final=None", ""),
     "Path": ("ts xs ok=True", ""),
     "simulate": ("process ts key", "solver=None rule='alternating' save='all' adjoint=None"),

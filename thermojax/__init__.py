@@ -49,6 +49,7 @@ from .systems import (
     Euler as Euler,
     Exchange as Exchange,
     Heun as Heun,
+    Inhomogeneous as Inhomogeneous,
     Jumps as Jumps,
     Normal as Normal,
     Once as Once,

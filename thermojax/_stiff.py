@@ -17,10 +17,11 @@ from .systems import (
     AbstractDiffusion,
     AbstractDiscrete,
     AbstractStep,
-    AbstractSystem,
     Euler,
     Heun,
+    Inhomogeneous,
     Rule,
+    StratonovichHeun,
 )
 
 COARSE = 0.5  # h r of Heun's step above which its stationary variance is off by 8 % or more
@@ -28,10 +29,9 @@ LOOKS = 4  # failed paths of jumps, and controls, that are looked at
 UNSTABLE = 2.0  # and above which explicit steps run away
 
 
-def rate(system: AbstractSystem, x: State, lam: Control) -> Scalar:
+def rate(system: AbstractDiffusion | Inhomogeneous, x: State, lam: Control) -> Scalar:
     r"""The fastest rate of the drift at one state, $\|\partial b/\partial x\|$ (its largest singular value)."""
-    diffusion = AbstractDiffusion.needed_by("rate", system)
-    drift = lambda x: diffusion.drift(x, lam)
+    drift = lambda x: system.drift(x, lam)
     _, pull = jax.vjp(drift, x)
 
     def turn(v: State, _: None) -> tuple[State, Scalar]:
@@ -48,11 +48,13 @@ def rate(system: AbstractSystem, x: State, lam: Control) -> Scalar:
 @eqx.filter_jit
 def _rates(process: Process, ts: Times, xs: Array) -> Array:
     """h r at the given states, at a few steps of the grid."""
+    system = process.system
+    assert isinstance(system, AbstractDiffusion | Inhomogeneous)
     steps = np.unique(np.linspace(0, ts.shape[0] - 2, 5).astype(int))
     lams = jax.vmap(process.protocol)(0.5 * (ts[steps] + ts[steps + 1]))
 
     def of_step(x: State, lam: Control, h: Scalar) -> Scalar:
-        return h * rate(process.system, x, lam)
+        return h * rate(system, x, lam)
 
     each = jax.vmap(jax.vmap(of_step, (None, 0, 0)), (0, None, None))
     return each(xs, lams, ts[steps + 1] - ts[steps])
@@ -69,11 +71,10 @@ def watched(
     """
     if isinstance(process.system, AbstractDiscrete):
         _complain(process.system, process, ts, run)
-    explicit = isinstance(step, Heun | Euler | Diffrax)  # of a step of one's own nothing is known
-    if (
-        not (explicit and isinstance(process.system, AbstractDiffusion))
-        or paths(process) is not None
-    ):
+    # of a step of one's own nothing is known
+    explicit = isinstance(step, Heun | StratonovichHeun | Euler | Diffrax)
+    drifts = isinstance(process.system, AbstractDiffusion | Inhomogeneous)
+    if not (explicit and drifts) or paths(process) is not None:
         return run
     if _checks.tracing((run, ts, process)):
         return run

@@ -38,7 +38,7 @@ from .estimators import Estimate, integral_fluctuation, mean
 from .evolve import CellEvolution, Evolution, GaussianEvolution
 from .protocols import AbstractProtocol
 from .rates import along
-from .systems import AbstractOverdamped, Rule
+from .systems import AbstractKernelStep, AbstractOverdamped, Rule
 
 _SURE = 4.0  # standard errors
 
@@ -97,6 +97,8 @@ def path_ratio(process: Process, trajectory: Trajectory) -> Residual:
     _ends_known(process)
     if not isinstance(process.protocol, AbstractProtocol):
         raise DoesNotApply("the protocol is a plain callable, without a span to reverse it in")
+    if not isinstance(process.system.step("kernel"), AbstractKernelStep):
+        raise DoesNotApply("the step of the kernel rule has a log-ratio and no kernel")
     ratio = jnp.atleast_1d(_path_ratio(process, reverse(process), run.path))
     total = jnp.atleast_1d(dissipated_work(process, run))
     xs = run.path.xs

@@ -19,6 +19,7 @@ from ..densities import Boltzmann, Cells, Point
 from ..systems import (
     AbstractOverdamped,
     AbstractSystem,
+    Carried,
     Edges,
     Grid,
     Lattice,
@@ -122,14 +123,14 @@ def _front(process: Process, ts: Times, grid: Grid, scheme: str) -> Times:
     return check_run(process, ts)
 
 
-def overdamped(name: str, system: AbstractSystem) -> AbstractOverdamped:
+def overdamped(name: str, system: AbstractSystem) -> Carried:
     """A system whose density a lattice can carry."""
-    if not isinstance(system, AbstractOverdamped):
+    if not isinstance(system, Carried):
         raise TypeError(
             f"{name} is for overdamped systems (AbstractOverdamped), and {type(system).__name__} is none. Use "
             "evolve.moments, if all is linear, or thermojax.ensemble."
         )
-    if system.velocity is not None:
+    if isinstance(system, AbstractOverdamped) and system.velocity is not None:
         raise ValueError(
             f"{name} is for a medium at rest, and this system has a velocity. Use evolve.moments if all is linear, or "
             "thermojax.ensemble."

@@ -11,11 +11,12 @@ from .._types import Array, Control, Density, Float, Given, Key, Scalar, State
 from ..densities import AbstractDensity
 from ..systems import (
     AbstractKernelStep,
-    AbstractOverdamped,
     AbstractSystem,
+    Carried,
     Edges,
     Exchange,
     Grid,
+    Inhomogeneous,
     Lattice,
     Overdamped,
     Rule,
@@ -68,7 +69,7 @@ class Centres(AbstractDensity):
 class Jumping(AbstractSystem):
     """An overdamped system whose states are the centres of cells."""
 
-    system: AbstractOverdamped
+    system: Carried
     grid: Grid
 
     def energy(self, x: State, lam: Control) -> Scalar:
@@ -95,7 +96,8 @@ class Jumping(AbstractSystem):
 
     @property
     def _pushed(self) -> bool:
-        return not (isinstance(self.system, Overdamped) and self.system.force is None)
+        system = self.system.energetics if isinstance(self.system, Inhomogeneous) else self.system
+        return not (isinstance(system, Overdamped) and system.force is None)
 
     def flip(self, x: State) -> State:
         return x

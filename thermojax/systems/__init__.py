@@ -16,6 +16,11 @@ from ._diffusion import AbstractDiffusion as AbstractDiffusion
 from ._discrete import AbstractDiscrete as AbstractDiscrete, same as same
 from ._grid import Grid as Grid
 from ._inertial import AbstractUnderdamped as AbstractUnderdamped
+from ._inhomogeneous import (
+    Inhomogeneous as Inhomogeneous,
+    Metropolis as Metropolis,
+    StratonovichHeun as StratonovichHeun,
+)
 from ._ising import (
     checkerboard as checkerboard,
     ising as ising,
@@ -24,6 +29,7 @@ from ._ising import (
 )
 from ._jumps import Jumps as Jumps
 from ._lattice import (
+    Carried as Carried,
     Edges as Edges,
     Lattice as Lattice,
     current as current,

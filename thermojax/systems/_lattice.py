@@ -1,6 +1,6 @@
 r"""A diffusion as jumps between the cells of a grid, with detailed balance at every edge."""
 
-from typing import NamedTuple
+from typing import NamedTuple, TypeAlias
 
 import equinox as eqx
 import jax.numpy as jnp
@@ -9,7 +9,10 @@ import numpy as np
 from .. import _tridiagonal
 from .._types import Array, Control, Float, Scalar
 from ._grid import Grid
+from ._inhomogeneous import Inhomogeneous
 from ._overdamped import AbstractOverdamped
+
+Carried: TypeAlias = AbstractOverdamped | Inhomogeneous  # whose density a lattice carries
 
 Cells = Float[Array, "..."]  # one number for each cell, `(*cells,)`
 
@@ -32,12 +35,12 @@ class Lattice(eqx.Module):
 
     $$w_+ = \frac{D}{h^2} B(z), \qquad w_- = \frac{D}{h^2} B(-z), \qquad \ln\frac{w_+}{w_-} = -z,$$
 
-    so that at $f = 0$ the Boltzmann weights of the cells are exactly at rest.
+    D that of the edge where it depends on x, so that at $f = 0$ the Boltzmann weights of the cells are exactly at rest.
 
     Source: Scharfetter & Gummel, IEEE Trans. Electron Devices 16, 64 (1969).
     """
 
-    system: AbstractOverdamped
+    system: Carried
     grid: Grid
 
     def __check_init__(self) -> None:
@@ -67,14 +70,21 @@ class Lattice(eqx.Module):
         shift = 0.5 * width * jnp.eye(grid.dim, dtype=dtype)[axis]
         last = jnp.asarray(grid.upper, dtype)  # no force is asked for beyond an end
 
+        def edge(x: Array) -> Array:
+            return x + shift if grid.periodic[axis] else jnp.minimum(x + shift, last)
+
         def force(x: Array) -> Scalar:
-            x = x + shift if grid.periodic[axis] else jnp.minimum(x + shift, last)
-            return self.system.push(x, lam)[axis]
+            return self.system.push(edge(x), lam)[axis]
+
+        def along(x: Array) -> Scalar:
+            diffusion = self.system.diffusion(x, lam)
+            return diffusion[axis] if jnp.ndim(diffusion) else diffusion
 
         gain = jnp.roll(energies, -1, axis) - energies - width * grid.each(force, dtype)
         z = gain / self.bath(axis, lam)
-        diffusion = self.system.diffusion(last, lam)
-        rate = (diffusion[axis] if jnp.ndim(diffusion) else diffusion) / width**2
+        varies = isinstance(self.system, Inhomogeneous)
+        diffusion = grid.each(lambda x: along(edge(x)), dtype) if varies else along(last)
+        rate = diffusion / width**2
         there = jnp.ones(grid.cells[axis], bool)
         if not grid.periodic[axis]:
             there = there.at[-1].set(False)

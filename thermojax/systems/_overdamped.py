@@ -270,6 +270,13 @@ class Driven(eqx.Module):
         return _checks.floating(f"{self.name}(lam)", self.fn(lam))
 
 
+_PLACE = {
+    "mobility": "For one that depends on x take thermojax.Inhomogeneous, which has the drift that goes with it.",
+    "temperature": "One that depends on x is not supported: the noise alone does not tell the drift that goes with it, and "
+    "a part of the entropy production would not be seen.",
+}
+
+
 def at_control(of: str, value: PerCoordinate) -> Constant | Driven:
     """A parameter of a system (`of` "Overdamped.mobility" say): a number, one per coordinate, or a function of lam."""
     name = of.split(".")[-1]
@@ -280,7 +287,7 @@ def at_control(of: str, value: PerCoordinate) -> Constant | Driven:
             of,
             value,
             "lam",
-            cure="Noise that depends on x is not supported: Itô and Stratonovich readings would differ.",
+            cure=_PLACE[name],
         )
         return Driven(name, closed(value))
     if name == "mobility" and jnp.ndim(value) == 2:
