@@ -138,8 +138,8 @@ class Inhomogeneous(AbstractSystem):
 
 
 class StratonovichHeun(AbstractStep):
-    r"""$x + \tfrac12 [\bar b(x) + \bar b(\tilde x)]\,dt + \tfrac12 [\sigma(x) + \sigma(\tilde x)]\,dW$ with $\tilde x = x
-    + \bar b(x)\,dt + \sigma(x)\,dW$ and $\bar b_i = \mu_i F_i + \tfrac12 \partial_i D_i$.
+    r"""$x + \tfrac12 [\bar b(x) + \bar b(\tilde x)]\,dt + \tfrac12 [\sigma(x) + \sigma(\tilde x)]\,dW$ with
+    $\tilde x = x + \bar b(x)\,dt + \sigma(x)\,dW$ and $\bar b_i = \mu_i F_i + \tfrac12 \partial_i D_i$.
 
     First order in the mean of work and heat (with small errors: of fourth order in the noise alone). No kernel in closed
     form.
