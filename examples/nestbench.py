@@ -23,7 +23,6 @@ import optax  # noqa: E402
 jax.config.update("jax_enable_x64", True)  # exact values are wanted to seven digits
 
 import thermojax as tjx  # noqa: E402
-from thermojax import plots  # noqa: E402
 from thermojax.densities import Boltzmann, Gaussian, Mixture  # noqa: E402
 from thermojax.optimal import search  # noqa: E402
 from thermojax.protocols import Joint, Piecewise, ramp  # noqa: E402
@@ -406,7 +405,7 @@ def main(found):
     figure, panels = plt.subplots(2, 3, figsize=(10, 5.6), layout="constrained")
     print(f"{'':28s}{'ours':>16s}{'theirs':>12s}{'CPU s':>8s}  gradient")
     for panel, (name, result) in zip(panels.flat, found.items(), strict=False):
-        value = plots.spell(result.value, result.stderr) if result.stderr else f"{result.value:.6f}"
+        value = f"{result.value:.6f}" + (f" ± {result.stderr:.6f}" if result.stderr else "")
         row = f"{TITLES[name]:28s}{value:>20s}{result.theirs:12.7g}{result.seconds:8.0f}"
         print(f"{row}  {result.gradient} {result.extra}")
         times = np.concatenate([[0.0], np.linspace(0.0, 1.0, 401), [1.0]])
@@ -414,15 +413,8 @@ def main(found):
             panel.plot(times, values, color=colour, label=control)
         if len(result.curves) > 1:
             panel.legend(fontsize=8)
-        panel.set_title(TITLES[name])
+        panel.set_title(f"{TITLES[name]}\n{value} (theirs {result.theirs:.6g})", fontsize=9)
         panel.set_xlabel("time / duration")
-        panel.text(
-            0.02,
-            0.03,
-            f"{value}\n(theirs {result.theirs:.6g})",
-            transform=panel.transAxes,
-            fontsize=8,
-        )
     for panel in panels.flat[len(found) :]:
         panel.set_axis_off()
     report = {

@@ -44,7 +44,7 @@ class Lattice(eqx.Module):
     grid: Grid
 
     def __check_init__(self) -> None:
-        if not isinstance(self.system, AbstractOverdamped):
+        if not isinstance(self.system, Carried):
             raise TypeError(
                 f"A Lattice is of an overdamped system (AbstractOverdamped), got {type(self.system).__name__}. Without a "
                 "lattice: thermojax.evolve.moments, if it is linear, or thermojax.ensemble."
