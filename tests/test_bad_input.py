@@ -138,6 +138,10 @@ for name in ("temperature", "mobility"):
         refused = lambda name=name, value=value: trap(**{name: value})
         bad(f"{name} {value}", refused, "ValueError", name, positive_only, str(value))
     give = lambda value, name=name: lambda: trap(**{name: value})
+    depends = {
+        "temperature": "depends on x is not supported",
+        "mobility": r"x take.*Inhomogeneous",
+    }[name]
     bad(f"{name} vector", give([1.0, 0.0]), "ValueError", name, positive_only, r"0\.0.*index \[1\]")
     bad(f"{name} matrix", give(np.ones((2, 2))), "ValueError", name, r"\(\) or \(d,\).*\(2, 2\)")
     bad(f"{name} text", give("hot"), "TypeError", name, "must be a number", "'hot'")
@@ -150,7 +154,7 @@ for name in ("temperature", "mobility"):
         "TypeError",
         rf"Overdamped\.{name}",
         r"callable \(lam\).*\(x, lam\)",
-        "depends on x is not supported.*Itô and Stratonovich",
+        depends,
     )
     bad(
         f"{name} below zero on the way",
@@ -421,17 +425,19 @@ bad(
 )
 
 # ---- solvers, rules, what is saved, how many, how to differentiate
-works = r"Use solver=None.*diffrax\.Euler"
+works, inertial = r"Use solver=None.*diffrax\.Euler", r"Use solver=None.*BAOAB.*ABOBA.*Underdamped"
 for solver, why in (
     (dfx.HalfSolver(dfx.Heun()), "HalfSolver is adaptive"),
     (dfx.ImplicitEuler(), "ImplicitEuler is adaptive or implicit"),
     (dfx.Kvaerno3(), "Kvaerno3 is adaptive or implicit"),
-    (dfx.ALIGN(0.1), "ALIGN is a solver for underdamped dynamics without a log-ratio"),
-    (dfx.QUICSORT(0.1), "QUICSORT is a solver for underdamped dynamics"),
     (dfx.Tsit5(), "Tsit5 is not marked by diffrax as a solver of SDEs"),
     (dfx.SemiImplicitEuler(), "SemiImplicitEuler is not marked"),
 ):
     bad(f"solver {type(solver).__name__}", lambda s=solver: run(solver=s), "ValueError", why, works)
+for solver in (dfx.ALIGN(0.1), dfx.QUICSORT(0.1)):
+    name = type(solver).__name__
+    why = f"{name} is a solver for underdamped dynamics without a log-ratio"
+    bad(f"solver {name}", lambda s=solver: run(solver=s), "ValueError", why, inertial)
 bad("solver class", lambda: run(solver=dfx.Heun), "TypeError", "solver must be", "Heun", works)
 bad("solver text", lambda: run(solver="heun"), "TypeError", "solver must be", "'heun'", works)
 for solver in (dfx.Heun(), dfx.ShARK(), dfx.EulerHeun()):

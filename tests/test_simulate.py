@@ -301,7 +301,7 @@ def test_sharding():
         assert len(jax.devices()) == 4
         sharding = NamedSharding(Mesh(np.array(jax.devices()), ("paths",)), P("paths"))
         system = tjx.Overdamped(tjx.potentials.DoubleWell(1.0))
-        start = tjx.densities.Gaussian(jnp.zeros(2), 1.0)
+        start = tjx.densities.Gaussian(jnp.zeros(2), 0.2)  # none leaves the wells, and grows
         ts, key = jnp.linspace(0.0, 1.0, 6), jax.random.key(0)
 
         def loss(values, sharding):
