@@ -36,7 +36,7 @@ from ._process import (
     within,
 )
 from ._types import Array, ArrayLike, Control, InTime, PyTree, Scalar, State
-from .systems import AbstractOverdamped, AbstractStep, AbstractSystem, Exchange, Rule
+from .systems import AbstractOverdamped, AbstractStep, AbstractSystem, Exchange, Rule, led
 
 
 def exchange(
@@ -207,6 +207,9 @@ def _ledger(
     of = jax.vmap(lambda *given: exchange(system, step, *given, rule=rule))(
         (x0, x1), (u0, u1), lams, jnp.diff(ts)
     )
+    if rule == "kernel":
+        made = jax.vmap(lambda *given: led(step, system, *given))(x0, x1, lams, jnp.diff(ts))
+        of = of._replace(medium=jnp.where(made, of.medium, jnp.nan))
     jump = system.energy(xs[-1], after) - u1[-1]
     if cumulative:
         work, heat, medium = (running(v) for v in (turn + of.work, of.heat, of.medium))
