@@ -407,7 +407,8 @@ def main(found):
     for panel, (name, result) in zip(panels.flat, found.items(), strict=False):
         value = f"{result.value:.6f}" + (f" ± {result.stderr:.6f}" if result.stderr else "")
         row = f"{TITLES[name]:28s}{value:>20s}{result.theirs:12.7g}{result.seconds:8.0f}"
-        print(f"{row}  {result.gradient} {result.extra}")
+        also = "; ".join(f"{key} {float(v):.6g}" for key, v in result.extra.items())
+        print(f"{row}  {result.gradient}" + (f" ({also})" if also else ""))
         times = np.concatenate([[0.0], np.linspace(0.0, 1.0, 401), [1.0]])
         for (control, values), colour in zip(result.curves.items(), ("C0", "C3"), strict=False):
             panel.plot(times, values, color=colour, label=control)
