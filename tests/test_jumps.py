@@ -401,7 +401,7 @@ WORDS = {
     "one way": "absolutely irreversible",
     "negative": "finite and not negative",
     "sites": "local field of site",
-    "odd": "local field of site",
+    "odd": "visited at once .* and interact",
     "cubic": "local field of site",
 }
 

@@ -59,7 +59,6 @@ LEFT = {
         "test_means_are_those_of_the_chain[sweeps]",
         "test_implied_work_is_the_given_one",
         "test_score_of_a_search",
-        "test_a_system_that_breaks_detailed_balance[odd]",
     ],
     # .ci/run runs the README as a newcomer does, in a plain environment
     "test_docs.py": ["test_page_runs[README.md]"],

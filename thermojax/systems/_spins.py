@@ -158,13 +158,27 @@ class Spins(AbstractDiscrete):
             found = np.where(mask, at, found)
         worst = int(np.argmax(np.abs(found - true)))
         if abs(found[worst] - true[worst]) <= 1e-3 * (1 + abs(true[worst])):
-            return ""
+            return "" if groups is None else self._together(x, lam, groups, true)
         return (
             f"The local field of site {worst} is {found[worst]:.6g}, and half of the energy that turning it up releases is "
             f"{true[worst]:.6g}, in x = {spins} at lam = {lam}. Correct local=; without it, the energy must be at most "
             "quadratic in each spin, and sites that are visited at once (order=) must not interact, not even across the "
             "edges of a periodic lattice."
         )
+
+    def _together(self, x: State, lam: Control, groups: np.ndarray, fields: np.ndarray) -> str:
+        """What is wrong with sites that are visited at once: turned over together they cost what they cost one by one."""
+        start = self.energy(x, lam)
+        for group in groups:
+            sites, alone = np.flatnonzero(group), 2 * np.sum((np.asarray(x) * fields)[group])
+            gain = float(self.energy(jnp.where(group, -x, x), lam) - start)
+            if abs(gain - alone) > 1e-3 * (1 + abs(alone)):
+                return (
+                    f"The sites {sites[:8]} are visited at once (order=) and interact: to turn them over together costs "
+                    f"{gain:.6g}, one by one {alone:.6g}, in x = {np.asarray(x)} at lam = {lam}. Sites of a group must not "
+                    "be neighbours, not even across the edges of a periodic lattice."
+                )
+        return ""
 
 
 class Sweep(AbstractKernelStep):
