@@ -203,6 +203,8 @@ def test_two_levels_in_closed_form():
     entropy = -p * np.log(p) - (1 - p) * np.log1p(-p)
     np.testing.assert_allclose(found.entropy.system, entropy - entropy[0], atol=EXACT)
     np.testing.assert_allclose(found.at(0.2).p.sum(), 1.0, atol=EXACT)
+    with pytest.raises(TypeError, match="have no score"):
+        found.score(jnp.zeros(1), 0.2)
 
     def cost(h):
         same = Piecewise(jump.ts, jnp.full(2, 1.0) * h, 0.0, h)

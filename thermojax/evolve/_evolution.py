@@ -10,7 +10,7 @@ import jax.numpy as jnp
 from .. import _checks
 from .._paths import Entropy
 from .._types import Array, Float, Scalar, State, Time, Times
-from ..densities import AbstractKnownDensity, Cells, Gaussian
+from ..densities import AbstractKnownDensity, Cells, Gaussian, States
 from ..systems import Grid
 
 
@@ -48,7 +48,12 @@ class Evolution(eqx.Module):
 
     def score(self, x: State, t: Time) -> State:
         r"""$\nabla \ln p(x, t)$ at one point."""
-        return jax.grad(self.at(t).log_prob)(x)
+        density = self.at(t)
+        if isinstance(density, States):
+            raise TypeError(
+                "Probabilities of states that jump have no score: there is no gradient."
+            )
+        return jax.grad(density.log_prob)(x)
 
     def every(self, k: int) -> "Evolution":
         """The same at every k-th time, the first among them."""
