@@ -3,6 +3,8 @@
 A linear system has a ledger that is a quadratic form of what is drawn: its means are read off from a few paths, exactly.
 """
 
+import warnings
+
 import equinox as eqx
 import jax
 import jax.numpy as jnp
@@ -682,3 +684,29 @@ def test_refused(what):
     call, error, words = REFUSED[what]
     with pytest.raises(error, match=words):
         call()
+
+
+def test_an_unstable_step_is_seen():
+    """b h omega > 2: paths grow without bound, and none is marked; below, at 1.2, a warning; and a quick one is quiet."""
+    shake = lambda stiffness, n, friction=1.0: tjx.ensemble(
+        tjx.Process(
+            tjx.Underdamped(
+                lambda q, lam: 0.5 * stiffness * jnp.sum((q - lam) ** 2),
+                friction=friction,
+                mass=[2.0, 2.0],
+            ),
+            ramp(0.0, 1.0, 1.0),
+            Gaussian(jnp.zeros(4), 1.0),
+        ),
+        jnp.linspace(0.0, 1.0, n + 1),
+        jax.random.key(0),
+        4,
+    )
+    with pytest.warns(RuntimeWarning, match="unstable.*none of them is marked ok"):
+        assert not shake(800.0, 8).path.ok.any()  # h = 1/8: b h omega = 2.5
+    with pytest.warns(RuntimeWarning, match="1.2 radians of the fastest oscillation"):
+        assert shake(200.0, 8).path.ok.all()
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        assert shake(20.0, 10).path.ok.all()
+        assert shake(800.0, 10, friction=1e5).path.ok.all()  # overdamped: b h is short

@@ -2,6 +2,7 @@ r"""Is the step short enough? An explicit step of length h follows a relaxation 
 
 import itertools
 import warnings
+from collections.abc import Callable
 
 import equinox as eqx
 import jax
@@ -14,14 +15,18 @@ from ._paths import Trajectory
 from ._process import Process, paths
 from ._types import Array, Control, Scalar, State, Times
 from .systems import (
+    ABOBA,
+    BAOAB,
     AbstractDiffusion,
     AbstractDiscrete,
     AbstractStep,
+    AbstractUnderdamped,
     Euler,
     Heun,
     Inhomogeneous,
     Rule,
     StratonovichHeun,
+    rescaled,
 )
 
 COARSE = 0.5  # h r of Heun's step above which its stationary variance is off by 8 % or more
@@ -31,11 +36,22 @@ UNSTABLE = 2.0  # and above which explicit steps run away
 
 def rate(system: AbstractDiffusion | Inhomogeneous, x: State, lam: Control) -> Scalar:
     r"""The fastest rate of the drift at one state, $\|\partial b/\partial x\|$ (its largest singular value)."""
-    drift = lambda x: system.drift(x, lam)
-    _, pull = jax.vjp(drift, x)
+    return _norm(lambda x: system.drift(x, lam), x)
+
+
+def pace(system: AbstractUnderdamped, x: State, lam: Control, h: Scalar) -> Scalar:
+    r"""$b h \omega$ of the fastest oscillation at one state, $\omega^2 = \|\partial F/\partial q\|/m$: stable below 2."""
+    q, _ = jnp.split(x, 2)
+    square = _norm(lambda y: system.acceleration(y, lam), q * jnp.sqrt(system.mass))
+    return jnp.max(rescaled(system, h)) * jnp.sqrt(square)
+
+
+def _norm(field: Callable[[State], State], x: State) -> Scalar:
+    """The largest singular value of its Jacobian."""
+    _, pull = jax.vjp(field, x)
 
     def turn(v: State, _: None) -> tuple[State, Scalar]:
-        (back,) = pull(jax.jvp(drift, (x,), (v,))[1])
+        (back,) = pull(jax.jvp(field, (x,), (v,))[1])
         size = jnp.linalg.norm(back)
         return jnp.where(size > 0, back / jnp.where(size > 0, size, 1), v), size
 
@@ -54,7 +70,11 @@ def _rates(process: Process, ts: Times, xs: Array) -> Array:
     lams = jax.vmap(process.protocol)(0.5 * (ts[steps] + ts[steps + 1]))
 
     def of_step(x: State, lam: Control, h: Scalar) -> Scalar:
-        return h * rate(system, x, lam)
+        return (
+            pace(system, x, lam, h)
+            if isinstance(system, AbstractUnderdamped)
+            else h * rate(system, x, lam)
+        )
 
     each = jax.vmap(jax.vmap(of_step, (None, 0, 0)), (0, None, None))
     return each(xs, lams, ts[steps + 1] - ts[steps])
@@ -72,7 +92,7 @@ def watched(
     if isinstance(process.system, AbstractDiscrete):
         _complain(process.system, process, ts, run)
     # of a step of one's own nothing is known
-    explicit = isinstance(step, Heun | StratonovichHeun | Euler | Diffrax)
+    explicit = isinstance(step, Heun | StratonovichHeun | Euler | Diffrax | BAOAB | ABOBA)
     drifts = isinstance(process.system, AbstractDiffusion | Inhomogeneous)
     if not (explicit and drifts) or paths(process) is not None:
         return run
@@ -96,9 +116,14 @@ def watched(
         if unstable
         else "work and heat are off by several per cent or more"
     )
+    follows = (
+        "radians of the fastest oscillation (b h times the root of the largest |dF/dq|/m along the drive)"
+        if isinstance(process.system, AbstractUnderdamped)
+        else "relaxation times of the drift (the largest |db/dx| along the drive, times h)"
+    )
     warnings.warn(
-        f"The step is too long for what it follows: h = {longest:.3g} is {most:.2g} relaxation times of the drift (the "
-        f"largest |db/dx| along the drive, times h), and {what}. Take about {most / 0.1:.0f} times as many steps.",
+        f"The step is too long for what it follows: h = {longest:.3g} is {most:.2g} {follows}, and {what}. Take about "
+        f"{most / 0.1:.0f} times as many steps.",
         RuntimeWarning,
         stacklevel=4,
     )

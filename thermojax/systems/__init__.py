@@ -45,6 +45,12 @@ from ._overdamped import (
     Overdamped as Overdamped,
 )
 from ._spins import Spins as Spins, Sweep as Sweep
-from ._splittings import ABOBA as ABOBA, BAOAB as BAOAB, Landing as Landing, led as led
+from ._splittings import (
+    ABOBA as ABOBA,
+    BAOAB as BAOAB,
+    Landing as Landing,
+    led as led,
+    rescaled as rescaled,
+)
 from ._steps import Euler as Euler, Heun as Heun
 from ._underdamped import Underdamped as Underdamped

@@ -71,6 +71,11 @@ class AbstractUnderdamped(AbstractDiffusion):
         r"""$F = -\nabla U + f$."""
         return self.push(q, lam) - jax.grad(self.potential_energy)(q, lam)
 
+    def acceleration(self, y: State, lam: Control) -> State:
+        r"""$F(q, \lambda)/\sqrt m$: that of the weighted positions $y = \sqrt m\, q$ `(d,)`, without friction."""
+        root = jnp.sqrt(self.mass)
+        return self.total_force(y / root, lam) / root
+
     def drift(self, x: State, lam: Control) -> State:
         q, v = self.motion(x, lam)
         return jnp.concatenate([v, self.total_force(q, lam) - self.friction * v])

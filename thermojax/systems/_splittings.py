@@ -132,8 +132,13 @@ def _normals(key: Key, shape: tuple[int, ...], dtype: np.dtype) -> tuple[Array, 
     return (jax.random.normal(key, (*shape[:-1], shape[-1] // 2), dtype),)
 
 
+def rescaled(system: AbstractUnderdamped, dt: Scalar) -> Array:
+    r"""$b h$, $b = \sqrt{\tanh(y)/y}$ with $y = \gamma h/2m$: the time for which BAOAB and ABOBA push and shift."""
+    return 2 * _half(system, dt)
+
+
 def _half(system: AbstractUnderdamped, dt: Scalar) -> Array:
-    r"""$\tfrac12 b h$, b = $\sqrt{\tanh(y)/y}$."""
+    r"""$\tfrac12 b h$."""
     y = 0.5 * system.friction * dt / system.mass
     small = y < 0.02
     safe, square = jnp.where(small, 1.0, y), jnp.where(small, y, 0) ** 2

@@ -4,6 +4,7 @@ from collections.abc import Callable
 
 import equinox as eqx
 import jax.numpy as jnp
+import numpy as np
 
 from .. import _checks
 from .._closures import closed
@@ -143,9 +144,9 @@ def _fixed(name: str, value: Given) -> Array:
             f"{of} must be a number, or one per coordinate, and can't be driven: {why}. Drive the potential, the force, the "
             "impulse or the temperature."
         )
-    if jnp.ndim(value) == 2:
+    if np.ndim(value) == 2:
         raise ValueError(
-            f"{of} must have shape () or (d,), got a matrix, {jnp.shape(value)}. Take coordinates in which mass and "
+            f"{of} must have shape () or (d,), got a matrix, {np.shape(value)}. Take coordinates in which mass and "
             "friction are both diagonal: with the eigenvectors of mass^(-1/2) friction mass^(-1/2)."
         )
     value = _checks.floating(of, value, positive=True)
