@@ -162,25 +162,40 @@ def test_free_energy_by_bar():
 # ---- the master equation
 
 
-def test_the_ising_table():
-    """4 x 4 spins, four sweeps site by site: Table 2.5, -0.1 -> 3, 0.2."""
-    if not X64:
-        pytest.skip("a table of nine digits")
+@pytest.mark.parametrize(
+    ("end", "sweeps", "want"),
+    [
+        ((0.1, 2.5), 4, (0.0, 0.464873461, 0.051309774, -0.246763809, 0.298073584, 0.413563687)),
+        (
+            (0.2, 3.0),
+            4,
+            (1.166948257, 1.954618293, 0.251518997, -1.647729794, 1.899248792, 0.536151039),
+        ),
+        (
+            (0.2, 3.0),
+            32,
+            (1.166948257, 1.541088473, 0.341724249, -1.697943861, 2.039668111, 0.032415967),
+        ),
+    ],
+)
+def test_the_ising_table(end, sweeps, want):
+    """4 x 4 spins from h = -0.1 at T = 2.5, swept site by site: -d(beta F), <W_red>, the three entropies, KL at the end."""
     system, states = ising(4, 4, **HEAT, order=rows(4, 4)), spin_states(16)
-    a, b = magnet(-0.1, 2.5), magnet(0.2, 3.0)
+    a, b = magnet(-0.1, 2.5), magnet(*end)
     ends = [States.boltzmann(system, lam, states) for lam in (a, b)]
-    process, ts = tjx.Process(system, ramp(a, b, 1.0), *ends), jnp.linspace(0.0, 1.0, 5)
+    process = tjx.Process(system, ramp(a, b, 1.0), *ends)
+    ts = jnp.linspace(0.0, 1.0, sweeps + 1)
     found = tjx.evolve.master(process, ts, states)
     delta = -tjx.evolve.generating(process, ts, states)
     last = found.p[-1]
     apart = jnp.sum(last * (jnp.log(last) - ends[1].logs))
     got = (delta, found.reduced_work[-1], *(v[-1] for v in found.entropy), apart)
-    want = (1.166948257, 1.954618293, 0.251518997, -1.647729794, 1.899248792, 0.536151039)
-    np.testing.assert_allclose(np.array(got), want, atol=1e-9)
+    np.testing.assert_allclose(np.array(got), want, atol=1e-9 if X64 else 1e-3)
     u = [jax.vmap(lambda x, lam=lam: system.energy(x, lam))(states) / lam["T"] for lam in (a, b)]
     exact = jax.nn.logsumexp(-u[0]) - jax.nn.logsumexp(-u[1])
-    assert abs(delta - exact) < 1e-13  # <e^-W> = e^-dF
-    assert abs(found.reduced_work[-1] - exact - found.entropy.total[-1] - apart) < 1e-10
+    assert abs(delta - exact) < (1e-13 if X64 else 1e-4)  # <e^-W> = e^-dF
+    off = found.reduced_work[-1] - exact - found.entropy.total[-1] - apart
+    assert abs(off) < (1e-10 if X64 else 1e-3)
 
 
 def test_two_levels_in_closed_form():
@@ -337,6 +352,10 @@ def test_advantage():
     rng = np.random.default_rng(0)
     cost, seen = rng.normal(size=(12, 3)), rng.normal(size=(12, 3, 2))
     seen[:, 1, 1] = 2 * seen[:, 1, 0]  # says nothing new
+    with pytest.raises(ValueError, match="two paths or more"):
+        tjx.optimal.advantage(jnp.ones((1, 3)))
+    with pytest.raises(ValueError, match=r"features must have shape .* got \(4, 2, 5\)"):
+        tjx.optimal.advantage(jnp.ones((4, 3)), jnp.ones((4, 2, 5)))
     found = tjx.optimal.advantage(jnp.asarray(cost), jnp.asarray(seen))
     for i in range(12):
         others = np.arange(12) != i

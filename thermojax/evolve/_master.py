@@ -131,9 +131,6 @@ def probabilities(density: Density, states: Array) -> Probabilities:
     """What a density says of each state."""
     if isinstance(density, Point):
         p = same(states, density.x0[None]).astype(states.dtype)
-    elif isinstance(density, States) and density.states.shape == states.shape:
-        there = jax.vmap(density.log_prob)(states)
-        p = jnp.exp(there)
     else:
         p = jnp.exp(jax.vmap(density.log_prob)(states))
     allowed = "a distribution over the states: of these its probabilities must have the sum 1"

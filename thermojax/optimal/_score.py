@@ -21,17 +21,27 @@ PerStep: TypeAlias = Float[Array, "paths steps"]
 MOST = 0.5  # of the weight that a path has in its own regression; beyond it, the mean of the others is taken
 
 
-def advantage(to_come: PerStep, features: Float[Array, "paths steps p"] | None = None) -> PerStep:
+def advantage(to_come: PerStep, features: Array | None = None) -> PerStep:
     r"""The cost to come after the start of each step, `(paths, steps)`, less what the other paths say of it.
 
-    That is their mean, or, with `features` of the state before each step, a least-squares fit over them: of each path's
-    residual r the fit without that path leaves $r_i/(1 - H_{ii})$, H the projection of the fit. Times the score of the step
-    it is an unbiased derivative either way. Where a path has more than half of the weight in its own fit, the mean is
-    taken.
+    That is their mean, or, with `features` `(paths, steps, p)` of the state before each step, a least-squares fit over them:
+    of each path's residual r the fit without that path leaves $r_i/(1 - H_{ii})$, H the projection of the fit. Times the
+    score of the step it is an unbiased derivative either way. Where a path has more than half of the weight in its own fit,
+    the mean is taken.
+
+    Raises `ValueError` for fewer than two paths, and for features that are not of these paths and steps.
 
     Source: Williams, Machine Learning 8, 229 (1992); Greensmith, Bartlett & Baxter, JMLR 5, 1471 (2004).
     """
     n = to_come.shape[0]
+    if n < 2:
+        raise ValueError(
+            f"advantage needs what other paths say: two paths or more, got to_come of shape {to_come.shape}."
+        )
+    if features is not None and (features.ndim != 3 or features.shape[:2] != to_come.shape):
+        raise ValueError(
+            f"features must have shape (*{to_come.shape}, p), a row for each path and step; got {features.shape}."
+        )
     rest = to_come - jnp.mean(to_come, axis=0, keepdims=True)
     alone = rest * (n / (n - 1))
     if features is None:

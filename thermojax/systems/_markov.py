@@ -26,8 +26,8 @@ class AbstractJumps(AbstractDiscrete):
     $$\ln\frac{k_e}{k'_e} = \frac{Q_e}{T}, \qquad Q_e = U(x, \lambda) - U(y_e, \lambda) + w_e .$$
 
     One of one's own gives energy, temperature, rates, after, work, implied, bath, step (`Once`) and positive; the rest
-    follows. A run in which a jump breaks
-    local detailed balance is not `ok`, and an eager call says which pair of states does.
+    follows. A run in which a jump breaks local detailed balance is not `ok`, and an eager call says which pair of states
+    does.
     """
 
     @abc.abstractmethod
