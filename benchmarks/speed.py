@@ -1,8 +1,8 @@
 """What the thermodynamics costs: times as ratios to the floor, which is drawing the random numbers and nothing else.
 
-One run, float32, a trap dragged by a user's lambda potential with 16 knots, 10 000 paths × 1000 steps; the candidates take
-turns. Ratios are given of the medians and, where neighbours disturb the machine, of the fastest turns. Memory is the
-compiler's own account of its temporary buffers.
+One run, float32, a trap dragged by a user's lambda potential with 16 knots, a bead without and with a mass in it, 10 000
+paths × 1000 steps; the candidates take turns. Ratios are given of the medians and, where neighbours disturb the machine,
+of the fastest turns. Memory is the compiler's own account of its temporary buffers.
 
     python benchmarks/speed.py [--paths 10000] [--steps 1000] [--rounds 11]
 """
@@ -18,8 +18,15 @@ import jax.numpy as jnp
 
 import thermojax as tjx
 
-system = tjx.Overdamped(lambda x, lam: 0.5 * jnp.sum((x - lam) ** 2))
+
+def trap(x, lam):
+    return 0.5 * jnp.sum((x - lam) ** 2)
+
+
+system = tjx.Overdamped(trap)
 initial = tjx.densities.Gaussian(0.0, 1.0)
+masses = tjx.Underdamped(trap, friction=1.0, mass=1.0)
+at_rest = tjx.densities.Boltzmann(masses, 0.0)
 ramp = tjx.protocols.ramp(0.0, 5.0, 1.0, knots=16)
 key = jax.random.key(0)
 
@@ -44,7 +51,7 @@ def floor(paths, steps):
     return lambda key: jax.lax.scan(body, jnp.zeros((paths, 1)), jnp.arange(steps))[0]
 
 
-def forward(paths, steps, **options):
+def forward(paths, steps, system=system, initial=initial, **options):
     ts = jnp.linspace(0.0, 1.0, steps + 1)
 
     def run(values, key):
@@ -99,6 +106,12 @@ def main():
         programs[f"forward, {name}"] = (compiled(run, *arguments), arguments)
     kernel = forward(paths, steps, rule="kernel")
     programs['forward, rule="kernel"'] = (compiled(kernel, *arguments), arguments)
+    for rule in ("alternating", "kernel"):
+        run = forward(paths, steps, masses, at_rest, rule=rule)
+        name = f"masses ({rule} rule)"
+        programs[f"forward, {name}"] = (compiled(run, *arguments), arguments)
+        gradient = jax.grad(mean_work(run))
+        programs[f"gradient, {name}"] = (compiled(gradient, *arguments), arguments)
     for name, solver in SOLVERS.items():
         for how, adjoint in ADJOINTS.items():
             gradient = jax.grad(mean_work(forward(paths, steps, solver=solver, adjoint=adjoint)))

@@ -191,7 +191,8 @@ def _run(
     start, energy = each(first, 0, own)(x0, before)
     zero = jnp.zeros_like(start[..., 0])
     heat = jnp.zeros((*zero.shape, *baths(process, ts)), zero.dtype)
-    y0 = Running(start, energy, zero, heat, zero)
+    parts = tuple(jnp.split(start, system.parts, axis=-1))
+    y0 = Running(parts, energy, zero, heat, zero)
 
     steps = ts.shape[0] - 1
     every = how.save if isinstance(how.save, int) else {"ends": 0, "all": 1}[how.save]

@@ -25,16 +25,21 @@ from .systems import AbstractStep, Rule
 
 
 class Running(NamedTuple):
-    """The state of a run: x, its energy at the control of the last step, and the ledger so far.
+    """The state of a run: x in the parts that its system has, its energy at the control of the last step, and the ledger so
+    far.
 
     A path that has left the finite numbers keeps its last x, and its energy is NaN: that marks it.
     """
 
-    x: State
+    parts: tuple[Array, ...]
     energy: Scalar
     work: Scalar
     heat: Array
     medium: Scalar
+
+    @property
+    def x(self) -> Array:
+        return jnp.concatenate(self.parts, axis=-1)
 
 
 class Driven(NamedTuple):
@@ -112,7 +117,8 @@ class Ledgered(dfx.AbstractSolver):
             of = exchange(system, self.inner, (x0, x1), (u0, u1), lam, dt, self.rule)
             turn = u0 - state.energy
             work = state.work + turn + of.work
-            return Running(x1, u1, work, state.heat + of.heat, state.medium + of.medium)
+            parts = tuple(jnp.split(x1, len(state.parts)))
+            return Running(parts, u1, work, state.heat + of.heat, state.medium + of.medium)
 
         return _advance(eqx.filter_closure_convert(step, state), state)
 
@@ -121,9 +127,8 @@ class Ledgered(dfx.AbstractSolver):
 def _advance(step: Callable[[Running], Running], state: Running) -> Running:
     new = step(state)
     fine = jnp.isfinite(state.energy + new.energy + jnp.sum(new.x))
-    return new._replace(
-        x=jnp.where(fine, new.x, state.x), energy=jnp.where(fine, new.energy, jnp.nan)
-    )
+    parts = jtu.tree_map(lambda new, old: jnp.where(fine, new, old), new.parts, state.parts)
+    return new._replace(parts=parts, energy=jnp.where(fine, new.energy, jnp.nan))
 
 
 def alive(state: Running) -> Array:

@@ -7,7 +7,7 @@ Neither knows the protocol, the ledger's sums or the engine: a new dynamics is o
 
 import abc
 from collections.abc import Callable
-from typing import TYPE_CHECKING, Literal, NamedTuple
+from typing import TYPE_CHECKING, ClassVar, Literal, NamedTuple
 
 import equinox as eqx
 import jax
@@ -63,7 +63,12 @@ class AbstractSystem(eqx.Module):
         def positive(self, lam):
             return {}
     ```
+
+    `parts` is in how many arrays of the same length a run keeps the state: 2 for positions and momenta, which as columns of
+    one matrix would be read with a stride, at half the speed.
     """
+
+    parts: ClassVar[int] = 1
 
     if TYPE_CHECKING:
 

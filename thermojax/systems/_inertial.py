@@ -25,6 +25,7 @@ class AbstractUnderdamped(AbstractDiffusion):
     """
 
     singular: ClassVar[bool] = True
+    parts: ClassVar[int] = 2
 
     friction: eqx.AbstractVar[Array]
     mass: eqx.AbstractVar[Array]
