@@ -53,6 +53,7 @@ def ring(n, turns=False):
     return tjx.Jumps(around(n), after if turns else closed, work="rates")
 
 
+@eqx.filter_jit
 def steps(n, lam):
     """Rate v and diffusion constant D of the steps, and entropy production, from the generator tilted by exp(q steps)."""
     states = jnp.arange(n, dtype=lam["e"].dtype)[:, None]
@@ -60,11 +61,11 @@ def steps(n, lam):
     p = evolve.steady(system, lam, states=states).p
     up, down = jax.vmap(lambda x: system.rates(x, lam))(states).T
     eye = jnp.eye(n, dtype=p.dtype)
-    ahead, back = jnp.roll(eye * up, 1, 0), jnp.roll(eye * down, -1, 0)
+    ahead, back = jnp.roll(eye * up[None], 1, 0), jnp.roll(eye * down[None], -1, 0)
     first = lambda x: jnp.sum((ahead - back) * x[None], axis=1)
     v = jnp.sum(first(p))
     # of second order in q: what the first order leaves, solved with the sum held at zero
-    generator = ahead + back - eye * (up + down)
+    generator = ahead + back - eye * (up + down)[None]
     bent = jnp.linalg.solve(generator.at[-1].set(1), (v * p - first(p)).at[-1].set(0))
     spread = 0.5 * jnp.sum(p * (up + down)) + jnp.sum(first(bent))
     return v, spread, v * lam["A"] / n
@@ -126,7 +127,7 @@ def walked(n, affinity, t1, dt, paths, key):
 
 def tilted(n, height, force, temperature):
     """The product of the particle on n cells; off by the square of their width."""
-    x = RING * jnp.arange(n) / n
+    x = RING * jnp.arange(float(n)) / n
     e = height * jnp.cos(x) / temperature
     barrier = 0.5 * (e + jnp.roll(e, -1))
     return product(n, {"e": e, "b": barrier, "A": jnp.asarray(force * RING / temperature)})
@@ -148,7 +149,7 @@ def pushed(height, force, temperature, t1, dt, paths, key):
     """The entropy production from the steady density, and displacements of simulated particles."""
     push = lambda x, lam: force + 0 * x
     system = tjx.Overdamped(tjx.potentials.Ring(height, RING), push, temperature=temperature)
-    grid = evolve.Grid(0.0, RING, 256, periodic=True)
+    grid = evolve.Grid(0.0, RING, 128, periodic=True)
     steady = evolve.steady(system, 0.0, grid)
     process = tjx.Process(system, protocols.ramp(0.0, 0.0, t1), steady)
     at_rest = evolve.fokker_planck(process, jnp.linspace(0.0, t1, 3), grid)

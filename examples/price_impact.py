@@ -16,6 +16,7 @@ from typing import Any
 
 began = time.perf_counter()
 
+import equinox as eqx  # noqa: E402
 import jax  # noqa: E402
 import jax.numpy as jnp  # noqa: E402
 import matplotlib  # noqa: E402
@@ -36,9 +37,9 @@ class Trip(protocols.AbstractProtocol):
     inner: jax.Array
     t1: jax.Array
     peak: jax.Array | None = None
-    t0: jax.Array = 0.0
-    before: jax.Array = 0.0
-    after: jax.Array = 0.0
+    t0: jax.Array = eqx.field(default=0.0, converter=jnp.asarray)
+    before: jax.Array = eqx.field(default=0.0, converter=jnp.asarray)
+    after: jax.Array = eqx.field(default=0.0, converter=jnp.asarray)
 
     def knots(self):
         zero, q = jnp.zeros_like(self.inner[:1]), self.inner
