@@ -173,15 +173,15 @@ def network(points=100, width=2, decay=0.003, seed=1):
     return each, (xs, ys), theta, np.asarray(bend(theta)), rows.T @ rows / points
 
 
-def descend(each, data, theta, eta, batch, epochs, walkers, shuffled, burn, seed=0):
-    """SGD from the minimum on: of each walker <x x'> and <x_next x'>, x = theta - minimum, after `burn` epochs.
+def descend(each, data, theta, begin, eta, batch, epochs, shuffled, burn, seed=0):
+    """SGD from `begin` on: of each walker <x x'> and <x_next x'>, x = theta - minimum, after `burn` epochs.
 
     A batch is drawn with replacement, or the points are shuffled anew in each epoch.
     """
     xs, ys = data
     gradient = jax.grad(lambda w, x, y: jnp.mean(jax.vmap(each, (None, 0, 0))(w, x, y)))
 
-    def one(key):
+    def one(x, key):
         def epoch(carry, given):
             i, key = given
             n = len(xs) // batch
@@ -201,11 +201,11 @@ def descend(each, data, theta, eta, batch, epochs, walkers, shuffled, burn, seed
 
         zero = jnp.zeros((theta.size, theta.size))
         given = jnp.arange(epochs), jax.random.split(key, epochs)
-        (_, cov, after), path = jax.lax.scan(epoch, (jnp.zeros_like(theta), zero, zero), given)
+        (_, cov, after), path = jax.lax.scan(epoch, (x, zero, zero), given)
         steps = (epochs - burn) * (len(xs) // batch)
         return cov / steps, after / steps, path
 
-    out = jax.jit(jax.vmap(one))(jax.random.split(jax.random.key(seed), walkers))
+    out = jax.jit(jax.vmap(one))(begin, jax.random.split(jax.random.key(seed), len(begin)))
     return [np.asarray(v) for v in out]
 
 
@@ -235,9 +235,10 @@ def currents(problem, eta, batch, epochs, walkers, shuffled=False, leading=3, se
         area, least = seen(project(cov), project(after), eta)
         return np.array([*area[pairs], least, seen(cov, after, eta)[1], *np.diag(project(cov))])
 
-    burn = epochs // 5
+    rng, burn = np.random.default_rng(seed), epochs // 5
+    begin = rng.multivariate_normal(np.zeros(len(h)), cov, walkers)  # as predicted, to save time
     covs, afters, paths = descend(
-        each, data, theta, eta, batch, epochs, walkers, shuffled, burn, seed
+        each, data, theta, begin, eta, batch, epochs, shuffled, burn, seed
     )
     value, error = jackknife(numbers, covs, afters)
     names = [f"area {i + 1}{j + 1}" for i, j in zip(*pairs, strict=True)]
@@ -252,21 +253,30 @@ def currents(problem, eta, batch, epochs, walkers, shuffled=False, leading=3, se
             n: {"predicted": float(p), "measured": float(m), "error": float(e)}
             for n, p, m, e in rows
         },
-    }, paths @ axes
+        "path": (paths[0, -500:] @ axes).tolist(),
+        "cov": project(covs.mean(0)).tolist(),
+    }
 
 
-def main(paths=20_000, steps=100, walkers=100, epochs=2000, etas=(0.1, 0.2, 0.4)):
-    report = {"plane": [plane(paths, steps, eta) for eta in (0.1, 0.01)]}
+def extrapolated(networks, name):
+    """Measured over predicted at eta -> 0, by a parabola through those at finite eta, with its standard error."""
+    rows = [n["rows"][name] for n in networks]
+    ratio, error = (np.array([r[k] / r["predicted"] for r in rows]) for k in ("measured", "error"))
+    powers = np.vander([n["eta"] for n in networks], 3, increasing=True) / np.abs(error)[:, None]
+    fit = np.linalg.lstsq(powers, ratio / np.abs(error), rcond=None)[0]
+    return fit, float(np.linalg.inv(powers.T @ powers)[0, 0] ** 0.5)
+
+
+def main(paths=20_000, steps=100, walkers=100, epochs=2000, etas=(0.05, 0.1, 0.2, 0.4)):
+    report = {"plane": [plane(paths, steps, eta, seed=i) for i, eta in enumerate((0.1, 0.01))]}
     report["radius"] = [
         radius(walkers, 20 * steps, begin=r, seed=i) for i, r in enumerate((0.5, 4.0))
     ]
     problem = network()
     report["network"] = []
-    for eta in etas:
-        found, path = currents(problem, eta, 10, epochs, walkers)
-        report["network"].append(found)
-        report["path"] = path[0, -1000:].tolist()
-    report["shuffled"] = currents(problem, etas[0], 10, epochs, walkers, shuffled=True)[0]
+    for i, eta in enumerate(etas):
+        report["network"].append(currents(problem, eta, 10, epochs, walkers, seed=i))
+    report["shuffled"] = currents(problem, etas[1], 10, epochs, walkers, shuffled=True)
     report["reproduced"] = reproduced(report)
     return report
 
@@ -306,9 +316,10 @@ def reproduced(report):
         rows.append(
             row("radius of scale-invariant weights", SADRTDINOV, r["finite"], r["ours"], r["error"])
         )
-    for name, r in report["network"][0]["rows"].items():
-        what = f"SGD of a network, eta = {report['network'][0]['eta']}: {name}"
-        rows.append(row(what, CHAUDHARI, r["predicted"], r["measured"], r["error"]))
+    for name in ("area 23", "entropy production seen"):
+        fit, error = extrapolated(report["network"], name)
+        what = f"SGD of a network, {name}: measured over predicted, eta -> 0"
+        rows.append(row(what, CHAUDHARI, 1.0, float(fit[0]), error))
     return rows
 
 
@@ -319,8 +330,15 @@ def draw(report, file):
     import matplotlib.pyplot as plt
 
     figure, (left, middle, right) = plt.subplots(1, 3, figsize=(11, 3.5), layout="constrained")
-    path = np.array(report["path"])
-    left.plot(path[:, 1], path[:, 2], color="C0", lw=0.5)
+    shown = report["network"][1]
+    path, cov = np.array(shown["path"]), np.array(shown["cov"])[1:, 1:]
+    left.plot(path[:, 1], path[:, 2], ".", color="0.45", ms=3)
+    angle = np.linspace(0, 2 * np.pi, 200)
+    ring = np.linalg.cholesky(cov) @ np.array([np.cos(angle), np.sin(angle)])
+    left.plot(*ring, color="C3", lw=2)
+    turn = shown["rows"]["area 23"]["measured"] * np.array([[0, -1], [1, 0]])
+    at = ring[:, ::25]
+    left.quiver(*at, *(turn @ np.linalg.solve(cov, at)), color="C3", width=0.012)
     left.set(
         xlabel="second direction of the noise", ylabel="third", title="a network at its minimum"
     )
@@ -329,21 +347,27 @@ def draw(report, file):
     middle.axhline(report["radius"][0]["limit"], color="k", ls="--", lw=1.2, label=r"$r_*$")
     middle.set(xlabel="step", ylabel="$|w|$", title="scale-invariant weights", ylim=(0, None))
     middle.legend()
-    names = [n for n in report["network"][0]["rows"] if not n.startswith("variance")]
-    for k, name in enumerate(names):
+    etas = np.linspace(0, 0.42, 50)
+    for name, colour, mark in (("area 23", "C0", "o"), ("entropy production seen", "C3", "s")):
         rows = [n["rows"][name] for n in report["network"]]
+        shares = np.array([[r["measured"], r["error"]] for r in rows]).T / [
+            r["predicted"] for r in rows
+        ]
         right.errorbar(
-            [n["eta"] * 1.03 ** (k - 1) for n in report["network"]],
-            [r["measured"] / r["predicted"] for r in rows],
-            [r["error"] / abs(r["predicted"]) for r in rows],
-            fmt="os^DP"[k],
-            ms=5,
-            color=f"C{k}",
-            label=name,
+            [n["eta"] for n in report["network"]], *shares, fmt=mark, color=colour, label=name
         )
+        right.plot(
+            etas,
+            np.vander(etas, 3, increasing=True) @ extrapolated(report["network"], name)[0],
+            color=colour,
+            lw=1,
+        )
+        r = report["shuffled"]["rows"][name]
+        right.plot(0.1, r["measured"] / r["predicted"], mark, mfc="none", color=colour, ms=8)
+    right.annotate("epochs shuffled", (0.1, 0.25), (0.16, 0.1), arrowprops={"arrowstyle": "-"})
     right.axhline(1, color="k", ls="--", lw=1.2)
-    right.set(xscale="log", xlabel=r"learning rate $\eta$", title="measured / predicted")
-    right.legend(fontsize=8)
+    right.set(xlabel=r"learning rate $\eta$", title="measured / predicted", ylim=(0, 1.2))
+    right.legend(fontsize=8, loc="lower right", bbox_to_anchor=(1, 0.62))
     figure.savefig(file, dpi=90)
 
 
