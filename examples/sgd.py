@@ -366,8 +366,8 @@ def draw(report, file):
         right.plot(0.1, r["measured"] / r["predicted"], mark, mfc="none", color=colour, ms=8)
     right.annotate("epochs shuffled", (0.1, 0.25), (0.16, 0.1), arrowprops={"arrowstyle": "-"})
     right.axhline(1, color="k", ls="--", lw=1.2)
-    right.set(xlabel=r"learning rate $\eta$", title="measured / predicted", ylim=(0, 1.2))
-    right.legend(fontsize=8, loc="lower right", bbox_to_anchor=(1, 0.62))
+    right.set(xlabel=r"learning rate $\eta$", title="measured / predicted", ylim=(0, 1.5))
+    right.legend(fontsize=8, loc="upper right")
     figure.savefig(file, dpi=90)
 
 

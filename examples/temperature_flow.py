@@ -150,7 +150,7 @@ def by_ramp(start, log_z, temperature, tau, size, seed=3):
     else:
         system = tjx.Overdamped(energy, temperature=lambda lam: lam)
         process = tjx.Process(system, tjx.protocols.ramp(1.0, temperature, tau), start)
-        steps = int(250 * tau)
+        steps = int(1000 * tau)
         ts = jnp.linspace(0.0, tau, steps + 1)
         run = tjx.ensemble(process, ts, jax.random.key(seed), size)
         xs, w = run.path.xs[:, -1], tjx.reduced_work(process, run)
