@@ -39,6 +39,11 @@ def sgd():
     return example("sgd")
 
 
+@pytest.fixture(scope="module")
+def flow():
+    return example("temperature_flow")
+
+
 def test_numbers_of_a_matrix(algebra):
     x = jnp.linalg.solve(algebra.A, algebra.B)
     np.testing.assert_allclose(x, [0.772374, -1.089494, 0.826848], atol=5e-7)
@@ -52,8 +57,8 @@ def test_numbers_of_a_matrix(algebra):
 
 
 def test_a_device_solves(algebra):
-    """Standard errors: 0.011 of the error's length, 0.017 of the dissipation, 0.024 of the trace; five per cent of the
-    mean's length, ten of the others are seen."""
+    """Standard errors 0.011 of the error's length, 0.017 of the dissipation, 0.024 of the trace; biases of 0.12, 0.18 and
+    0.25 would be seen."""
     row = algebra.solve(8000, 50)
     sigmas.assert_within((row["off"], row["off_error"]), 0.282909, absolute=0.12)
     sigmas.assert_within((row["dissipated"], row["dissipated_error"]), 1.137646, absolute=0.18)
@@ -94,7 +99,8 @@ def test_two_weights(sgd):
 
 
 def test_their_ledger(sgd):
-    """Standard errors: 0.02 of the fine ledger, whose own bias is 0.02, 0.02 of the steps'."""
+    """Standard errors 0.013 of the steps' own production, 0.0011 of the variance, 0.017 of the fine ledger, whose step
+    makes it low by some 0.03; biases of 0.3, 0.02 and 0.3 would be seen."""
     row = sgd.plane(4000, 40)
     assert row["residual"] < 1e-14
     assert row["exact"] == pytest.approx(1.0125, rel=1e-9)
@@ -106,6 +112,7 @@ def test_their_ledger(sgd):
 
 
 def test_a_radius(sgd):
+    """Standard error 0.0003, and d for d - 1 is 0.009."""
     row = sgd.radius(100, 1500)
     assert row["limit"] == pytest.approx(1.870829, abs=5e-7)
     sigmas.assert_within((row["ours"], row["error"]), row["finite"], absolute=0.01)
@@ -125,3 +132,27 @@ def test_a_network_goes_in_circles(sgd):
     row = found["rows"]["area 23"]
     sigmas.assert_within((row["measured"], row["error"]), row["predicted"], bias=1.0)
     sigmas.assert_biased((row["measured"], row["error"]), 0.0)  # it does go round
+
+
+def test_a_flow_of_constant_volume(flow):
+    """Its densities are normalised at every temperature, and powers of each other; ln Z of the well by reweighting."""
+    net = flow.Flow(4, 8, jax.random.key(0))
+    net = flow.eqx.tree_at(lambda f: f.stretch, net, jnp.array([0.3, -0.1]))
+    z = jnp.array([0.4, -1.2])
+    np.testing.assert_allclose(net.inverse(net(z)), z, atol=1e-12)
+    np.testing.assert_allclose(jnp.linalg.slogdet(jax.jacfwd(net)(z))[1], 0.2, atol=1e-12)
+    line = jnp.linspace(-12.0, 12.0, 241)
+    places = jnp.stack(jnp.meshgrid(line, line), -1).reshape(-1, 2)
+    for temperature in (1.0, 2.0):
+        log_p = jax.jit(jax.vmap(net.log_prob, (0, None)))(places, temperature)
+        np.testing.assert_allclose(jnp.sum(jnp.exp(log_p)) * 0.01, 1, rtol=1e-6)
+    u = jax.vmap(flow.energy)(places)
+    for temperature in (1.0, 2.0):
+        _, _, log_z, energy, _ = flow.table(temperature)
+        p = jnp.exp(-u / temperature)
+        np.testing.assert_allclose(jnp.log(jnp.sum(p) * 0.01), log_z, rtol=1e-6)
+        np.testing.assert_allclose(jnp.sum(p * u) / jnp.sum(p), energy, rtol=1e-6)
+    row = flow.by_ramp(flow.equilibrium(1.0), flow.table(1.0)[2], 2.0, 0.0, 20_000)
+    got = row["log_z"], row["log_z_error"]
+    sigmas.assert_within(got, flow.table(2.0)[2], absolute=0.1)
+    sigmas.assert_biased(got, flow.table(1.0)[2] + np.log(4.0))  # as of four springs, not two
