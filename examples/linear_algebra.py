@@ -203,7 +203,7 @@ def draw(report, file):
     matplotlib.use("Agg")
     import matplotlib.pyplot as plt
 
-    figure, (left, middle, right) = plt.subplots(1, 3, figsize=(11, 3.5), layout="constrained")
+    figure, (left, middle, right) = plt.subplots(1, 3, figsize=(9.8, 3.4), layout="constrained")
     ts = np.linspace(0.0, 5.0, 101)
     exact = np.array([relaxed(t) for t in ts])
     left.semilogy(ts, exact[:, 0], "k--", lw=1.2, label=r"error $|e^{-At}A^{-1}b|$")
@@ -243,7 +243,7 @@ def draw(report, file):
         right.plot(log["loss"], style, lw=1.6, label=log["label"])
     right.set(xlabel="steps", ylabel="loss", title="a network's natural gradient", yscale="log")
     right.legend(fontsize=8)
-    figure.savefig(file, dpi=90)
+    figure.savefig(file, dpi=100)
 
 
 def main(paths=20_000, steps=100, taus=(1.0, 2.0, 4.0), durations=(0.25, 1.0, 4.0), updates=30):

@@ -329,7 +329,7 @@ def draw(report, file):
     matplotlib.use("Agg")
     import matplotlib.pyplot as plt
 
-    figure, (left, middle, right) = plt.subplots(1, 3, figsize=(11, 3.5), layout="constrained")
+    figure, (left, middle, right) = plt.subplots(1, 3, figsize=(9.8, 3.4), layout="constrained")
     shown = report["network"][1]
     path, cov = np.array(shown["path"]), np.array(shown["cov"])[1:, 1:]
     left.plot(path[:, 1], path[:, 2], ".", color="0.45", ms=3)
@@ -368,7 +368,7 @@ def draw(report, file):
     right.axhline(1, color="k", ls="--", lw=1.2)
     right.set(xlabel=r"learning rate $\eta$", title="measured / predicted", ylim=(0, 1.5))
     right.legend(fontsize=8, loc="upper right")
-    figure.savefig(file, dpi=90)
+    figure.savefig(file, dpi=100)
 
 
 if __name__ == "__main__":
