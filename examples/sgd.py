@@ -6,7 +6,7 @@ the step's own bias, and the radius at which scale-invariant weights come to res
 the currents of its training near a minimum, measured, against those that H and C predict. Writes out/sgd.json and .png.
 """
 
-import itertools as it
+import functools as ft
 import json
 import time
 from pathlib import Path
@@ -175,25 +175,24 @@ def network(points=100, width=2, decay=0.003, seed=1):
 
 def averaged(problem, eta, batch, draws=1000, rounds=4, seed=0):
     """H and C as the walk finds them: averaged over the Gaussian that they themselves make, found by repetition."""
-    each, (xs, ys), theta, h, c = problem
-    slopes = jax.vmap(jax.grad(each), (None, 0, 0))
-    bend = jax.hessian(lambda w: jnp.mean(jax.vmap(each, (None, 0, 0))(w, xs, ys)))
-
-    @jax.jit
-    def at(normal, root):
-        def one(n):
-            rows = slopes(theta + root @ n, xs, ys)
-            return bend(theta + root @ n), jnp.cov(rows.T, bias=True)
-
-        return [v.mean(0) for v in jax.vmap(one)(normal)]
-
+    each, data, theta, h, c = problem
     normal = jax.random.normal(jax.random.key(seed), (draws, theta.size))
     for _ in range(rounds):
         root = np.linalg.cholesky(chain(h, c / batch, eta)[0])
-        h, c = (np.asarray(v) for v in at(normal, jnp.asarray(root)))
+        h, c = (np.asarray(v) for v in over_cloud(each, data, theta, jnp.asarray(root), normal))
     return h, c
 
 
+@ft.partial(jax.jit, static_argnums=0)
+def over_cloud(each, data, theta, root, normal):
+    """Means of Hessian and covariance of the gradients over theta + root n."""
+    slopes = jax.vmap(jax.grad(each), (None, 0, 0))
+    bend = jax.hessian(lambda w: jnp.mean(jax.vmap(each, (None, 0, 0))(w, *data)))
+    at = lambda w: (bend(w), jnp.cov(slopes(w, *data).T, bias=True))
+    return [v.mean(0) for v in jax.vmap(lambda n: at(theta + root @ n))(normal)]
+
+
+@ft.partial(jax.jit, static_argnames=("each", "batch", "epochs", "shuffled", "burn"))
 def descend(each, data, theta, begin, eta, batch, epochs, shuffled, burn, seed=0):
     """SGD from `begin` on: of each walker <x x'> and <x_next x'>, x = theta - minimum, after `burn` epochs.
 
@@ -222,8 +221,7 @@ def descend(each, data, theta, begin, eta, batch, epochs, shuffled, burn, seed=0
         steps = (epochs - burn) * (len(xs) // batch)
         return cov / steps, after / steps, path
 
-    out = jax.jit(jax.vmap(one))(begin, jax.random.split(jax.random.key(seed), len(begin)))
-    return [np.asarray(v) for v in out]
+    return jax.vmap(one)(begin, jax.random.split(jax.random.key(seed), len(begin)))
 
 
 def jackknife(of, *samples):
@@ -256,9 +254,8 @@ def currents(problem, eta, batch, epochs, walkers, shuffled=False, leading=3, se
     own_cov, own_after, _ = chain(mean_h, mean_c / batch, eta)
     rng, burn = np.random.default_rng(seed), epochs // 5
     begin = rng.multivariate_normal(np.zeros(len(h)), own_cov, walkers)  # to save time
-    covs, afters, paths = descend(
-        each, data, theta, begin, eta, batch, epochs, shuffled, burn, seed
-    )
+    run = descend(each, data, theta, begin, eta, batch, epochs, shuffled, burn, seed)
+    covs, afters, paths = (np.asarray(v) for v in run)
     value, error = jackknife(numbers, covs, afters)
     names = [f"area {i + 1}{j + 1}" for i, j in zip(*pairs, strict=True)]
     names += ["entropy production seen", "seen in all directions"]
@@ -371,9 +368,8 @@ def draw(report, file):
             [r[k] / r["predicted"] for r in rows] for k in ("measured", "error", "averaged")
         )
         right.errorbar(etas, value, error, fmt=mark, color=colour, label=name)
-        right.plot(
-            etas, own, color=colour, lw=1.5, label="H and C averaged" if mark == "s" else None
-        )
+        label = "H and C averaged" if mark == "s" else None
+        right.plot(etas, own, color=colour, lw=1.5, label=label)
         r = report["shuffled"]["rows"][name]
         right.plot(0.1, r["measured"] / r["predicted"], mark, mfc="none", color=colour, ms=8)
     right.annotate("epochs shuffled", (0.1, 0.25), (0.16, 0.1), arrowprops={"arrowstyle": "-"})
@@ -388,7 +384,7 @@ if __name__ == "__main__":
     for one in report["reproduced"]:
         error = f" ± {one['error']:.2g}" if one["error"] else ""
         print(f"{one['what']}: {one['ours']:.6g}{error} (exact {one['exact']:.6g})")
-    for found in it.chain(report["network"], [report["shuffled"]]):
+    for found in report["network"] + [report["shuffled"]]:
         print(
             f"eta = {found['eta']}, shuffled: {found['shuffled']}, production {found['production']:.4f}"
         )
