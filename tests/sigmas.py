@@ -42,6 +42,7 @@ BUDGET = {  # statistical assertions per test file
     "test_jumps": 30,
     "test_inhomogeneous": 16,
     "test_gallery_markets": 16,
+    "test_gallery_algebra": 20,
 }
 TESTS = sum(BUDGET.values())
 LEVEL = ALPHA / TESTS

@@ -38,6 +38,7 @@ SIGNATURES = {
     "path_ratio": ("forward backward path", "kernels=euler"),
     "euler": ("process x t0 t1", ""),
     "check_backend": ("rows=32769", ""),
+    "citation": ("", ""),
     "protocols.ramp": ("start stop t1", "t0=0.0 knots=2"),
     "protocols.Piecewise": ("ts values before=None after=None", ""),
     "protocols.Steps": ("ts values before=None after=None", ""),

@@ -19,6 +19,7 @@ FLOORS = [
     {
         "_checks",
         "_backend",
+        "_citation",
         "_closures",
         "_factor",
         "_fingerprint",

@@ -20,6 +20,7 @@ from . import (
 )
 from ._action import onsager_machlup as onsager_machlup
 from ._backend import check_backend as check_backend
+from ._citation import citation as citation
 from ._diffrax import Diffrax as Diffrax
 from ._ledger import (
     account as account,
