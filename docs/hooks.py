@@ -80,11 +80,10 @@ def cards(those: list[Example], start: str = "") -> str:
     rows = []
     for e in those:
         figure = f"![{e.text}]({start}{e.figure}){{ loading=lazy }}"
-        downloads = (
-            f"[Script]({start}examples/{e.name}.py) · [Notebook]({start}examples/{e.name}.ipynb)"
-        )
+        both = f"{start}examples/{e.name}"
+        links = f"[Script]({both}.py){{ .downloads }} · [Notebook]({both}.ipynb){{ .downloads }}"
         rows += [f"-   [{figure}]({start}{e.page})\n\n    **[{e.title}]({start}{e.page})**\n"]
-        rows += [f"    {html.escape(e.line, quote=False)}\n\n    {downloads}{{ .downloads }}\n"]
+        rows += [f"    {html.escape(e.line, quote=False)}\n\n    {links}\n"]
     return '<div class="grid cards gallery" markdown>\n\n' + "\n".join(rows) + "\n</div>\n"
 
 

@@ -1,9 +1,9 @@
 """A bead in a moving trap, and its ledger running: the ramp above, the drive of least work with its two jumps below.
 
-One path of each, with the same start and the same noise: work, heat and the change of energy as they grow in time. At every
-moment W = Q + dU, and the bead that is pulled from the first moment on ends with less work done on it. Of 200 keys the one is
-shown whose two works are nearest to their means; these are exact, by the moments of the cloud. Writes out/moving_picture.gif,
-out/moving_picture.png (its last frame) and out/moving_picture.json.
+One path of each, with the same start and the same noise: work, heat and the change of energy as they grow in time. At
+every moment W = Q + dU, and the bead that is pulled from the first moment on ends with less work done on it. Of 200 keys the
+one is shown whose two works are nearest to their means, which are exact: by the moments of the cloud.
+Writes out/moving_picture.gif, out/moving_picture.png (its last frame) and out/moving_picture.json.
 """
 
 import json
