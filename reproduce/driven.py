@@ -1,13 +1,9 @@
 """A trap of one or more coordinates whose stiffness, place, temperature and whirl are straight lines in time, or curves."""
 
-from collections.abc import Callable
-
 import jax
 import jax.numpy as jnp
 
 import thermojax as tjx
-
-FIELDS = ("k", "at", "T", "whirl")
 
 
 def potential(x, lam):
@@ -35,7 +31,8 @@ class Lines:
         """From equilibrium to equilibrium of the trap; `before` and `after` are what differs there: the end jumps."""
         values = jax.tree.map(lambda v: jnp.asarray(v, float), self.values)
         ends = [self.at(values, jnp.asarray(t, float)) for t in (0.0, span)]
-        ends = [end | jax.tree.map(lambda v: jnp.asarray(v, float), new or {}) for end, new in zip(ends, (before, after), strict=True)]
+        given = jax.tree.map(lambda v: jnp.asarray(v, float), (before or {}, after or {}))
+        ends = [end | new for end, new in zip(ends, given, strict=True)]
         curve = jax.tree_util.Partial(_curve, values)
         drive = tjx.protocols.Function(curve, jnp.asarray(span, float), jnp.zeros(()), *ends)
         force = whirl if dim == 2 else None
@@ -56,6 +53,3 @@ def moments(process, pieces=4) -> tjx.evolve.Evolution:
 def free_energy(process) -> float:
     """The difference of beta F."""
     return float(process.initial.log_partition() - process.final.log_partition())
-
-
-Section = Callable[[], list]
