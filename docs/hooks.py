@@ -6,6 +6,7 @@ All of it follows from the files that are there, so that a new example needs no 
 """
 
 import ast
+import functools
 import html
 import json
 import posixpath
@@ -52,6 +53,7 @@ def of_an_example(page: str) -> bool:
     return page.startswith("examples/")
 
 
+@functools.cache
 def examples() -> list[Example]:
     """All scripts of examples/, each with its page, in alphabetical order."""
     texts = {name: text for name, text in pages().items() if name not in NO_PAGES_OF_EXAMPLES}
@@ -195,6 +197,7 @@ def used(source: str) -> set[str]:
     return found
 
 
+@functools.cache
 def users() -> dict[str, list[Example]]:
     """For each name of thermojax the examples that use it, and have a page."""
     found: dict[str, list[Example]] = {}
@@ -206,7 +209,7 @@ def users() -> dict[str, list[Example]]:
 
 
 def with_users(content: str, known: dict[str, list[Example]], link: Any) -> str:
-    """The HTML of a page of the API, with "Used in" at the end of what is said of each entry; `link(page)` is its address."""
+    """The HTML of a page of the API, with "Used in" below what is said of each entry; `link(page)` is an address."""
     heading = re.compile(r'<h\d id="(thermojax\.[\w.]+)" class="doc doc-heading">')
     for match in reversed(list(heading.finditer(content))):
         found = known.get(match.group(1))
@@ -244,6 +247,8 @@ def order_of(nav: Any) -> list[str]:
 def on_files(files: Any, config: Any) -> Any:
     """Beside each page of an example its script and its notebook."""
     from mkdocs.structure.files import File  # only there where the documentation is built
+
+    examples.cache_clear(), users.cache_clear()  # a server builds again and again
 
     for e in examples():
         book = json.dumps(notebook(e.name, e.source), indent=1, ensure_ascii=False) + "\n"

@@ -115,8 +115,8 @@ def ledger(what, process, reduced, delta, total, kl) -> Iterator[Row]:
 
 
 def drawn() -> Iterator[Row]:
-    """The drag by 2 along 400 000 paths: the work is Gaussian, so its variance and its exponential average are known."""
-    size = 400_000
+    """The drag by 2 along 100 000 paths: the work is Gaussian, so its variance and its exponential average are known."""
+    size = 100_000
     for name, place, want in (
         ("optimal", (2 / 3, 2 / 3, 0.0), 8 / 3),
         ("linear", (0.0, 2.0, 0.0), 2.943035530),
