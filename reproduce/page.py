@@ -18,9 +18,9 @@ make reproduce          # all of it: runs the examples that have not been run
 make reproduce QUICK=1  # the first half only, and writes no page
 ```
 
-"Exact" is a closed form or a number known to the digits
-given, "theirs" what is printed in the source, ± one standard error of ours where it has one. What is allowed follows from
-that error, from the digits that are known, or from what a search is said to reach.
+"Exact" is a closed form or a number known to the digits given, "theirs" what is printed in the source, ± one standard error
+of ours where it has one. What is allowed follows from that error, from the digits that are known, or from what a search is
+said to reach.
 
 """
 
@@ -57,17 +57,26 @@ def markdown(table: Table, heading: bool = True) -> str:
     link = f" [Page]({table.page})." if table.page else ""
     lines = [f"### {table.title}\n"] if heading else []
     lines += [f"{table.text}`{table.command}`.{spent}{link}\n"]
-    lines += [
-        "| what | source | exact | theirs | ours | may be off by | verdict |",
-        "|---|---|---|---|---|---|---|",
-    ]
+    theirs = any(row.theirs is not None for row in table.rows)
+    names = ["what", "exact", *(["theirs"] if theirs else []), "ours", "may be off by", "verdict"]
+    lines += ['<div class="dense" markdown>\n', cells(names), cells(["---"] * len(names))]
     for row in table.rows:
-        said = [row.what, row.source, number(row.exact), number(row.theirs)]
+        said = [f"{plain(row.what)}<br><small>{plain(row.source)}</small>", number(row.exact)]
+        said += [number(row.theirs)] if theirs else []
         said += [number(row.ours, row.error), allowed(row), "PASS" if row.passes else "**FAIL**"]
-        lines.append(
-            "| " + " | ".join(v.replace("|", "/").replace("<", "&lt;") for v in said) + " |"
-        )
-    return "\n".join(lines) + "\n"
+        lines.append(cells(said))
+    return "\n".join([*lines, "\n</div>\n"])
+
+
+def cells(said: Sequence[str]) -> str:
+    return "| " + " | ".join(said) + " |"
+
+
+def plain(words: str) -> str:
+    """Words that stand in a cell as they are."""
+    for mark, instead in (("<", "&lt;"), ("|", "&#124;"), ("*", "&#42;"), ("_", "&#95;")):
+        words = words.replace(mark, instead)
+    return words
 
 
 def machine() -> str:
