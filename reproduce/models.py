@@ -144,7 +144,7 @@ def corrections() -> Iterator[Row]:
     for t, want, ratio in zip(
         (0.1, 0.9), (-1.9015, -1.75), rates.exchange.value / rates.intrinsic.value, strict=True
     ):
-        what = f"exchange over intrinsic entropy rate of generation, VP, N(1, 1/4), t = {t}: -2 is VE's"
+        what = f"exchange over intrinsic entropy rate of generation, VP, N(1, 1/4), t = {t} (theirs: VE)"
         yield Row(what, LIMITS, want, float(ratio), 5e-5, theirs=-2.0)
     found = diffusion.price(
         noisy(NARROW, "VP"), scaled(NARROW, "VP", 0.1), NARROW, KEY, size=None, flows=1
