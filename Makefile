@@ -15,7 +15,7 @@ help:
 	@echo "make thorough the same with all siblings of its cases (tests/thorough.py)"
 	@echo "make test32  the tests in single precision"
 	@echo "make bench   timings"
-	@echo "make reproduce  every number of the literature that we reproduce, into docs/reproduced.md; QUICK=1: in a minute"
+	@echo "make reproduce  every number of the literature that we reproduce, into docs/reproduced.md; QUICK=1: closed forms only"
 	@echo "make docs    the documentation, into site/"
 	@echo "make lint, make format, make clean"
 
