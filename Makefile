@@ -5,7 +5,7 @@ JOBS ?= 2
 
 BIN := $(VENV)/bin
 
-.PHONY: help demo figure examples test pytest thorough test32 lint format bench docs clean
+.PHONY: help demo figure examples test pytest thorough test32 lint format bench reproduce docs clean
 .NOTPARALLEL:
 
 help:
@@ -15,6 +15,7 @@ help:
 	@echo "make thorough the same with all siblings of its cases (tests/thorough.py)"
 	@echo "make test32  the tests in single precision"
 	@echo "make bench   timings"
+	@echo "make reproduce  every number of the literature that we reproduce, into docs/reproduced.md; QUICK=1: closed forms only"
 	@echo "make docs    the documentation, into site/"
 	@echo "make lint, make format, make clean"
 
@@ -60,9 +61,12 @@ format: $(VENV)/stamp-test,lint
 bench: $(VENV)/stamp-examples
 	set -e; for script in benchmarks/*.py; do echo "$$script"; $(BIN)/python "$$script"; done
 
+reproduce: $(VENV)/stamp-examples
+	$(BIN)/python -m reproduce $(if $(QUICK),--quick)
+
 docs: $(VENV)/stamp-docs
 	NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build --strict
 
 clean:
 	rm -rf out site build dist .pytest_cache .ruff_cache .hypothesis
-	find thermojax tests examples benchmarks -name __pycache__ -type d -prune -exec rm -rf {} +
+	find thermojax tests examples benchmarks reproduce docs -name __pycache__ -type d -prune -exec rm -rf {} +
