@@ -127,6 +127,11 @@ SIGNATURES = {
     "bounds.length": ("system lams", "grid=None dim=1"),
     "bounds.slow": ("length time", ""),
     "bounds.geodesic": ("system start stop t1", "knots=33 grid=None dim=1 steps=500"),
+    "inference.entropy_production": (
+        "xs dt=None",
+        "lag=1 method='max_entropy' features=None network=None score=None drift=None period=None extrapolate=0 folds=5 "
+        "key=None steps=2000 batch=512 optimizer=None",
+    ),
     "optimal.exact_work": ("process ts grid=None", ""),
     "optimal.exact_reduced_work": ("process ts grid=None", ""),
     "optimal.EvolutionLoss": ("process ts of grid=None", "every=1"),
