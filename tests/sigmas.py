@@ -41,7 +41,7 @@ BUDGET = {  # statistical assertions per test file
     "test_underdamped": 30,
     "test_jumps": 30,
     "test_inhomogeneous": 16,
-    "test_gallery_inference": 30,
+    "test_gallery_inference": 20,
 }
 TESTS = sum(BUDGET.values())
 LEVEL = ALPHA / TESTS

@@ -1,5 +1,7 @@
 """From recordings and a way of learning to the bound, its error and what speaks against it."""
 
+from typing import NamedTuple
+
 import equinox as eqx
 import jax
 import jax.numpy as jnp
@@ -43,7 +45,15 @@ class How(eqx.Module):
     training: Training | None
 
 
-@eqx.filter_jit
+class Found(NamedTuple):
+    """All of one lag."""
+
+    time: Scalar
+    of: Pairs
+    learnt: Learnt
+    priced: Priced
+
+
 def inferred(
     given: Recordings,
     frame: Frame,
@@ -53,47 +63,19 @@ def inferred(
     folds: int,
     weights: tuple[float, ...],
 ) -> Inferred:
+    """One program after the other, and not all in one: other features or methods compile only what is theirs."""
     functional = FUNCTIONALS.get(how.method, max_entropy)
-    dt = given.dt
-    found: list[Priced] = []
-    settled = jnp.ones((), bool)
-    first = None
-    for i, _ in enumerate(weights):
-        of = pairs(given, lag * (i + 1), folds, frame)
-        learnt = _learn(how, frame, key, of, dt * (lag * (i + 1)))
-        settled &= learnt.settled
-        found.append(priced(functional, learnt, of))
-        first = (of, learnt) if first is None else first
-    assert first is not None
-    times = [dt * (lag * (i + 1)) for i in range(len(weights))]
-    shares = [w / t for w, t in zip(weights, times, strict=True)]
-    rate = jnp.stack([s * f.value for s, f in zip(shares, found, strict=True)]).sum()
-    high = jnp.stack([s * f.fitted for s, f in zip(shares, found, strict=True)]).sum()
-    blocks = jnp.stack([s * f.blocks for s, f in zip(shares, found, strict=True)]).sum(0)
-    stderr, own = _spread(blocks, folds), _spread(found[0].blocks, folds)
-    of, learnt = first
-    n = jnp.sum(of.there)
-    ess = jnp.sum(found[0].each ** 2) / (n * own**2)
-    doubts = _doubts(of, frame, found[0], ess, learnt.size, how.method != "tur")
-    doubts |= _bit(UNSETTLED, ~settled) | _bit(FAILED, ~(jnp.isfinite(rate) & (stderr > 0)))
-    bad = (doubts & FAILED) > 0
-    rate, stderr = (jnp.where(bad, jnp.nan, v) for v in (rate, stderr))
-    return Inferred(
-        rate=rate,
-        stderr=stderr,
-        corrected=0.5 * (rate + high),
-        per_lag=found[0].value,
-        per_lag_stderr=own,
-        fitted=found[0].fitted,
-        folds=found[0].folds,
-        lag=times[0],
-        ess=ess,
-        significant=rate > SIGNIFICANT * stderr,
-        doubts=doubts,
-        method=how.method,
-    )
+    found = []
+    for i in range(len(weights)):
+        frames = jnp.asarray(lag * (i + 1))
+        time = given.dt * frames.astype(given.dt.dtype)
+        of = pairs(given, frames, folds, frame)
+        learnt = _learn(how, frame, key, of, time)
+        found.append(Found(time, of, learnt, priced(functional, learnt, of)))
+    return _concluded(found, frame, how.method, folds, weights)
 
 
+@eqx.filter_jit
 def _learn(how: How, frame: Frame, key: Key | None, of: Pairs, lag: Scalar) -> Learnt:
     if how.method == "score":
         return of_score(max_entropy, how.score, how.drift, lag, of)
@@ -105,6 +87,40 @@ def _learn(how: How, frame: Frame, key: Key | None, of: Pairs, lag: Scalar) -> L
         return trained(max_entropy, network, of, key_train, how.training)
     features = frame.products if how.features is None else how.features
     return best_in_span(FUNCTIONALS[how.method], features, of)
+
+
+@eqx.filter_jit
+def _concluded(
+    found: list[Found], frame: Frame, method: str, folds: int, weights: tuple[float, ...]
+) -> Inferred:
+    first = found[0]
+    shares = [w / f.time for w, f in zip(weights, found, strict=True)]
+    each = [f.priced for f in found]
+    rate = jnp.stack([s * f.value for s, f in zip(shares, each, strict=True)]).sum()
+    high = jnp.stack([s * f.fitted for s, f in zip(shares, each, strict=True)]).sum()
+    blocks = jnp.stack([s * f.blocks for s, f in zip(shares, each, strict=True)]).sum(0)
+    stderr, own = _spread(blocks, folds), _spread(each[0].blocks, folds)
+    n = jnp.sum(first.of.there)
+    ess = jnp.sum(each[0].each ** 2) / (n * own**2)
+    doubts = _doubts(first.of, frame, each[0], ess, first.learnt.size, method != "tur")
+    settled = jnp.all(jnp.stack([f.learnt.settled for f in found]))
+    failed = ~(jnp.isfinite(rate) & (stderr > 0))
+    doubts |= _bit(UNSETTLED, ~settled) | _bit(FAILED, failed)
+    rate, stderr = (jnp.where(failed, jnp.nan, v) for v in (rate, stderr))
+    return Inferred(
+        rate=rate,
+        stderr=stderr,
+        corrected=0.5 * (rate + high),
+        per_lag=each[0].value,
+        per_lag_stderr=own,
+        fitted=each[0].fitted,
+        folds=each[0].folds,
+        lag=first.time,
+        ess=ess,
+        significant=rate > SIGNIFICANT * stderr,
+        doubts=doubts,
+        method=method,
+    )
 
 
 def _spread(blocks: Array, folds: int) -> Scalar:

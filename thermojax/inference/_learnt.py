@@ -2,6 +2,7 @@
 
 from typing import NamedTuple
 
+import equinox as eqx
 import jax
 import jax.numpy as jnp
 
@@ -30,6 +31,7 @@ class Priced(NamedTuple):
     each: Array
 
 
+@eqx.filter_jit
 def priced(functional: Functional, learnt: Learnt, given: Pairs) -> Priced:
     """Each observable on the pairs that it has not seen."""
     values = jax.vmap(functional)(learnt.h, given.held)

@@ -2,6 +2,7 @@
 
 from typing import NamedTuple
 
+import equinox as eqx
 import jax.numpy as jnp
 import numpy as np
 
@@ -25,18 +26,20 @@ class Pairs(NamedTuple):
     learnt: Array
 
 
-def pairs(given: Recordings, lag: int, folds: int, frame: Frame) -> Pairs:
-    """All pairs of frames, recording by recording in the order of time.
+@eqx.filter_jit
+def pairs(given: Recordings, lag: Array, folds: int, frame: Frame) -> Pairs:
+    """All pairs of frames, recording by recording in the order of time; those of weight zero have no second frame.
 
     Folds are stretches of that order, so that neighbours in time, which resemble each other, are rarely on two sides; and
     what has a frame in common with a pair held out is not learnt from. Angles go the short way round.
     """
     _, frames, d = given.xs.shape
-    x0 = given.xs[:, :-lag].reshape(-1, d)
-    moved = given.xs[:, lag:].reshape(-1, d) - x0
+    x0 = given.xs.reshape(-1, d)
+    moved = jnp.roll(given.xs, -lag, 1).reshape(-1, d) - x0  # so that a new lag compiles nothing
     turns = jnp.where(np.array(frame.angles)[None], jnp.round(moved / frame.span[None]), 0)
     moved = moved - turns * frame.span[None]
-    there = (jnp.arange(frames - lag)[None] + lag < given.lengths[:, None]).reshape(-1)
+    there = (jnp.arange(frames)[None] + lag < given.lengths[:, None]).reshape(-1)
+    moved = jnp.where(there[:, None], moved, 0)
     place, total = jnp.cumsum(there) - 1, jnp.sum(there)
     # of place * blocks / total no whole number of 32 bits is enough
     many = folds * BLOCKS

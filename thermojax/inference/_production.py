@@ -1,7 +1,5 @@
 r"""From recordings to a bound: the verb of the room, and what it refuses."""
 
-from typing import Literal
-
 import equinox as eqx
 import jax
 import jax.numpy as jnp
@@ -17,7 +15,6 @@ from ._recordings import Recordings, recordings
 from ._result import LEAST, Inferred
 from ._score import Field
 
-Method = Literal["max_entropy", "tur", "neep", "score"]
 TAKES = {
     "max_entropy": {"features"},
     "tur": {"features"},
@@ -32,7 +29,7 @@ def entropy_production(
     dt: Given = None,
     *,
     lag: int = 1,
-    method: Method = "max_entropy",
+    method: str = "max_entropy",
     features: Features | None = None,
     network: Network | None = None,
     score: Field | None = None,
@@ -75,7 +72,7 @@ def entropy_production(
     coordinates or one for each, None where it is no angle. An angle's displacement counts by itself, too.
 
     The recordings are cut into `folds`, at least 4, and each is priced by an h learnt from the others. So the expected
-    value lies below $\Sigma_\tau$ by what learning costs, about $2m/n$ nats for m features and n pairs; `corrected` is
+    value lies below $\Sigma_\tau$ by what learning costs, up to $2m/n$ nats for m features and n pairs; `corrected` is
     without. The standard error is from 20 blocks of time in each fold, which must be longer than the memory of the system.
     $\pm 1.96$ of it cover the expected value of the bound. `significant` is one-sided: equilibrium is called driven in
     less than 2.5 % of all recordings.

@@ -67,7 +67,7 @@ def _one(name: str, x: Given, dt: Given) -> Recordings:
     dt = _checks.floating("dt", dt, positive=True)
     _checks.rank("dt", dt, {0}, "(), the time between two frames")
     count, long, _ = frames.shape
-    lengths = jnp.full((count,), long) if lengths is None else jnp.asarray(lengths)
+    lengths = jnp.full((count,), long) if lengths is None else jnp.asarray(lengths).astype(int)
     return Recordings(frames, lengths, dt.astype(frames.dtype))
 
 

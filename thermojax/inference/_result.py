@@ -54,7 +54,7 @@ class Inferred(eqx.Module):
     method: str = eqx.field(static=True)
 
     @property
-    def reliable(self) -> Bool[Array, ""]:
+    def reliable(self) -> Array:
         """Whether nothing speaks against the error bar."""
         return self.doubts == 0
 
