@@ -113,23 +113,18 @@ def test_influences():
 
 
 def test_ten_coordinates():
-    """100 features, 10^5 pairs: the bound is lower than the truth by what they cost, and `corrected` is not."""
-    xs = jnp.stack(many(linear(TEN, np.eye(10), 0.1, 10001), 10))
+    """100 features, half of 10^5 pairs: the bound is lower than the truth by what they cost, and `corrected` is not."""
+    xs = jnp.stack(many(linear(TEN, np.eye(10), 0.1, 5001), 10))
     found = entropy_production(xs, 0.1)
     print(found)
     assert found.reliable
     assert found.significant
     assert found.rate < found.corrected < found.fitted / 0.1
     exact = pair(TEN, np.eye(10), 0.1)
-    sigmas.assert_within((found.corrected * 0.1, found.per_lag_stderr), exact, bias=0.25)
+    sigmas.assert_within((found.corrected * 0.1, found.per_lag_stderr), exact, bias=0.35)
     # 45 of them are currents; the others are changes of a function of the state, which hardly have a mean to be learnt
-    gap, per_number = float(found.fitted - found.per_lag), 4 / 0.8e5
+    gap, per_number = float(found.fitted - found.per_lag), 4 / 0.4e5
     assert 45 * per_number < gap < 100 * per_number
-    path = tjx.Path(jnp.linspace(0.0, 1000.0, 10001), xs)
-    lengths = jnp.where(jnp.arange(10) == 0, 601, 1)
-    few = entropy_production(tjx.measured.Measured(path, lengths=lengths), 0.1)
-    assert "too few independent frames" in few.why
-    assert "too few" in str(few)
 
 
 def test_two_beads(beads):
@@ -189,9 +184,6 @@ def test_flat_ring():
     assert whole.reliable
     with pytest.raises(ValueError, match="one coordinate"):
         entropy_production(turns, 0.1)
-    # of a coordinate in full turns, features of the user's own
-    own = entropy_production(turns, 0.1, features=lambda a, b: b - a)
-    sigmas.assert_within((own.corrected, own.stderr), 8.0, bias=0.3)
     # two frames that follow from each other almost surely, one way round
     sure = np.cumsum(0.5 + 0.1 * rng.standard_normal((4, 5000)), 1)[..., None]
     assert "rule the average" in entropy_production(sure, 0.1, period=2 * np.pi).why
@@ -212,22 +204,15 @@ def test_network(beads):
     assert float(abs(found.per_lag - best.per_lag)) < 2 * float(best.per_lag_stderr)
 
 
-def test_score(beads):
-    """Of a linear system: a Gaussian's score, and the exact one with the exact drift, at a short lag."""
-    record = linear(BEADS, HOT, 0.02, 20001)
-    xs = jnp.stack(many(record, 4, seed=6))
-    tight = jnp.asarray(np.linalg.inv(stationary(BEADS, HOT)))
-    exact = pair(BEADS, HOT, 0.02)
-    for own in (
-        {},
-        {
-            "score": lambda x: -jnp.sum(tight * x[None], 1),
-            "drift": lambda x: jnp.sum(jnp.asarray(BEADS) * x[None], 1),
-        },
-    ):
-        found = entropy_production(xs, 0.02, method="score", **own)
-        print(found)
-        sigmas.assert_within((found.corrected * 0.02, found.per_lag_stderr), exact, bias=0.55)
+def test_score():
+    """Of a linear system, at a short lag: a Gaussian's score with the exact drift."""
+    xs = jnp.stack(many(linear(BEADS, HOT, 0.02, 20001), 4, seed=6))
+    exact, drift = pair(BEADS, HOT, 0.02), jnp.asarray(BEADS)
+    found = entropy_production(
+        xs, 0.02, method="score", drift=lambda x: jnp.sum(drift * x[None], 1)
+    )
+    print(found)
+    sigmas.assert_within((found.corrected * 0.02, found.per_lag_stderr), exact, bias=0.55)
 
 
 # ---- what comes in
@@ -293,6 +278,17 @@ def test_slow():
     found = entropy_production(slow, 0.1)
     assert not found.reliable
     assert "memory" in found.why or "steady" in found.why
+
+
+def test_few():
+    def features(a, b):
+        return (b - a)[:1] * jnp.sin(jnp.arange(1.0, 31.0) * (a[1] + b[1]))
+
+    x = np.random.default_rng(4).standard_normal((251, 2))
+    found = entropy_production(x, 0.1, features=features)
+    assert "too few independent frames" in found.why
+    assert "too few" in str(found)
+    assert not found.significant
 
 
 def test_drift(beads):
