@@ -333,6 +333,10 @@ def test_fields(name):
             "last_entropy limit gap data_entropy cutoff balance missing inefficiency draws reasons",
         ),
         ("diffusion.Kinetic", "levels speed entropy diffusion_time cost length ends even"),
+        (
+            "inference.Inferred",
+            "rate stderr corrected per_lag per_lag_stderr fitted folds lag ess significant reliable why",
+        ),
         ("optimal.Search", "found protocol history price check_price agrees"),
         ("protocols.AbstractProtocol", "t0 t1 before after __call__ given"),
         ("densities.AbstractDensity", "sample log_prob"),
