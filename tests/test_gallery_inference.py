@@ -1,5 +1,8 @@
 """Entropy production from recordings: exact numbers of linear systems, honest errors, and what is refused."""
 
+import importlib.util
+from pathlib import Path
+
 import equinox as eqx
 import jax
 import jax.numpy as jnp
@@ -358,3 +361,21 @@ def test_whole_numbers(beads):
     x = np.round(50 * np.asarray(beads(jax.random.key(0)))).astype(np.int32)
     a, b = entropy_production(x, 0.1), entropy_production(x.astype(float), 0.1)
     np.testing.assert_allclose(float(a.rate), float(b.rate))
+
+
+# ---- the example
+
+
+def test_the_example_knows_the_exact_numbers():
+    file = Path(__file__).parent.parent / "examples" / "inferred.py"
+    spec = importlib.util.spec_from_file_location("inferred", file)
+    example = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(example)
+    assert abs(example.rate(*example.TEN) - 2.001447732) < 1e-9
+    assert abs(example.rate(*example.BEADS) - 2.025) < 1e-12
+    assert abs(example.rate(*example.SAME)) < 1e-12
+    for lag in (0.001, 0.1, 0.5):
+        whole, seen = example.pair(*example.BEADS, lag), example.current(*example.BEADS, lag)
+        assert abs(whole - pair(BEADS, HOT, lag)) < 1e-12
+        assert 0 < seen < whole  # what the uncertainty relation sees is less
+    assert abs(example.current(*example.BEADS, 1e-4) / 2.025e-4 - 1) < 2e-3
