@@ -3,7 +3,7 @@ network and a score, beside the exact numbers.
 
 Two linear systems, recorded exactly (no step of time): ten coupled coordinates, and two beads between baths of T = 10 and 1.
 What is priced has not been learnt from, so equilibrium is not called driven; the error bars are counted out on two hundred
-recordings. Writes out/inferred.json and .png.
+recordings. Writes out/inferred.json and .png; some minutes.
 
     python examples/inferred.py
 """
