@@ -43,6 +43,7 @@ BUDGET = {  # statistical assertions per test file
     "test_inhomogeneous": 16,
     "test_gallery_markets": 16,
     "test_gallery_algebra": 20,
+    "test_gallery_inference": 20,
 }
 TESTS = sum(BUDGET.values())
 LEVEL = ALPHA / TESTS

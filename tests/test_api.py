@@ -128,6 +128,11 @@ SIGNATURES = {
     "bounds.length": ("system lams", "grid=None dim=1"),
     "bounds.slow": ("length time", ""),
     "bounds.geodesic": ("system start stop t1", "knots=33 grid=None dim=1 steps=500"),
+    "inference.entropy_production": (
+        "xs dt=None",
+        "lag=1 method='max_entropy' features=None network=None score=None drift=None period=None extrapolate=0 folds=5 "
+        "key=None steps=2000 batch=512 optimizer=None",
+    ),
     "optimal.exact_work": ("process ts grid=None", ""),
     "optimal.exact_reduced_work": ("process ts grid=None", ""),
     "optimal.EvolutionLoss": ("process ts of grid=None", "every=1"),
@@ -329,6 +334,10 @@ def test_fields(name):
             "last_entropy limit gap data_entropy cutoff balance missing inefficiency draws reasons",
         ),
         ("diffusion.Kinetic", "levels speed entropy diffusion_time cost length ends even"),
+        (
+            "inference.Inferred",
+            "rate stderr corrected per_lag per_lag_stderr fitted folds lag ess significant reliable why",
+        ),
         ("optimal.Search", "found protocol history price check_price agrees"),
         ("protocols.AbstractProtocol", "t0 t1 before after __call__ given"),
         ("densities.AbstractDensity", "sample log_prob"),

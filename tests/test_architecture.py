@@ -42,7 +42,7 @@ FLOORS = [
     {"_integrals", "rates"},
     {"identities"},
     {"_verify"},
-    {"bounds", "diffusion", "export", "optimal", "plots"},
+    {"bounds", "diffusion", "export", "inference", "optimal", "plots"},
     {"schedules"},
 ]
 RANK = {name: rank for rank, floor in enumerate(FLOORS) for name in floor}
@@ -50,11 +50,11 @@ RANK = {name: rank for rank, floor in enumerate(FLOORS) for name in floor}
 # Who may open which library.
 DOORS = {
     "diffrax": {"_diffrax", "_solvers", "_simulate", "evolve", "diffusion"},
-    "optax": {"_quasi_newton", "_search"},
+    "optax": {"_quasi_newton", "_search", "inference"},
     "tqdm": {"_search"},
     "interpax": {"densities", "potentials", "protocols", "schedules", "diffusion"},
     "blackjax": {"densities"},
-    "optimistix": {"bounds", "estimators", "evolve"},
+    "optimistix": {"bounds", "estimators", "evolve", "inference"},
     "ott": {"bounds"},
     "matplotlib": {"plots"},
     "xarray": {"export"},

@@ -10,6 +10,7 @@ from . import (
     evolve as evolve,
     export as export,
     identities as identities,
+    inference as inference,
     measured as measured,
     optimal as optimal,
     potentials as potentials,
