@@ -95,8 +95,8 @@ def keys(count, seed):
     return jax.random.split(jax.random.key(seed), count)
 
 
-def row(what, source, exact, ours, error, within, theirs=None):
-    numbers = {"exact": exact, "theirs": theirs, "ours": ours, "error": error, "within": within}
+def row(what, source, exact, ours, error, within):
+    numbers = {"exact": exact, "theirs": None, "ours": ours, "error": error, "within": within}
     numbers = {name: None if v is None else float(v) for name, v in numbers.items()}
     said = " ".join(f"{name} {v:.6g}" for name, v in numbers.items() if v is not None)
     print(f"{what}: {said}", flush=True)
@@ -178,7 +178,7 @@ def two_beads(frames, repeats):
     found = [entropy_production(record(key), 0.1, extrapolate=2) for key in keys(repeats, 2)]
     ours, error = mean_of([f.corrected for f in found])
     what = f"two beads: rate, extrapolated to short lags, mean of {repeats} x {frames}"
-    rows = [row(what, "Kim et al., arXiv:2003.04166", 2.025, ours, error, 0.03 * 2.025, 1.534)]
+    rows = [row(what, "model of Kim et al., arXiv:2003.04166", 2.025, ours, error, 0.03 * 2.025)]
     single = np.array([float(f.corrected) for f in found])
     spread, said = single.std(ddof=1), np.mean([float(f.stderr) for f in found])
     near = np.mean(np.abs(single / 2.025 - 1) < 0.03)
@@ -200,7 +200,16 @@ def calibrated(frames, repeats):
     rates, errors = (np.array([float(getattr(f, n)) for f in found]) for n in ("rate", "stderr"))
     inside = float(np.mean(np.abs(rates - rates.mean()) < 1.96 * errors))
     what = f"share of {repeats} recordings of two beads within 1.96 errors of the expected bound"
-    rows.append(row(what, "", 0.95, inside, np.sqrt(0.95 * 0.05 / repeats), 0.02))
+    rows.append(
+        row(
+            what,
+            "the definition of an error bar",
+            0.95,
+            inside,
+            np.sqrt(0.95 * 0.05 / repeats),
+            0.02,
+        )
+    )
     print(f"    they scatter by {rates.std(ddof=1):.4f}, their error bars say {errors.mean():.4f}")
     record = recorder(*SAME, 0.1, frames // 4 + 1)
     for method in ("max_entropy", "tur"):
@@ -210,7 +219,7 @@ def calibrated(frames, repeats):
         what = (
             f"{method}: share of {repeats} recordings of equilibrium called driven (2.5 % declared)"
         )
-        rows.append(row(what, "", 0.0, called, None, 0.025))
+        rows.append(row(what, "the definition of an error bar", 0.0, called, None, 0.025))
         print(
             f"    learnt by heart it would be {heart[0] / heart[1]:.0f} standard errors above zero"
         )
