@@ -59,9 +59,9 @@ def first(field, own=0.0, modes=40):
     return ratio
 
 
-def bisected(fn, low, high):
+def bisected(fn, low, high, halvings=50):
     """Where fn changes its sign, fn(low) > 0; or `low`."""
-    for _ in range(60):
+    for _ in range(halvings):
         middle = 0.5 * (low + high)
         low, high = (middle, high) if fn(middle) > 0 else (low, middle)
     return low
@@ -80,10 +80,10 @@ def finite_square(coupling, n, points=20_001):
     return (weight @ h**2) / weight.sum() / coupling**2 - 2 * T / (n * coupling)
 
 
-def chained(coupling, dt, scheme, modes=24):
+def chained(coupling, dt, scheme, modes=16):
     """The order at rest of infinitely many rotors that are moved in steps of dt: a linear map of the Fourier modes."""
     x = np.linspace(-np.pi, np.pi, 4 * modes, endpoint=False)[:, None]
-    nodes, weights = np.polynomial.hermite_e.hermegauss(60)
+    nodes, weights = np.polynomial.hermite_e.hermegauss(40)
     kick, weights = np.sqrt(2 * T * dt) * nodes[None], weights / weights.sum()
     k = np.arange(-modes, modes + 1)
 
@@ -98,7 +98,7 @@ def chained(coupling, dt, scheme, modes=24):
         z = np.linalg.solve(np.eye(2 * modes) - turn[keep][:, keep], turn[keep][:, ~keep])
         return z[modes, 0].real - r
 
-    return bisected(surplus, 1e-3, 1.0)
+    return bisected(surplus, 1e-3, 1.0, 30)
 
 
 @eqx.filter_jit
@@ -141,7 +141,7 @@ def placed(field, n):
 # ---- the field as an operation on independent rotors
 
 
-def irreversible_work(low, high, span, steps=200):
+def irreversible_work(low, high, span, steps):
     """Work less free energy of a rotor whose field is ramped, without sampling."""
     drive = protocols.ramp(low, high, span)
     process = tjx.Process(FIELD, drive, evolve.steady(FIELD, drive.before, RING))
@@ -149,10 +149,11 @@ def irreversible_work(low, high, span, steps=200):
     return float(found.work[-1]) + T * float(np.log(np.i0(high / T) / np.i0(low / T)))
 
 
-def friction_at_rest(width=0.2, span=40.0):
+def friction_at_rest(width=0.05, span=8.0):
     """zeta(0) from the work of two slow ramps, extrapolated to the infinitely slow one."""
     slow, slower = (
-        irreversible_work(-width / 2, width / 2, t) * t / width**2 for t in (span, 2 * span)
+        irreversible_work(-width / 2, width / 2, t, round(20 * t)) * t / width**2
+        for t in (span, 2 * span)
     )
     return 2 * slower - slow
 
@@ -252,12 +253,12 @@ def mean(values):
     return float(values.mean()), float(values.std(ddof=1) / np.sqrt(values.size))
 
 
-COUPLINGS = (1.0, 1.5, 1.8, 2.0, 2.1, 2.4, 3.0, 4.0)
+COUPLINGS = (1.2, 1.7, 2.1, 2.4, 3.0, 4.0)
 STEPS = (0.04, 0.08, 0.16)
 
 
-def main(n=100, paths=48, span=60.0, many=8192, crowds=48, kicks=40_000):
-    began = time.perf_counter()
+def main(n=100, paths=32, span=60.0, many=8192, crowds=32, kicks=40_000):
+    began = time.process_time()  # of the processor: the wall depends on what else runs
     key = iter(jax.random.split(jax.random.key(0), 40))
     rows: list[dict[str, Any]] = []
     found: dict[str, Any] = {}
@@ -265,16 +266,16 @@ def main(n=100, paths=48, span=60.0, many=8192, crowds=48, kicks=40_000):
     # from irreversible work to the law
     zeta = friction_at_rest()
     work = measured_work(next(key), kicks)
-    exact_work = irreversible_work(-1.0, 1.0, 20.0)
+    exact_work = irreversible_work(-1.0, 1.0, 20.0, 200)
     rows += [
         row("friction at rest, from the work of slow ramps", 0.5, zeta, within=5e-4),
         row("the same, by its integral", 0.5, float(friction(0.0)), within=1e-6),
         row("irreversible work of a ramp, simulated", exact_work, *work),
     ]
-    growth = {k: law(k, zeta)(1e-4) / 1e-4 for k in (2.02, 2.1, 2.6)}
-    for k, rate in growth.items():
-        off = 0.05 * (k - 2) ** 2 + 0.02 * (k - 2) if k < 2.05 else (k / 2 - 1) * (1 - 2 / k) * 1.05
-        rows.append(row(f"growth rate of a small order, K = {k}", k / 2 - T, rate, within=off))
+    growth = {k: law(k, zeta)(1e-4) / 1e-4 for k in (2.02, 2.04, 2.1, 2.6)}
+    near, far = (growth[k] / (k / 2 - T) for k in (2.02, 2.04))
+    what = "growth rate of a small order by that law over K/2 - T, K to 2T"
+    rows.append(row(what, 1.0, 2 * near - far, within=2e-3))
 
     # order at rest
     for k, known in ((2.1, 0.303689344), (2.4, 0.544888987), (3.0, 0.724158718)):
@@ -290,12 +291,9 @@ def main(n=100, paths=48, span=60.0, many=8192, crowds=48, kicks=40_000):
     # the step
     chain = {s: {dt: chained(2.4, dt, s) for dt in (0.01, 0.02, *STEPS)} for s in ("Euler", "Heun")}
     euler = chain["Euler"]
-    for s, limit in (("Euler", (8 * euler[0.01] - 6 * euler[0.02] + euler[0.04]) / 3),):
-        rows.append(
-            row(
-                f"order at rest, K = 2.4, {s}'s steps extrapolated", 0.544888987, limit, within=1e-4
-            )
-        )
+    limit = (8 * euler[0.01] - 6 * euler[0.02] + euler[0.04]) / 3
+    what = "order at rest, K = 2.4, Euler's steps 0.04, 0.02, 0.01 extrapolated"
+    rows.append(row(what, 0.544888987, limit, within=1e-4))
     found["steps"] = []
     excess = float(finite_square(2.4, n)) - stationary(2.4) ** 2
     for dt in STEPS:
@@ -327,14 +325,14 @@ def main(n=100, paths=48, span=60.0, many=8192, crowds=48, kicks=40_000):
     system = rotors(lorentzian(4 * n, 0.5))
     squares, _ = at_rest(system, 4.0, 4 * wide, 4 * n, next(key), paths // 4, span=span)
     value, error = mean(squares)
-    bisect = bisected(lambda k: 1e-6 - stationary(4.0 - k, 0.5), 0.0, 4.0)
+    below = bisected(lambda k: stationary(4.0 - k, 0.5) - 1e-6, 0.0, 4.0)
     rows += [
-        row("coupling of the transition, Lorentzian of width 0.5", 3.0, 4.0 - bisect, within=1e-4),
+        row("coupling of the transition, Lorentzian of width 0.5", 3.0, 4.0 - below, within=1e-4),
         row("order, K = 4, that width", wide, value**0.5, error / (2 * value**0.5), within=0.02),
     ]
     own = normal(4 * n, 0.5)
     found["produced"] = []
-    for k in (0.5, 1.5, 2.5, 3.0, 4.0):
+    for k in (0.5, 1.8, 2.6, 3.4):
         r, rate = dissipated(k, own)
         _, medium = at_rest(rotors(own), k, k * r, 4 * n, next(key), paths // 4, span=span)
         found["produced"].append((k, *mean(medium), rate))
@@ -344,7 +342,7 @@ def main(n=100, paths=48, span=60.0, many=8192, crowds=48, kicks=40_000):
     rows.append(row(what, spread, ours, error, within=4 * error + 0.01 * spread))
 
     found |= {"reproduced": rows, "growth": growth, "chain": chain}
-    found["seconds"] = time.perf_counter() - began
+    found["seconds"] = time.process_time() - began
     for r in rows:
         error = "" if r["error"] is None else f" +- {r['error']:.2g}"
         print(f"{r['what']}: {r['ours']:.6g}{error} ({r['exact']:.6g})")
@@ -375,7 +373,7 @@ def draw(found, modes, paths_of, own, n):
         xlabel="coupling $K$", ylabel=r"order $\sqrt{\langle R^2\rangle}$", title="The transition"
     )
 
-    dts = np.linspace(0.005, 0.17, 12)
+    dts = np.linspace(0.005, 0.17, 8)
     for scheme, colour in (("Euler", "C3"), ("Heun", "C0")):
         line = [chained(2.4, dt, scheme) for dt in dts]
         two.plot(dts, line, colour, label=f"{scheme}, exact for its steps")
