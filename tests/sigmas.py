@@ -41,6 +41,7 @@ BUDGET = {  # statistical assertions per test file
     "test_underdamped": 30,
     "test_jumps": 30,
     "test_inhomogeneous": 16,
+    "test_gallery_active": 4,
 }
 TESTS = sum(BUDGET.values())
 LEVEL = ALPHA / TESTS
