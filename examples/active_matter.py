@@ -286,7 +286,7 @@ def ring_rate(grid, pi):
 def ring(key, paths=1024, span=40.0, steps=2000, batch=512):
     """Two on a ring: samples by simulation, a network's score, rates from it and from the heat."""
     draw, make, train, *runs = jax.random.split(key, 5)
-    _, pi = ring_density((64, 24))  # a start that is near to the steady state
+    _, pi = ring_density((96, 32))  # a start that is near to the steady state
     start = tjx.densities.Empirical(
         jax.vmap(pi.sample)(jax.random.split(draw, 8 * paths)).astype(SINGLE)
     )
@@ -304,10 +304,10 @@ def ring(key, paths=1024, span=40.0, steps=2000, batch=512):
     return score, found, heat, unseen
 
 
-def many(key, n=64, paths=16, span=60.0, dt=0.025, steps=1500, batch=16):
+def many(key, n=64, paths=24, span=60.0, dt=0.025, steps=2000, batch=16):
     """The same of n disks of the plane: samples, score, heat, and two sets of states, seen and unseen."""
     make, train, first, *runs = jax.random.split(key, 5)
-    widths = jnp.repeat(jnp.asarray([0.3 * n, 1.0], SINGLE), 2 * n)
+    widths = jnp.repeat(jnp.asarray([0.5 * n, 1.0], SINGLE), 2 * n)
     systems = {p: swimmers(crowd, MANY, 2 * n, p == "odd", SINGLE) for p in PARITIES}
     wide = tjx.densities.Gaussian(jnp.zeros(4 * n, SINGLE), widths)
     _, xs = swum(systems["even"], wide, first, paths, span, dt)

@@ -45,7 +45,7 @@ def held(value, span):
 
 def order(angles):
     """Mean of e^{i theta}, over the last axis."""
-    return jnp.mean(jnp.exp(1j * angles), axis=-1)
+    return jax.lax.complex(jnp.mean(jnp.cos(angles), -1), jnp.mean(jnp.sin(angles), -1))
 
 
 # ---- what is known exactly
@@ -104,7 +104,7 @@ def chained(coupling, dt, scheme, modes=16):
 @eqx.filter_jit
 def transient(coupling, start, ts, modes=12):
     """R(t) of infinitely many rotors from Boltzmann's density in a field: Fourier modes, by Runge and Kutta."""
-    k = jnp.arange(1, modes + 1)
+    k = jnp.arange(1.0, modes + 1)
 
     def rate(z):
         behind = jnp.concatenate([jnp.ones(1), z[:-1]])
@@ -224,7 +224,7 @@ def lorentzian(n, width):
 
 
 def normal(n, width):
-    share = (jnp.arange(n) + 0.5) / n
+    share = jnp.asarray((np.arange(n) + 0.5) / n)
     return width * jax.scipy.special.ndtri(share)
 
 
