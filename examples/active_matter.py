@@ -85,10 +85,21 @@ def crowd(x):
 # ---- learning a score
 
 
-def surplus(score, z, probe):
-    """|s|^2/2 + div s, whose mean is least at the score of the samples (Hyvarinen); the divergence along a probe."""
-    s, turned = jax.jvp(score, (z,), (probe,))
-    return 0.5 * jnp.sum(s**2) + jnp.sum(probe * turned)
+class Score(eqx.Module):
+    """A score that is known in part: `rest` of equilibrium, and an `extra` that is learned, with its divergence."""
+
+    def __call__(self, z):
+        return self.rest(z) + self.extra(z)[0]
+
+    def extra(self, z):
+        slopes, u = jax.jacfwd(lambda z: (self.net_of(z),) * 2, has_aux=True)(z)
+        return u, jnp.trace(slopes)
+
+
+def surplus(score, z):
+    """|s|^2/2 + div s, whose mean is least at the score of the samples (Hyvarinen), less what does not change."""
+    u, divergence = score.extra(z)
+    return 0.5 * jnp.sum(u**2) + jnp.sum(score.rest(z) * u) + divergence
 
 
 def learned(score, samples, key, steps, batch, rate):
@@ -96,15 +107,13 @@ def learned(score, samples, key, steps, batch, rate):
     adam = optax.adam(optax.cosine_decay_schedule(rate, steps))
     weights, rest = eqx.partition(score, eqx.is_inexact_array)
 
-    def loss(weights, z, probes):
-        return jnp.mean(jax.vmap(lambda z, e: surplus(eqx.combine(weights, rest), z, e))(z, probes))
+    def loss(weights, z):
+        return jnp.mean(jax.vmap(lambda z: surplus(eqx.combine(weights, rest), z))(z))
 
     def update(carry, key):
         weights, state = carry
-        which, probes = jax.random.split(key)
-        z = samples[jax.random.randint(which, (batch,), 0, len(samples))]
-        probes = jax.random.rademacher(probes, z.shape, z.dtype)
-        value, slope = jax.value_and_grad(loss)(weights, z, probes)
+        z = samples[jax.random.randint(key, (batch,), 0, len(samples))]
+        value, slope = jax.value_and_grad(loss)(weights, z)
         change, state = adam.update(slope, state)
         return (optax.apply_updates(weights, change), state), value
 
@@ -116,7 +125,7 @@ def learned(score, samples, key, steps, batch, rate):
     return eqx.combine(weights, rest), values
 
 
-class Linear(eqx.Module):
+class Linear(Score):
     """A score of (x, g): a network and nothing else."""
 
     net: eqx.nn.MLP
@@ -124,11 +133,14 @@ class Linear(eqx.Module):
     def __init__(self, key, width=32):
         self.net = eqx.nn.MLP(2, 2, width, 2, jax.nn.silu, key=key, dtype=SINGLE)
 
-    def __call__(self, z):
+    def rest(self, z):
+        return 0 * z
+
+    def net_of(self, z):
         return self.net(z)
 
 
-class OnRing(eqx.Module):
+class OnRing(Score):
     """A score that is periodic in x and odd: the two particles may be exchanged. What is learned is added to equilibrium."""
 
     net: eqx.nn.MLP
@@ -136,12 +148,14 @@ class OnRing(eqx.Module):
     def __init__(self, key, width=48):
         self.net = eqx.nn.MLP(7, 2, width, 2, jax.nn.silu, key=key, dtype=SINGLE)
 
-    def __call__(self, z):
+    def rest(self, z):
+        return jnp.concatenate([-jax.grad(on_ring)(z[:1]) / PAIR.noise, -z[1:]])
+
+    def net_of(self, z):
         force = -jax.grad(on_ring)(z[:1])
         half = lambda z, force: self.net(jnp.concatenate([force, z[1:], waves(z[0])]))
         scale = jnp.asarray([1 / PAIR.noise, 1.0], z.dtype)
-        rest = jnp.concatenate([force / PAIR.noise, -z[1:]])
-        return rest + scale * (half(z, force) - half(-z, -force))
+        return scale * (half(z, force) - half(-z, -force))
 
 
 def waves(x):
@@ -151,59 +165,64 @@ def waves(x):
     )
 
 
-class Crowd(eqx.Module):
+class Crowd(Score):
     """The score of many disks: vectors times functions of what does not turn, so that it turns with the disks, mirrored
-    or renamed. A disk sees its nearest ones, by messages that end smoothly at a distance of `reach`."""
+    or renamed. A disk sees its nearest ones, by messages that end smoothly at a distance of `reach`; so its own part of
+    the divergence is one of four coordinates, and costs no probes."""
 
     pairs: eqx.nn.MLP
     disks: eqx.nn.MLP
     reach: float = eqx.field(static=True)
     near: int = eqx.field(static=True)
 
-    def __init__(self, key, width=24, reach=2.9, near=8):
+    def __init__(self, key, width=32, reach=2.9, near=8):
         first, second = jax.random.split(key)
         self.pairs = eqx.nn.MLP(6, 10, width, 2, jax.nn.silu, key=first, dtype=SINGLE)
-        self.disks = eqx.nn.MLP(14, 10, width, 2, jax.nn.silu, key=second, dtype=SINGLE)
+        self.disks = eqx.nn.MLP(14, 6, width, 2, jax.nn.silu, key=second, dtype=SINGLE)
         self.reach, self.near = reach, near
 
-    def __call__(self, z):
+    def rest(self, z):
         n = z.size // 2
-        force = -jax.grad(crowd)(z[:n]).reshape(-1, 2)
-        x, g = z[:n].reshape(-1, 2), z[n:].reshape(-1, 2)
-        squares = jnp.sum((x[:, None] - x[None]) ** 2, -1) + 1e6 * jnp.eye(len(x), dtype=z.dtype)
-        _, who = jax.lax.top_k(-jax.lax.stop_gradient(squares), min(self.near, len(x) - 1))
+        return jnp.concatenate([-jax.grad(crowd)(z[:n]) / MANY.noise, -z[n:]])
 
-        def one(x0, g0, f0, others):
-            apart = x0[None] - x[others]
-            distance = jnp.sqrt(jnp.sum(apart**2, -1))
-            weight = jnp.maximum(1 - (distance / self.reach) ** 2, 0) ** 2
-            along, theirs = apart / distance[:, None], g[others]
-            seen = [
-                distance - 2 * RADIUS,
-                jnp.sum(along * g0[None], -1),
-                jnp.sum(along * theirs, -1),
-                jnp.sum(theirs * g0[None], -1),
-                jnp.sum(theirs**2, -1) - 2,
-                jnp.broadcast_to(jnp.sum(g0**2) - 2, distance.shape),
-            ]
-            told = weight[:, None] * jax.vmap(self.pairs)(jnp.stack(seen, -1))
-            message = jnp.sum(told[:, 4:], 0)
-            vectors = [x0 / 4, g0, f0 * 4]
-            vectors += [jnp.sum(told[:, i : i + 1] * along, 0) for i in (0, 1)]
-            vectors += [jnp.sum(told[:, i : i + 1] * theirs, 0) for i in (2, 3)]
-            inner = [
-                jnp.sum(vectors[i] * vectors[j])
-                for i, j in ((0, 0), (0, 1), (1, 1), (0, 2), (1, 2), (2, 2), (0, 3), (1, 3))
-            ]
-            a = self.disks(jnp.concatenate([jnp.tanh(jnp.stack(inner) / 4), message]))
-            v = jnp.stack(vectors)
-            sx = a[:3] @ v[:3] + v[3] + v[5]
-            sg = a[3:6] @ v[:3] + v[4] + v[6]
-            return sx, sg
+    def extra(self, z):
+        own = jnp.concatenate([part.reshape(-1, 2) for part in jnp.split(z, 2)], 1)  # (n, 4)
+        apart = own[:, None, :2] - own[None, :, :2]
+        squares = jnp.sum(apart**2, -1) + 1e6 * jnp.eye(len(own), dtype=z.dtype)
+        _, who = jax.lax.top_k(-jax.lax.stop_gradient(squares), min(self.near, len(own) - 1))
 
-        sx, sg = jax.vmap(one)(x, g, force, who)
-        rest = jnp.concatenate([force.reshape(-1) / MANY.noise, -z[n:]])
-        return rest + jnp.concatenate([sx.reshape(-1), sg.reshape(-1)])
+        def each(me, others):
+            slopes, u = jax.jacfwd(lambda me: (self.one(me, others),) * 2, has_aux=True)(me)
+            return u, jnp.trace(slopes)
+
+        u, divergence = jax.vmap(each)(own, own[who])
+        return jnp.concatenate([u[:, :2].reshape(-1), u[:, 2:].reshape(-1)]), jnp.sum(divergence)
+
+    def one(self, me, others):
+        """What is learned of one disk, (x, g) beside the (x, g) of its neighbours."""
+        x, g, theirs = me[:2], me[2:], others[:, 2:]
+        away = lambda x: jnp.sqrt(jnp.sum((x[None] - others[:, :2]) ** 2, -1))
+        energy = lambda x: jnp.sum(repulsion(away(x))) + 0.5 * TRAP * jnp.sum(x**2)
+        force, distance = -jax.grad(energy)(x), away(x)
+        along = (x[None] - others[:, :2]) / distance[:, None]
+        seen = [
+            distance - 2 * RADIUS,
+            jnp.sum(along * g[None], -1),
+            jnp.sum(along * theirs, -1),
+            jnp.sum(theirs * g[None], -1),
+            jnp.sum(theirs**2, -1) - 2,
+            jnp.broadcast_to(jnp.sum(g**2) - 2, distance.shape),
+        ]
+        weight = jnp.maximum(1 - (distance / self.reach) ** 2, 0) ** 2
+        told = weight[:, None] * jax.vmap(self.pairs)(jnp.stack(seen, -1))
+        sums = [jnp.sum(told[:, i : i + 1] * along, 0) for i in (0, 1)]
+        sums += [jnp.sum(told[:, i : i + 1] * theirs, 0) for i in (2, 3)]
+        v = [x / 4, g, 4 * force, *sums]
+        pairs = ((0, 0), (0, 1), (1, 1), (0, 2), (1, 2), (2, 2), (0, 3), (1, 3))
+        inner = jnp.stack([jnp.sum(v[i] * v[j]) for i, j in pairs])
+        a = self.disks(jnp.concatenate([jnp.tanh(inner / 4), jnp.sum(told[:, 4:], 0)]))
+        of = lambda a: a[0] * v[0] + a[1] * v[1] + a[2] * v[2]
+        return jnp.concatenate([of(a[:3]) + v[3] + v[5], of(a[3:]) + v[4] + v[6]])
 
 
 # ---- what is checked
@@ -304,7 +323,7 @@ def ring(key, paths=1024, span=40.0, steps=2000, batch=512):
     return score, found, heat, unseen
 
 
-def many(key, n=64, paths=24, span=60.0, dt=0.025, steps=2000, batch=16):
+def many(key, n=64, paths=24, span=60.0, dt=0.025, steps=2000, batch=8):
     """The same of n disks of the plane: samples, score, heat, and two sets of states, seen and unseen."""
     make, train, first, *runs = jax.random.split(key, 5)
     widths = jnp.repeat(jnp.asarray([0.5 * n, 1.0], SINGLE), 2 * n)
