@@ -44,6 +44,7 @@ BUDGET = {  # statistical assertions per test file
     "test_gallery_markets": 16,
     "test_gallery_algebra": 20,
     "test_gallery_inference": 20,
+    "test_gallery_active": 4,
 }
 TESTS = sum(BUDGET.values())
 LEVEL = ALPHA / TESTS
