@@ -20,7 +20,7 @@ from ._guard import masked_jvp
 from ._ledger import exchange
 from ._noise import Noise
 from ._process import Process, each_protocol, paths
-from ._types import Array, Control, PyTree, Scalar, State
+from ._types import Array, Control, PyTree, Scalar
 from .systems import AbstractStep, Rule
 
 
