@@ -151,7 +151,7 @@ def cells(source: str) -> list[tuple[str, str]]:
 
 def in_notebook(code: str) -> str:
     """What a script needs otherwise where figures are shown in place and there is no command line."""
-    code = re.sub(r'^matplotlib\.use\("Agg"\)\n?', "", code, flags=re.MULTILINE)
+    code = re.sub(r'^ *matplotlib\.use\("Agg"\)\n?', "", code, flags=re.MULTILINE)
     code = code.replace(".parse_args()", ".parse_args([])")
     return code.replace("Path(__file__).parent", "Path.cwd()").replace("  # noqa: E402", "")
 
