@@ -32,7 +32,12 @@ def _guarded_jvp(primals: PyTree, tangents: PyTree) -> tuple[PyTree, PyTree]:
     return _guarded(*primals), only(fine, tangent)
 
 
-def masked_jvp(fn: Callable[..., PyTree], primals: PyTree, tangents: PyTree, fine: Array) -> PyTree:
+def masked_jvp(
+    fn: Callable[..., PyTree],
+    primals: PyTree,
+    tangents: PyTree,
+    fine: "Array | Mask",
+) -> PyTree:
     """The tangent of `fn`, of tangents that are zero unless `fine`; None is the tangent of what is held fixed."""
     masked = only(fine, tangents)
     moving = jtu.tree_map(lambda t: t is not None, masked, is_leaf=lambda t: t is None)
@@ -40,9 +45,25 @@ def masked_jvp(fn: Callable[..., PyTree], primals: PyTree, tangents: PyTree, fin
     return jax.jvp(lambda inputs: fn(*eqx.combine(inputs, rest)), (inputs,), (masked,))[1]
 
 
-def only(fine: Array, tangents: PyTree) -> PyTree:
+def only(fine: "Array | Mask", tangents: PyTree) -> PyTree:
     """The tangents of a path that is fine, zeros for another."""
-    return jtu.tree_map(lambda t: jnp.where(fine, t, jnp.zeros_like(t)), tangents)
+    mask = fine if isinstance(fine, Mask) else Mask(fine)
+    return jtu.tree_map(lambda t: mask(t, jnp.zeros_like(t)), tangents)
+
+
+class Mask:
+    """Of a path that is fine one value, of another one the other. The mask of a shape is one array however often it is
+    asked for: what a gradient keeps of every step."""
+
+    def __init__(self, fine: Array):
+        self.fine = fine
+        self.of: dict[tuple[int, ...], Array] = {}
+
+    def __call__(self, value: Array, otherwise: Array) -> Array:
+        shape = jnp.shape(value)
+        if shape not in self.of:
+            self.of[shape] = jnp.broadcast_to(self.fine, shape)
+        return jnp.where(self.of[shape], value, otherwise)
 
 
 @eqx.filter_custom_jvp

@@ -16,7 +16,7 @@ import jax
 import jax.numpy as jnp
 import jax.tree_util as jtu
 
-from ._guard import masked_jvp
+from ._guard import Mask, masked_jvp
 from ._ledger import exchange
 from ._noise import Noise
 from ._process import Process, each_protocol, paths
@@ -39,6 +39,7 @@ class Running(NamedTuple):
 
     @property
     def x(self) -> Array:
+        """Put together anew for each use: what reaches it on the way back then goes to the parts, not through a matrix."""
         return jnp.concatenate(self.parts, axis=-1)
 
 
@@ -107,18 +108,19 @@ class Ledgered(dfx.AbstractSolver):
         system = process.system
 
         def step(state: Running) -> Running:
-            x0, x1 = state.x, self.inner(system, state.x, lam, dt, drawn)
+            x0 = state.x
+            x1 = self.inner(system, x0, lam, dt, drawn)
             if jnp.shape(x1) != x0.shape or x1.dtype != x0.dtype:
                 raise ValueError(
                     f"{type(self.inner).__name__} must return a state like the one it was given, {x0.dtype}{x0.shape}; got "
                     f"{x1.dtype}{jnp.shape(x1)}."
                 )
-            u0, u1 = system.energy(x0, lam), system.energy(x1, lam)
-            of = exchange(system, self.inner, (x0, x1), (u0, u1), lam, dt, self.rule)
+            new = state._replace(parts=tuple(jnp.split(x1, len(state.parts))))
+            u0, u1 = system.energy(state.x, lam), system.energy(new.x, lam)
+            of = exchange(system, self.inner, (state.x, new.x), (u0, u1), lam, dt, self.rule)
             turn = u0 - state.energy
             work = state.work + turn + of.work
-            parts = tuple(jnp.split(x1, len(state.parts)))
-            return Running(parts, u1, work, state.heat + of.heat, state.medium + of.medium)
+            return Running(new.parts, u1, work, state.heat + of.heat, state.medium + of.medium)
 
         return _advance(eqx.filter_closure_convert(step, state), state)
 
@@ -145,10 +147,10 @@ def _advance_jvp(primals: PyTree, tangents: PyTree) -> PyTree:
     """
     state = primals[1]
     out = _advance(*primals)
-    fine = alive(out)
+    fine = Mask(alive(out))
     tangent = masked_jvp(lambda step, state: step(state), primals, tangents, fine)
     frozen = jtu.tree_map(lambda v, t: jnp.zeros_like(v) if t is None else t, state, tangents[1])
-    return out, jtu.tree_map(lambda new, old: jnp.where(fine, new, old), tangent, frozen)
+    return out, jtu.tree_map(fine, tangent, frozen)
 
 
 class Chunks(dfx.AbstractAdjoint):
