@@ -336,7 +336,7 @@ def test_fields(name):
         ("diffusion.Kinetic", "levels speed entropy diffusion_time cost length ends even"),
         (
             "inference.Inferred",
-            "rate stderr corrected per_lag per_lag_stderr fitted folds lag ess significant reliable why",
+            "rate stderr corrected per_lag per_lag_stderr fitted folds lag ess significant reliable why method extrapolate",
         ),
         ("optimal.Search", "found protocol history price check_price agrees"),
         ("protocols.AbstractProtocol", "t0 t1 before after __call__ given"),

@@ -1,8 +1,5 @@
 """Two pages of the gallery, small: self-propelled particles by a learned score, and rotors that pull each other."""
 
-import importlib.util
-import pathlib
-
 import equinox as eqx
 import jax
 import jax.numpy as jnp
@@ -10,21 +7,14 @@ import numpy as np
 import pytest
 import sigmas
 from numpy.testing import assert_allclose
+from scripts import example
 
 import thermojax as tjx
 
 pytestmark = pytest.mark.usefixtures("unoptimised")
 
 
-def script(name):
-    path = pathlib.Path(__file__).parents[1] / "examples" / f"{name}.py"
-    spec = importlib.util.spec_from_file_location(name, path)
-    module = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(module)
-    return module
-
-
-active, collective = script("active_matter"), script("collective")
+active, collective = example("active_matter"), example("collective")
 
 
 # ---- rotors

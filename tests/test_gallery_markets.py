@@ -1,30 +1,18 @@
 """Examples of the gallery, small: round trips in a market, feedback, what precision and erasure cost, one network for all
 durations. Their closed forms to the digits, their samples within chance, and controls that fail."""
 
-import importlib.util
-from pathlib import Path
-
 import equinox as eqx
 import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
 import sigmas
+from scripts import example
 
 import thermojax as tjx
 
 pytest.importorskip("matplotlib")
 pytestmark = pytest.mark.usefixtures("unoptimised")
-EXAMPLES = Path(__file__).parents[1] / "examples"
-
-
-def example(name):
-    spec = importlib.util.spec_from_file_location(name, EXAMPLES / f"{name}.py")
-    assert spec is not None
-    assert spec.loader is not None
-    module = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(module)
-    return module
 
 
 @pytest.fixture(scope="module")

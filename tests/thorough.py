@@ -64,10 +64,6 @@ LEFT = {
     "test_docs.py": ["test_page_runs[README.md]"],
     # the uncertainty relation is the same program but for its price
     "test_gallery_inference.py": ["test_equilibrium_is_not_called_driven[tur]"],
-    # all times and the ends stay
-    "test_losses.py": [
-        "test_an_index_means_the_same_time_on_every_grid_and_for_either_gradient[3-times1]"
-    ],
     # that its statements are the script's, all of them, is asked of every notebook
     "test_gallery_door.py": ["test_a_notebook_runs"],
     "test_bounds.py": ["test_geodesic_of_a_stiffness[100.0-0.003488-0.002502]"],

@@ -5,9 +5,8 @@ from importlib.metadata import version
 TITLE = "thermojax: differentiable stochastic thermodynamics in JAX"
 AUTHORS = ("The thermojax developers",)
 LICENSE = "Apache-2.0"
-RELEASED: str | None = (
-    None  # "2026-12-31" say: `date-released` of CITATION.cff, from the first release on
-)
+# `date-released` of CITATION.cff, "2026-12-31" say, from the first release on
+RELEASED: str | None = None
 
 
 def citation() -> str:

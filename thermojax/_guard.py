@@ -27,16 +27,13 @@ def _guarded(fn: Callable[[], PyTree], fine: Array) -> PyTree:
 
 @_guarded.def_jvp
 def _guarded_jvp(primals: PyTree, tangents: PyTree) -> tuple[PyTree, PyTree]:
-    fine = primals[1]
+    fine = Mask(primals[1])
     tangent = masked_jvp(lambda fn: fn(), primals[:1], tangents[:1], fine)
     return _guarded(*primals), only(fine, tangent)
 
 
 def masked_jvp(
-    fn: Callable[..., PyTree],
-    primals: PyTree,
-    tangents: PyTree,
-    fine: "Array | Mask",
+    fn: Callable[..., PyTree], primals: PyTree, tangents: PyTree, fine: "Mask"
 ) -> PyTree:
     """The tangent of `fn`, of tangents that are zero unless `fine`; None is the tangent of what is held fixed."""
     masked = only(fine, tangents)
@@ -45,10 +42,9 @@ def masked_jvp(
     return jax.jvp(lambda inputs: fn(*eqx.combine(inputs, rest)), (inputs,), (masked,))[1]
 
 
-def only(fine: "Array | Mask", tangents: PyTree) -> PyTree:
+def only(fine: "Mask", tangents: PyTree) -> PyTree:
     """The tangents of a path that is fine, zeros for another."""
-    mask = fine if isinstance(fine, Mask) else Mask(fine)
-    return jtu.tree_map(lambda t: mask(t, jnp.zeros_like(t)), tangents)
+    return jtu.tree_map(lambda t: fine(t, jnp.zeros_like(t)), tangents)
 
 
 class Mask:

@@ -120,6 +120,7 @@ def _concluded(
         significant=rate > SIGNIFICANT * stderr,
         doubts=doubts,
         method=method,
+        extrapolate=len(weights) - 1,
     )
 
 

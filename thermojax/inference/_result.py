@@ -37,7 +37,8 @@ class Inferred(eqx.Module):
     from; and `folds` `(folds,)`, on each part held out.
 
     `ess` is the number of independent pairs of frames that would give the same error, `reliable` whether that error can be
-    trusted, and `why` says in words why not. `method` is the one asked for.
+    trusted, and `why` says in words why not. `method` and `extrapolate` are those asked for: extrapolated, the rate is an
+    estimate, and no bound.
     """
 
     rate: Scalar
@@ -52,6 +53,7 @@ class Inferred(eqx.Module):
     significant: Bool[Array, ""]
     doubts: Array
     method: str = eqx.field(static=True)
+    extrapolate: int = eqx.field(static=True)
 
     @property
     def reliable(self) -> Array:
@@ -69,9 +71,10 @@ class Inferred(eqx.Module):
     def __str__(self) -> str:
         if _checks.known(self.rate) is None or jnp.ndim(self.rate):
             return repr(self)
+        what = "about" if self.extrapolate else "at least"
         seen = "significant" if self.significant else "not significant"
         why = f"; not reliable: {self.why}" if self.why else ""
         return (
-            f"at least {self.rate:.4g} ± {self.stderr:.2g} nats per time ({seen}; {self.method}, lag {self.lag:.4g}; "
+            f"{what} {self.rate:.4g} ± {self.stderr:.2g} nats per time ({seen}; {self.method}, lag {self.lag:.4g}; "
             f"corrected {self.corrected:.4g}){why}"
         )

@@ -65,7 +65,7 @@ class AbstractSystem(eqx.Module):
     ```
 
     `parts` is in how many arrays of the same length a run keeps the state: 2 for positions and momenta, which as columns of
-    one matrix would be read with a stride, at half the speed.
+    one matrix would be read with a stride: a run of them takes nearly half as long again.
     """
 
     parts: ClassVar[int] = 1
