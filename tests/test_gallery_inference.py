@@ -143,6 +143,15 @@ def test_two_beads(beads):
     sigmas.assert_biased((10 * middle, 10 * found.per_lag_stderr), curve)
 
 
+def test_extrapolation(beads):
+    """A straight line and a parabola through the rates at one, two and three lags, where they meet lag zero."""
+    x = many(beads, 1, seed=3)[0]
+    one, two, three = (entropy_production(x, 0.1, lag=k).rate for k in (1, 2, 3))
+    line, parabola = (entropy_production(x, 0.1, extrapolate=k).rate for k in (1, 2))
+    np.testing.assert_allclose(line, 2 * one - two, rtol=1e-8)
+    np.testing.assert_allclose(parabola, 3 * one - 3 * two + three, rtol=1e-8)
+
+
 @pytest.mark.parametrize("method", ["max_entropy", "tur"])
 def test_equilibrium_is_not_called_driven(method):
     """In fewer than the 2.5 % that are declared; and what was learnt by heart would be, every time."""
