@@ -26,11 +26,12 @@ def pytest_collection_modifyitems(config, items):
     moving = [item.nodeid for item in items if " at 0x" in item.nodeid]
     if moving:
         raise pytest.UsageError(f"Names that differ from process to process, give ids=: {moving}")
+    lists = thorough.LEFT if X64 else thorough.LEFT32
     for item in items:
-        if (pattern := thorough.left(item.path.name, item.name)) is not None:
+        if (pattern := thorough.left(item.path.name, item.name, lists)) is not None:
             item.add_marker(pytest.mark.thorough)
             found.add((item.path.name, pattern))
-    wanted = {(file, name) for file, names in thorough.LEFT.items() for name in names}
+    wanted = {(file, name) for file, names in lists.items() for name in names}
     gone = sorted(pair for pair in wanted - found if pair[0] in files)
     if gone and not any("::" in arg for arg in config.args):
         raise pytest.UsageError(f"tests/thorough.py names what is not there: {gone}")

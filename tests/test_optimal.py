@@ -179,12 +179,12 @@ def test_breathing_trap():
 
 # ---- the second law -------------------------------------------------------------------------------------------------
 
-STEPS, WILD = 24, 8
+STEPS, WILD = 24, 4
 
 
 @pytest.fixture(scope="module")
 def wild():
-    """8 searches with the kernel rule from wild protocols: 16 knots over two decades, jumps at both ends."""
+    """4 searches with the kernel rule from wild protocols: 16 knots over two decades, jumps at both ends."""
     ts = jnp.linspace(0.0, 1.0, STEPS + 1)
     results = []
     for seed in range(WILD):

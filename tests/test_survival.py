@@ -43,7 +43,6 @@ found = search(
 )
 np.savez(sys.argv[2], found.protocol.values, *found.history, *found.price)
 """
-KILLS = 20
 
 
 def begin(folder, checkpoint, out):
@@ -56,21 +55,22 @@ def written(file):
     return file.stat().st_mtime_ns if file.exists() else 0
 
 
-def test_killed_and_started_again(tmp_path):
-    """Killed at 20 random moments of its life, one after the other: protocol, history and price are bit-identical.
+@pytest.mark.parametrize("kills", [4, 20])
+def test_killed_and_started_again(tmp_path, kills):
+    """Killed at random moments of its life, one after the other: protocol, history and price are bit-identical.
 
     Every fourth is killed soon after its birth, the others after they wrote to the file.
     """
     assert begin(tmp_path, "whole.search", "whole.npz").wait() == 0
     dice, file, killed = random.Random(0), tmp_path / "killed.search", 0
-    for i in range(KILLS):
+    for i in range(kills):
         before, run = written(file), begin(tmp_path, "killed.search", "killed.npz")
         while i % 4 and written(file) == before and run.poll() is None:
             time.sleep(0.01)
         time.sleep(dice.uniform(0.0, 0.2 if i % 4 else 2.0))
         run.send_signal(signal.SIGKILL)
         killed += run.wait() == -signal.SIGKILL
-    assert killed >= KILLS // 2, "hardly anything was killed: the test has lost its point"
+    assert killed >= kills // 2, "hardly anything was killed: the test has lost its point"
     assert begin(tmp_path, "killed.search", "killed.npz").wait() == 0
     whole, again = (np.load(tmp_path / name) for name in ("whole.npz", "killed.npz"))
     assert whole.files == again.files
