@@ -103,6 +103,14 @@ def traps() -> Iterator[Row]:
         ("its variance", 0.482063111, of.cov[-1, 0, 0]),
     ):
         yield Row(f"moved, squeezed and cooled: {what}", ODES, want, float(ours), DIGITS)
+    for inner, mean in ((1.0, 3.013424), (0.7, 2.474015)):
+        start, end = {"at": 0.0, "T": 1.0}, {"at": 5.0, "T": 1.0}
+        line = Lines(k=(1.0, 0.2, 0.0), at=(5 / 12, 5 / 12, 0.0), T=(1 / inner, 0.0))
+        line = line.process(10.0, start, end)
+        what = f"moved by 5 and stiffened in 10, 1/T = {inner:g} on the way"
+        work, free = float(moments(line).reduced_work[-1]), free_energy(line)
+        yield Row(f"{what}: mean reduced work", ODES, mean, work, 1e-6)
+        yield Row(f"{what}: change of F/T", "(ln 3)/2", 0.549306144, free, DIGITS)
     sudden = Lines(T=(2.0, 0.0)).process(before={"T": 1.0})
     reduced = float(moments(sudden).reduced_work[-1])
     yield Row(
@@ -304,7 +312,9 @@ def transport() -> Iterator[Row]:
     line = Lines(k=(0.8, 4.2 / 0.7, 0.0), at=(0.0, 1.5 / 0.7, 0.0), T=(0.8, 0.0)).process(0.7)
     e = moments(line, 20)
     total, end = float(e.entropy.total[-1]), Gaussian(e.mean[-1], e.cov[-1])
-    yield Row("N(0, 1) in a trap moved and squeezed linearly: S_tot", ODES, 2.964143271, total, DIGITS)
+    yield Row(
+        "N(0, 1) in a trap moved and squeezed linearly: S_tot", ODES, 2.964143271, total, DIGITS
+    )
     distance = tjx.bounds.wasserstein(Gaussian(0.0, 1.0), end)
     bound = float(tjx.bounds.transport(distance, 0.8 * 0.7))
     yield Row("the same: bound of its own two densities", source, 2.272048, bound, 1e-6)

@@ -28,7 +28,7 @@ def load(name, path):
 
 hooks = load("door_hooks", DOCS / "hooks.py")
 load("reproduce", ROOT / "reproduce" / "__init__.py")
-from reproduce import examples as long, models, page, quick, row  # noqa: E402
+from reproduce import examples as long, models, page, row, slow  # noqa: E402
 
 EXAMPLES = {e.name: e for e in hooks.examples()}
 PAGES = {path.relative_to(DOCS).as_posix(): path for path in DOCS.rglob("*.md")}
@@ -221,7 +221,7 @@ def test_most_rooms_are_used_somewhere():
 
 
 # The whole quick half is a step of .ci/run; its numbers have tests of their own elsewhere.
-@pytest.mark.parametrize("section", [quick.steps, models.chains], ids=lambda fn: fn.__name__)
+@pytest.mark.parametrize("section", [slow.steps, models.chains], ids=lambda fn: fn.__name__)
 def test_sections_of_the_quick_half(section):
     with jax.numpy_dtype_promotion("standard"):
         rows = list(section())
@@ -244,7 +244,9 @@ def test_a_row_that_is_off_fails():
     assert not [r for r in bad if r.passes]
     assert good._replace(within=None, error=1e-9).passes
     assert good._replace(exact=None, theirs=1.0).passes
-    text = page.page([("Part", "Words.", [page.Table("T", "", "run", [good, bad[0]], 3.0)])], [])
+    text = page.page(
+        [("Part", "Words.", [page.Table("T", "", "run", [good, bad[0]], (3.0, "s"))])], []
+    )
     assert text.count("| PASS |") == 1
     assert text.count("| **FAIL** |") == 1
     assert "**2 numbers, 1 off.**" in text
