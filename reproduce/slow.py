@@ -90,25 +90,14 @@ def inertia() -> Iterator[Row]:
         what = f"NESTbench, a mass by {far:g} in {cycles:g} cycles, with kicks: least mean work"
         yield Row(what, NEST, far**2 / (2 + 7 * span), kicked, 1e-9, theirs=want)
         if (cycles, far) == (0.15, 5.0):
-            said = "the same {} (theirs in their steps)"
             idle = work(1.0, (c / 7, c * (span + 1 / 7)), (0.0, far), friction=1 / 7, span=span)
-            yield Row(
-                "the same without the kicks (theirs in their steps)",
-                NEST,
-                11.239754064,
-                idle,
-                DIGITS,
-                theirs=11.24109,
-            )
             straight = work(1.0, (0.0, far), (0.0, far), friction=1 / 7, span=span)
-            yield Row(
-                "the same at constant speed (theirs in their steps)",
-                NEST,
-                11.625048798,
-                straight,
-                DIGITS,
-                theirs=11.62684,
-            )
+            for words, want, ours, theirs in (
+                ("without the kicks", 11.239754064, idle, 11.24109),
+                ("at constant speed", 11.625048798, straight, 11.62684),
+            ):
+                said = f"the same {words} (theirs in their steps)"
+                yield Row(said, NEST, want, ours, DIGITS, theirs=theirs)
 
 
 def steps() -> Iterator[Row]:
