@@ -24,6 +24,7 @@ def computed(section, command: str = QUICK) -> Table:
     for row in rows:
         print(f"{'PASS' if row.passes else 'FAIL'}  {row.what}: {row.ours:.10g}", flush=True)
     title = section.__name__.capitalize()
+    print(f"      {title}: {spent:.1f} CPU seconds", flush=True)
     return Table(title, f"{text}\n\n", command, rows, (spent, "CPU seconds"))
 
 

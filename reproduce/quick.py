@@ -310,7 +310,7 @@ def transport() -> Iterator[Row]:
     yield Row("two bumps into one: squared distance", "quadrature", 1.495962, square, 6e-7)
     yield Row("two bumps into one in unit time: least heat", source, 2.171904, heat, 1e-6)
     line = Lines(k=(0.8, 4.2 / 0.7, 0.0), at=(0.0, 1.5 / 0.7, 0.0), T=(0.8, 0.0)).process(0.7)
-    e = moments(line, 20)
+    e = moments(line)
     total, end = float(e.entropy.total[-1]), Gaussian(e.mean[-1], e.cov[-1])
     yield Row(
         "N(0, 1) in a trap moved and squeezed linearly: S_tot", ODES, 2.964143271, total, DIGITS
