@@ -294,7 +294,8 @@ def samplers(r: dict) -> Iterator[Row]:
             ("kl_jarzynski", "the same by Jarzynski's equality", jarzynski),
         ):
             error = row[f"{key}_stderr"]
-            within = 4 * (error**2 + its**2) ** 0.5
+            both = 4 * (error**2 + its**2) ** 0.5
+            within = its + 4 * error if key == "kl" else both
             yield Row(f"{what}: {words}", PROGRAM, None, row[key], within, error, theirs)
         ours = row["ess_fraction"]
         yield Row(f"{what}: share of paths that count", PROGRAM, None, ours, 0.02, theirs=ess)
