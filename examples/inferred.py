@@ -3,7 +3,7 @@ network and a score, beside the exact numbers.
 
 Two linear systems, recorded exactly (no step of time): ten coupled coordinates, and two beads between baths of T = 10 and 1.
 What is priced has not been learnt from, so equilibrium is not called driven; the error bars are counted out on two hundred
-recordings. Writes out/inferred.json and .png; under two minutes on two cores.
+recordings. Writes out/inferred.json and .png; some 170 seconds of CPU, two parts at a time.
 
     python examples/inferred.py
 """
