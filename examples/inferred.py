@@ -3,13 +3,15 @@ network and a score, beside the exact numbers.
 
 Two linear systems, recorded exactly (no step of time): ten coupled coordinates, and two beads between baths of T = 10 and 1.
 What is priced has not been learnt from, so equilibrium is not called driven; the error bars are counted out on two hundred
-recordings. Writes out/inferred.json and .png; some minutes.
+recordings. Writes out/inferred.json and .png; some 170 seconds of CPU, two parts at a time.
 
     python examples/inferred.py
 """
 
 import json
 import time
+from concurrent.futures import ThreadPoolExecutor
+from functools import partial
 from pathlib import Path
 
 import jax
@@ -71,24 +73,23 @@ def current(a, d, lag):
     return 2 * means @ np.linalg.solve(squares, means)
 
 
+@partial(jax.jit, static_argnames="frames")
+def recorded(first, e, root, key, frames):
+    z = jax.random.normal(key, (frames, len(e)))
+
+    def step(x, z):
+        x = e @ x + root @ z
+        return x, x
+
+    start = first @ z[0]
+    return jnp.concatenate([start[None], jax.lax.scan(step, start, z[1:])[1]])
+
+
 def recorder(a, d, dt, frames):
     """Recordings by the exact kernel, one for each key."""
     s, e = stationary(a, d), linalg.expm(a * dt)
     first, root = (jnp.asarray(np.linalg.cholesky(m)) for m in (s, s - e @ s @ e.T))
-    e = jnp.asarray(e)
-
-    @jax.jit
-    def record(key):
-        z = jax.random.normal(key, (frames, len(a)))
-
-        def step(x, z):
-            x = e @ x + root @ z
-            return x, x
-
-        start = first @ z[0]
-        return jnp.concatenate([start[None], jax.lax.scan(step, start, z[1:])[1]])
-
-    return record
+    return lambda key: recorded(first, jnp.asarray(e), root, key, frames)
 
 
 def keys(count, seed):
@@ -152,24 +153,23 @@ def by_frames(frames):
     return np.array(curves, float)
 
 
-def by_lags(frames, lags, network_lags, network_frames, steps):
-    """Of two beads, the bounds over the lag."""
-    curves = {}
-    for method, own, few in (
-        ("max_entropy", lags, frames),
-        ("tur", lags, frames),
-        ("score", lags, frames),
-        ("neep", network_lags, network_frames),
-    ):
-        curve = []
-        for lag in own:
-            xs = recorder(*BEADS, lag, few + 1)(jax.random.key(11))
-            more = {"key": jax.random.key(0), "steps": steps} if method == "neep" else {}
-            f = entropy_production(xs, lag, method=method, **more)
-            print(f"    {method}, lag {lag}: {f}", flush=True)
-            curve.append([lag, f.rate, f.stderr])
-        curves[method] = np.array(curve, float)
-    return curves
+def over_lags(method, lags, frames, **how):
+    """Of two beads, the bound over the lag."""
+    curve = []
+    for lag in lags:
+        xs = recorder(*BEADS, lag, frames + 1)(jax.random.key(11))
+        f = entropy_production(xs, lag, method=method, **how)
+        print(f"    {method}, lag {lag}: {f}", flush=True)
+        curve.append([lag, f.rate, f.stderr])
+    return np.array(curve, float)
+
+
+def by_lags(frames, lags):
+    return {method: over_lags(method, lags, frames) for method in ("max_entropy", "tur", "score")}
+
+
+def by_network(lags, frames, steps):
+    return {"neep": over_lags("neep", lags, frames, key=jax.random.key(0), steps=steps)}
 
 
 def two_beads(frames, repeats):
@@ -264,10 +264,20 @@ def main(
     network=((0.1, 0.4), 20_000, 300),
 ):
     began = time.perf_counter()
-    rows = ten_coordinates(frames, repeats)
-    more, beads, near = two_beads(frames, bead_repeats)
-    rows += more + calibrated(*calibration)
-    lag_curves, frame_curves = by_lags(frames, lags, *network), by_frames(frames)
+    parts = (  # the long ones first; two at a time, since most of it is compilation, on one core each
+        (calibrated, *calibration),
+        (ten_coordinates, frames, repeats),
+        (by_network, *network),
+        (two_beads, frames, bead_repeats),
+        (by_lags, frames, lags),
+        (by_frames, frames),
+    )
+    with ThreadPoolExecutor(2) as pool:
+        started = {part.__name__: pool.submit(part, *sizes) for part, *sizes in parts}
+    found = {name: part.result() for name, part in started.items()}
+    more, beads, near = found["two_beads"]
+    rows = found["ten_coordinates"] + more + found["calibrated"]
+    lag_curves, frame_curves = found["by_lags"] | found["by_network"], found["by_frames"]
     out = Path("out")
     out.mkdir(exist_ok=True)
     draw(lag_curves, frame_curves, beads, out / "inferred.png")

@@ -6,33 +6,40 @@ import jax
 
 jax.config.update("jax_enable_x64", True)
 
-from . import examples, models, quick  # noqa: E402
+from . import examples, models, quick, sampling, slow  # noqa: E402
 from .page import Table, page  # noqa: E402
 
-QUICK = "make reproduce QUICK=1"
+QUICK, ALL = "make reproduce QUICK=1", "make reproduce"
 CORRECTIONS = """What is printed or follows from a text, and what is: each a number that anyone can check, in the conditions
 of its row, and no more is claimed. How the entropy rate of a network is defined is not in the text of arXiv:2510.06174 that
 is public; both natural ways are priced, and both make its limit lie above a likelihood (0.045352 above the entropy S_0)."""
 
 
-def computed(section) -> Table:
-    """A section of the quick half, timed."""
+def computed(section, command: str = QUICK) -> Table:
+    """A section that is computed here, timed."""
     clock = time.process_time()
     rows = list(section())
     text = " ".join((section.__doc__ or "").split())
     spent = time.process_time() - clock
     for row in rows:
         print(f"{'PASS' if row.passes else 'FAIL'}  {row.what}: {row.ours:.10g}", flush=True)
-    return Table(section.__name__.capitalize(), f"{text}\n\n", QUICK, rows, spent)
+    title = section.__name__.capitalize()
+    print(f"      {title}: {spent:.1f} CPU seconds", flush=True)
+    return Table(title, f"{text}\n\n", command, rows, (spent, "CPU seconds"))
 
 
 def written(name: str, pages: dict[str, str | None]) -> Table:
     """The numbers that an example has written."""
     title = name.replace("_", " ").capitalize()
     command = f"python examples/{name}.py"
-    return Table(
-        title, "", command, examples.rows(name), examples.spent().get(name), pages.get(name)
-    )
+    return Table(title, "", command, examples.rows(name), examples.seconds(name), pages.get(name))
+
+
+def sections(kind: str) -> list:
+    """Of all modules that compute rows."""
+    return [
+        section for room in (quick, slow, models, sampling) for section in getattr(room, kind, ())
+    ]
 
 
 def main() -> int:
@@ -42,10 +49,11 @@ def main() -> int:
         "--kept", action="store_true", help="runs no example, takes what is in out/"
     )
     asked = parser.parse_args()
-    forms = [computed(section) for section in (*quick.SECTIONS, *models.SECTIONS)]
+    forms = [computed(section) for section in sections("SECTIONS")]
     against = [computed(models.corrections)]
     tables = forms + against
     if not asked.quick:
+        more = [computed(section, ALL) for section in sections("LONG")]
         names = examples.names()
         for name in names:
             if not asked.kept and examples.stale(name):
@@ -55,11 +63,12 @@ def main() -> int:
         missing = [name for name, table in zip(names, found, strict=True) if not table.rows]
         parts = [
             ("Closed forms", "Each by the library, in double precision.", forms),
+            ("More of them", "As above, and not part of the quick half.", more),
             ("Corrections", CORRECTIONS, against),
             ("Examples", "What the examples write, by their names.", runs),
         ]
         examples.DOCS.joinpath("reproduced.md").write_text(page(parts, missing), encoding="utf-8")
-        tables = tables + runs
+        tables = tables + more + runs
     bad = [row for table in tables for row in table.rows if not row.passes]
     print(f"{sum(len(table.rows) for table in tables)} numbers, {len(bad)} off")
     for row in bad:

@@ -1,4 +1,4 @@
-"""The average of e^-R over all paths of a linear system at finite steps: R is a quadratic form of the normals."""
+"""The averages of R and e^-R over all paths of a linear system at finite steps: R is a quadratic form of the normals."""
 
 import jax.numpy as jnp
 import numpy as np
@@ -6,8 +6,8 @@ import numpy as np
 import thermojax as tjx
 
 
-def exponential(process, n, rule) -> float:
-    """<e^-R> over the paths of `n` Euler steps with the controls of their middles, exactly: by polarisation of R."""
+def average(process, n, rule) -> tuple[float, float]:
+    """<e^-R> and <R> over the paths of `n` Euler steps with the controls of their middles, exactly: by polarisation of R."""
     ts = np.linspace(0.0, float(process.protocol.t1), n + 1)
     size = n + 1
     eye = np.eye(size)
@@ -26,4 +26,5 @@ def exponential(process, n, rule) -> float:
     H[i, j] = H[j, i] = values[2 * size + 1 :] - plus[i] - plus[j] + c
     root = np.linalg.cholesky(eye + H)  # positive definite, or the average does not exist
     half = np.linalg.solve(root, b)
-    return float(np.exp(0.5 * half @ half - c) / np.prod(np.diag(root)))
+    exponential = float(np.exp(0.5 * half @ half - c) / np.prod(np.diag(root)))
+    return exponential, float(c + 0.5 * np.trace(H))

@@ -7,7 +7,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from thermojax import diffusion, evolve, schedules
+from thermojax import densities, diffusion, evolve, schedules
 from thermojax.densities import Gaussian
 
 from .row import Row
@@ -71,7 +71,16 @@ def scores() -> Iterator[Row]:
         end = evolve.moments(diffusion.generate(process, model), jnp.array([1e-5, 0.5, 1.0]))
         v, m = float(end.cov[-1, 0, 0]), float(end.mean[-1, 0])
         nll = 0.5 * (np.log(2 * np.pi * v) + (0.25 + (1 - m) ** 2) / v)
-        yield Row(f"VP, score {error:+.0%}: likelihood of the SDE", CLOSED, sde, nll, 5e-6)
+        what = f"VP, score {error:+.0%}"
+        yield Row(f"{what}: likelihood of the SDE", CLOSED, sde, nll, 5e-6)
+        want = 0.208333 if error > 0 else 0.312493
+        yield Row(f"{what}: variance of the SDE's samples", CLOSED, want, v, 5e-6)
+        for name, likelihood, want in (
+            ("SDE", nll, 0.008839 if error > 0 else 0.011570),
+            ("flow", float(found.nll.value), 0.497237 if error > 0 else 0.231176),
+        ):
+            off = likelihood - float(NARROW.entropy())
+            yield Row(f"{what}: KL(data || {name})", CLOSED, want, off, 5e-6)
 
 
 class Curve(schedules.AbstractCurve):
@@ -84,26 +93,44 @@ class Curve(schedules.AbstractCurve):
         return self.second_moment / (1 + jnp.exp(lam) * self.second_moment)
 
 
+def entropy(variance):
+    return 0.5 * np.log(2 * np.pi * np.e * variance)
+
+
+def betas(number, first, last):
+    """Levels of a chain whose variances rise linearly."""
+    log_a2 = jnp.cumsum(jnp.log1p(-jnp.linspace(first, last, number)))
+    return log_a2 - jnp.log(-jnp.expm1(log_a2))
+
+
+def variances(lam, costs) -> Iterator[Row]:
+    """Of the three variances in use; the posterior's is zero for the decoder, which gets the forward one."""
+    kernels = diffusion.chain(lam)
+    posterior = kernels.posterior.at[0].set(kernels.noise[0])
+    source = "Ho et al., arXiv:2006.11239 (the chain); " + CLOSED
+    taus = {"optimal": "optimal", "forward": "forward", "posterior": posterior}
+    for (name, tau), cost in zip(taus.items(), costs, strict=True):
+        found = float(schedules.mean_work(lam, Curve(0.25), tau=tau).total) - entropy(0.25)
+        what = f"{len(lam)} steps, {name} variances, N(0, 1/4): -ELBO - S_0"
+        within = 6e-7 if cost > 1e-4 else 0.01 * cost if cost else 1e-9
+        yield Row(what, source, cost, found, within)
+
+
 def chains() -> Iterator[Row]:
     """What N steps dissipate, and the schedule that dissipates least."""
-    entropy = lambda variance: 0.5 * np.log(2 * np.pi * np.e * variance)
-    source = "Ho et al., arXiv:2006.11239 (the chain); " + CLOSED
-    log_a2 = jnp.cumsum(jnp.log1p(-jnp.linspace(0.01, 0.7, 10)))
-    lam, curve = log_a2 - jnp.log(-jnp.expm1(log_a2)), Curve(0.25)
-    for tau, cost, within in (("optimal", 5.908e-6, 1e-9), ("forward", 0.068343, 6e-7)):
-        found = float(schedules.mean_work(lam, curve, tau=tau).total) - entropy(0.25)
-        yield Row(f"10 steps, {tau} variances, N(0, 1/4): -ELBO - S_0", source, cost, found, within)
-    bounds = schedules.uncertainty(lam, 1, curve=curve)
+    yield Row("N(0, 1/4): entropy S_0", CLOSED, 0.725791353, float(NARROW.entropy()), 6e-10)
+    lam = betas(10, 0.01, 0.7)
+    yield from variances(lam, (5.908e-6, 0.068343, 2.470462))
+    bounds = schedules.uncertainty(lam, 1, curve=Curve(0.25))
     source = "Sohl-Dickstein et al., arXiv:1503.03585; " + CLOSED
-    for name, want in (("lower", 0.839006), ("upper", 0.952390)):
-        yield Row(
-            f"entropy of the 6th step, {name} bound",
-            source,
-            want,
-            float(getattr(bounds, name)[5]),
-            6e-7,
-        )
-    for s, n in ((0.5, 10), (0.5, 25), (2.0, 20)):
+    for name, words, want in (
+        ("lower", ", lower bound", 0.839006),
+        ("value", "", 0.876321),
+        ("upper", ", upper bound", 0.952390),
+    ):
+        found = float(getattr(bounds, name)[5])
+        yield Row(f"entropy of the 6th step{words}", source, want, found, 6e-7)
+    for s, n in ((0.5, 10), (0.5, 25), (0.5, 100), (0.1, 50), (2.0, 20)):
         want = 0.5 * ((n + 1) * (s ** (2 / (n + 1)) - 1) - np.log(s**2))
         v = s ** (2 * (n + 1 - np.arange(1, n + 1)) / (n + 1))
         square = (v - 1) / (s**2 - 1)
@@ -118,32 +145,113 @@ def chains() -> Iterator[Row]:
         )
 
 
+def longer() -> Iterator[Row]:
+    """The same for 100 and 1000 steps; and what small steps dissipate, by the metric."""
+    yield from variances(betas(100, 1e-3, 0.2), (5.8e-11, 0.010961, 1.250134))
+    yield from variances(betas(1000, 1e-4, 0.02), (0.0, 0.001092, 0.456348))
+    lam, gap = jnp.linspace(-2.0, 3.0, 6), 0.02
+    pairs = jnp.stack([lam + gap / 2, lam - gap / 2], 1)
+    for tau in ("posterior", "forward"):
+        metric = schedules.friction(lam, Curve(0.25), tau=tau)
+        each = [float(schedules.dissipation(pair, Curve(0.25), tau=tau)[0]) for pair in pairs]
+        ratio = np.array(each) / (0.5 * np.asarray(metric) * gap**2)
+        far = float(ratio[np.argmax(np.abs(ratio - 1))])
+        what = f"steps of {gap} with {tau} variances, N(0, 1/4): dissipated over the metric's"
+        yield Row(what, CLOSED, 1.0, far, 0.01)
+
+
+def limits() -> Iterator[Row]:
+    """VE, N(0, 1), the exact score: the limit with the prior's entropy, and the two likelihoods, for four noises."""
+    for sigma, by_prior, ode, sde in (
+        (10.0, 1.407572, 1.419463277, 1.418939512),
+        (20.0, 1.415212, 1.418994347, 1.418938545),
+        (25.0, 1.416373, 1.418964961, 1.418938536),
+        (30.0, 1.417054, 1.418952775, 1.418938534),
+    ):
+        schedule = lambda t0, sigma=sigma: diffusion.SigmaT(sigma, t0=t0)
+        process = diffusion.noising(UNIT, schedule(1e-7), kind=diffusion.VE())
+        exact = diffusion.score(diffusion.noising(UNIT, schedule(0.0), kind=diffusion.VE()))
+        found = diffusion.price(process, exact, UNIT, KEY, size=None, flows=1)
+        limit = found.limit.value
+        other = limit + 0.5 * (process.final.entropy() - found.last_entropy.value)
+        ts = jnp.array([1e-7, 0.5, 1.0])
+        end = evolve.moments(diffusion.generate(process, exact), ts, rtol=1e-11)
+        v = float(end.cov[-1, 0, 0])
+        nll = 0.5 * (np.log(2 * np.pi * v) + 1 / v)
+        for words, want, ours in (
+            ("their limit is the entropy", 1.418938533, limit),
+            ("their limit with the prior's entropy", by_prior, other),
+            ("likelihood of the flow", ode, found.nll.value),
+            ("likelihood of the SDE", sde, nll),
+        ):
+            what = f"exact score, VE {sigma:g}, from clean data: {words}"
+            yield Row(what, LIMITS, want, float(ours), 1e-6)
+        if sigma == 25.0:
+            last = float(found.last_entropy.value)
+            yield Row("the same: entropy of the last density", CLOSED, 3.711056, last, 1e-6)
+
+
+def uniform() -> Iterator[Row]:
+    """U(-1, 1) under VE: entropies of its densities, by quadrature; their change is the integral of the entropy rate."""
+    x, step = jnp.linspace(-1.0, 1.0, 200_001), 1e-5
+    logs = jax.jit(lambda density, x: jax.vmap(density.log_prob)(x[:, None]))
+
+    def entropy_at(t, sigma):
+        variance = (sigma ** (2 * t) - 1) / (2 * np.log(sigma))
+        reach = 1 + 10 * variance**0.5
+        log_p = logs(densities.noised(densities.Uniform(-1.0, 1.0), 1.0, variance), reach * x)
+        return -float(jnp.sum(jnp.exp(log_p) * log_p)) * reach * step
+
+    for sigma, last, change in ((10.0, 2.960602, 2.258423), (25.0, 3.707641, 3.005461)):
+        what, end, start = (
+            f"U(-1, 1), VE {sigma:g}",
+            entropy_at(1.0, sigma),
+            entropy_at(1e-4, sigma),
+        )
+        source = "quadrature; the setting of " + LIMITS
+        yield Row(f"{what}: entropy of the last density", source, last, end, 1e-6)
+        words = "integral of the exact score's entropy rate from t = 0.0001"
+        yield Row(f"{what}: {words}", source, change, end - start, 1.5e-6)
+        edges = ((sigma**2e-4 - 1) / (2 * np.log(sigma))) ** 0.5  # of that width, at both ends
+        cut = np.log(2) + 0.9031972 * edges
+        words = "entropy found, not corrected for the cut-off (ln 2 is exact)"
+        yield Row(f"{what}: {words}", source, cut, start, 2e-9)
+
+
 def corrections() -> Iterator[Row]:
     """What numbers say against a statement: `theirs` as it would be by the statement, `exact` as it is."""
     prior = diffusion.marginal(noisy(UNIT, "VE"), 1.0)
     process = noisy(UNIT, "VE", prior=prior)
-    found = diffusion.price(process, scaled(UNIT, "VE", -0.1), UNIT, KEY, size=None, flows=1)
-    start = float(found.first_entropy.value)
-    what = "score 10 % too small, VE, sigma = 25"
-    yield Row(
-        f"{what}: likelihood of the flow - S_0",
-        CLOSED,
-        0.045352,
-        float(found.nll.value) - start,
-        1e-5,
-    )
-    for rate, want, limit in (
-        ("square", 0.217751, found.limit.value),
-        ("divergence", 0.114606, found.limit_divergence.value),
+    for e, words, ode, sde, square, divergence in (
+        (-0.1, "10 % too small", 0.045352, 0.011065, 0.217751, 0.114606),
+        (-0.01, "1 % too small", 0.000517, 0.000099, 0.022807, 0.011461),
+        (0.1, "10 % too large", 0.061578, 0.008758, -0.240672, -0.114606),
     ):
-        words = f"{what}: their limit - S_0, rate by the score's {rate}: above the likelihood"
-        yield Row(words, LIMITS, want, float(limit) - start, 1e-5)
-    lam = jnp.stack([diffusion.Linear(t0=0.0)(t).lam for t in (0.1, 0.9)])
+        what, model = f"score {words}, VE, sigma = 25", scaled(UNIT, "VE", e)
+        found = diffusion.price(process, model, UNIT, KEY, size=None, flows=1)
+        start, nll = float(found.first_entropy.value), float(found.nll.value)
+        yield Row(f"{what}: likelihood of the flow - S_0", CLOSED, ode, nll - start, 1e-5)
+        end = evolve.moments(diffusion.generate(process, model), jnp.array([1e-5, 0.5, 1.0]))
+        v = float(end.cov[-1, 0, 0])
+        nll = 0.5 * (np.log(2 * np.pi * v) + 1 / v)
+        off = nll - float(UNIT.entropy())
+        yield Row(f"{what}: likelihood of the SDE - S_0", CLOSED, sde, off, 1e-5)
+        side = "above" if e < 0 else "below"
+        for rate, want, limit in (
+            ("square", square, found.limit.value),
+            ("divergence", divergence, found.limit_divergence.value),
+        ):
+            said = f"{what}: their limit - S_0, rate by the score's {rate}: {side} the likelihood"
+            yield Row(said, LIMITS, want, float(limit) - start, 1e-5)
+        if e == 0.1:
+            want, error = 0.5 * e**2 * 4.584236, float(found.score_error.value)
+            yield Row(f"{what}: score error, e^2/2 ln(v_1/v_0)", CLOSED, want, error, 2e-5)
+    lam = jnp.stack([diffusion.Linear(t0=0.0)(t).lam for t in (0.1, 0.3, 0.6, 0.9)])
     exact = diffusion.score(noisy(NARROW, "VP", 0.0))
     rates = diffusion.entropy_rates(noisy(NARROW, "VP"), exact, NARROW, KEY, lam, size=None)
-    for t, want, ratio in zip(
-        (0.1, 0.9), (-1.9015, -1.75), rates.exchange.value / rates.intrinsic.value, strict=True
-    ):
+    ratios = rates.exchange.value / rates.intrinsic.value
+    wanted = (-1.9015, -1.8102, -1.7537, -1.75)
+    for t, want, ratio in zip((0.1, 0.3, 0.6, 0.9), wanted, ratios, strict=True):
         what = f"exchange over intrinsic entropy rate of generation, VP, N(1, 1/4), t = {t} (theirs: VE)"
         yield Row(what, LIMITS, want, float(ratio), 5e-5, theirs=-2.0)
     found = diffusion.price(
@@ -172,3 +280,4 @@ def corrections() -> Iterator[Row]:
 
 
 SECTIONS = (scores, chains)
+LONG = (longer, limits, uniform)

@@ -26,13 +26,13 @@ said to reach.
 
 
 class Table(NamedTuple):
-    """Rows of one origin, the command that makes them, and the CPU seconds it took (None: not known)."""
+    """Rows of one origin, the command that makes them, and the seconds it took, of which kind (None: not known)."""
 
     title: str
     text: str
     command: str
     rows: Sequence[Row]
-    seconds: float | None
+    seconds: tuple[float, str] | None
     page: str | None = None
 
 
@@ -53,7 +53,8 @@ def allowed(row: Row) -> str:
 
 
 def markdown(table: Table, heading: bool = True) -> str:
-    spent = "" if table.seconds is None else f" {max(1, round(table.seconds))} CPU seconds."
+    took, unit = table.seconds or (0.0, "")
+    spent = f" {max(1, round(took))} {unit}." if table.seconds else ""
     link = f" [Page]({table.page})." if table.page else ""
     lines = [f"### {table.title}\n"] if heading else []
     lines += [f"{table.text}`{table.command}`.{spent}{link}\n"]

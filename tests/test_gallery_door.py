@@ -6,6 +6,7 @@ import json
 import re
 import sys
 from pathlib import Path
+from typing import NamedTuple
 
 import jax
 import numpy as np
@@ -28,7 +29,7 @@ def load(name, path):
 
 hooks = load("door_hooks", DOCS / "hooks.py")
 load("reproduce", ROOT / "reproduce" / "__init__.py")
-from reproduce import examples as long, models, page, quick, row  # noqa: E402
+from reproduce import examples as long, models, page, quick, row, sampling, slow  # noqa: E402
 
 EXAMPLES = {e.name: e for e in hooks.examples()}
 PAGES = {path.relative_to(DOCS).as_posix(): path for path in DOCS.rglob("*.md")}
@@ -220,14 +221,43 @@ def test_most_rooms_are_used_somewhere():
 # ---- reproduced
 
 
+class Rates(NamedTuple):
+    """Up and down across each edge."""
+
+    up: np.ndarray
+    down: np.ndarray
+
+
 # The whole quick half is a step of .ci/run; its numbers have tests of their own elsewhere.
-@pytest.mark.parametrize("section", [quick.steps, models.chains], ids=lambda fn: fn.__name__)
+@pytest.mark.parametrize("section", [slow.steps, models.chains], ids=lambda fn: fn.__name__)
 def test_sections_of_the_quick_half(section):
     with jax.numpy_dtype_promotion("standard"):
         rows = list(section())
     assert rows
     assert not [r for r in rows if not r.passes]
     assert all(r.source and r.what for r in rows)
+
+
+def test_sections_say_what_they_are():
+    """Each has a name of its own, which is the heading of its table, and says what it computes."""
+    rooms = (quick, slow, models, sampling)
+    sections = [fn for m in rooms for kind in ("SECTIONS", "LONG") for fn in getattr(m, kind, ())]
+    assert len({fn.__name__ for fn in sections}) == len(sections) > 12
+    assert all(fn.__doc__ for fn in sections)
+
+
+def test_the_spread_of_a_ring_of_states():
+    """Uniform ring, n = 5, A = 15: A/n coth(A/2n), what Barato and Seifert found to be the least."""
+    n, affinity = 5, 15.0
+    rates = Rates(*(np.full(n, np.exp(sign * affinity / (2 * n))) for sign in (1, -1)))
+    v = rates.up[0] - rates.down[0]
+    product = 2 * quick.dispersion(np.full(n, 1 / n), rates) * v * (affinity / n) / v**2
+    assert product == pytest.approx(affinity / n / np.tanh(affinity / (2 * n)), rel=1e-12)
+    assert product == pytest.approx(3.314374179, abs=1e-9)
+    uneven = rates._replace(up=rates.up * np.array([1.0, 2.0, 1.0, 1.0, 1.0]))
+    assert quick.dispersion(np.full(n, 1 / n), uneven) != pytest.approx(
+        quick.dispersion(np.full(n, 1 / n), rates), rel=1e-3
+    )
 
 
 def test_a_row_that_is_off_fails():
@@ -244,7 +274,9 @@ def test_a_row_that_is_off_fails():
     assert not [r for r in bad if r.passes]
     assert good._replace(within=None, error=1e-9).passes
     assert good._replace(exact=None, theirs=1.0).passes
-    text = page.page([("Part", "Words.", [page.Table("T", "", "run", [good, bad[0]], 3.0)])], [])
+    text = page.page(
+        [("Part", "Words.", [page.Table("T", "", "run", [good, bad[0]], (3.0, "s"))])], []
+    )
     assert text.count("| PASS |") == 1
     assert text.count("| **FAIL** |") == 1
     assert "**2 numbers, 1 off.**" in text
@@ -279,3 +311,15 @@ def test_examples_bring_their_rows(tmp_path, monkeypatch):
     (found,) = long.rows("other")
     assert found.passes
     assert found.theirs == 2.0
+    # rows that are picked stand beside those that are listed, and the seconds are of the best clock there is
+    impact = {
+        "triangle_odds": 2.160232e-08,
+        "implied_sigma_squared": {"triangle": 0.0382, "ramp": 1},
+    }
+    impact |= {"reproduced": [listed], "seconds": 3.0}
+    (tmp_path / "price_impact.json").write_text(json.dumps(impact))
+    assert [r.passes for r in long.rows("price_impact")] == [True, True, True, False]
+    assert long.seconds("price_impact") == (3.0, "s")
+    (tmp_path / "reproduce.json").write_text('{"price_impact": 5.0}')
+    assert long.seconds("price_impact") == (5.0, "CPU seconds")
+    assert long.seconds("engine") is None

@@ -1,13 +1,14 @@
 """From recordings and a way of learning to the bound, its error and what speaks against it."""
 
-from typing import NamedTuple
+from collections.abc import Callable
+from typing import NamedTuple, TypeAlias
 
 import equinox as eqx
 import jax
 import jax.numpy as jnp
 
 from .. import estimators
-from .._types import Array, Key, Scalar
+from .._types import Array, Bool, Key, Scalar
 from ._currents import Frame
 from ._functionals import FUNCTIONALS, max_entropy
 from ._learnt import Learnt, Priced, priced
@@ -26,6 +27,8 @@ from ._result import (
 )
 from ._score import Field, of_score
 from ._span import Features, best_in_span
+
+Verb: TypeAlias = Callable[..., estimators.Estimate]
 
 SIGNIFICANT = 1.96  # standard errors above zero
 PER_NUMBER = 10  # independent pairs for each number that is learnt
@@ -72,7 +75,12 @@ def inferred(
         of = pairs(given, frames, folds, frame)
         learnt = _learn(how, frame, key, of, time)
         found.append(Found(time, of, learnt, priced(functional, learnt, of)))
-    return _concluded(found, frame, how.method, folds, weights)
+    first, steady = found[0], []
+    order = _shuffled(first.of.there)
+    verbs = (estimators.mean,) if how.method == "tur" else (estimators.mean, estimators.jarzynski)
+    for verb, values in zip(verbs, (first.priced.each, first.priced.h), strict=False):
+        steady.append(_steady(verb, values, first.of.there, order))
+    return _concluded(found, frame, how.method, folds, weights, jnp.stack(steady).all())
 
 
 @eqx.filter_jit
@@ -90,8 +98,26 @@ def _learn(how: How, frame: Frame, key: Key | None, of: Pairs, lag: Scalar) -> L
 
 
 @eqx.filter_jit
+def _shuffled(there: Array) -> Array:
+    """An order without meaning, since neighbours in time do correlate."""
+    return jax.random.permutation(jax.random.key(0), len(there))
+
+
+@eqx.filter_jit
+def _steady(verb: Verb, values: Array, there: Array, order: Array) -> Bool[Array, ""]:
+    """Whether few values rule an average; by itself, since all methods and lags share it."""
+    gone = jnp.where(there > 0, 0, jnp.nan).astype(values.dtype)
+    return verb((values + gone)[order], failed="drop").reliable
+
+
+@eqx.filter_jit
 def _concluded(
-    found: list[Found], frame: Frame, method: str, folds: int, weights: tuple[float, ...]
+    found: list[Found],
+    frame: Frame,
+    method: str,
+    folds: int,
+    weights: tuple[float, ...],
+    steady: Bool[Array, ""],
 ) -> Inferred:
     first = found[0]
     shares = [w / f.time for w, f in zip(weights, found, strict=True)]
@@ -102,7 +128,7 @@ def _concluded(
     stderr, own = _spread(blocks, folds), _spread(each[0].blocks, folds)
     n = jnp.sum(first.of.there)
     ess = jnp.sum(each[0].each ** 2) / (n * own**2)
-    doubts = _doubts(first.of, frame, each[0], ess, first.learnt.size, method != "tur")
+    doubts = _doubts(first.of, frame, each[0], ess, first.learnt.size) | _bit(TAIL, ~steady)
     settled = jnp.all(jnp.stack([f.learnt.settled for f in found]))
     failed = ~(jnp.isfinite(rate) & (stderr > 0))
     doubts |= _bit(UNSETTLED, ~settled) | _bit(FAILED, failed)
@@ -137,21 +163,12 @@ def _bit(bit: int, there: Array) -> Array:
     return jnp.where(there, bit, 0).astype(jnp.int32)
 
 
-def _doubts(
-    of: Pairs, frame: Frame, found: Priced, ess: Scalar, size: int, exponential: bool
-) -> Array:
+def _doubts(of: Pairs, frame: Frame, found: Priced, ess: Scalar, size: int) -> Array:
     few = (ess < LEAST) | (ess < PER_NUMBER * size)
     many = len(found.blocks)
     memory = jnp.sum(found.blocks[1:] * found.blocks[:-1]) / jnp.sum(found.blocks**2)
     doubts = _bit(FEW, few) | _bit(CORRELATED, memory > SEEN / many**0.5)
-    doubts |= _bit(DRIFTS, _drifts(of, frame, many))
-    # in an order without meaning, since neighbours do correlate
-    order = jax.random.permutation(jax.random.key(0), len(of.there))
-    gone = jnp.where(of.there > 0, 0, jnp.nan).astype(found.h.dtype)
-    steady = estimators.mean((found.each + gone)[order], failed="drop").reliable
-    if exponential:
-        steady &= estimators.jarzynski((found.h + gone)[order], failed="drop").reliable
-    return doubts | _bit(TAIL, ~steady)
+    return doubts | _bit(DRIFTS, _drifts(of, frame, many))
 
 
 def _drifts(of: Pairs, frame: Frame, many: int) -> Array:
