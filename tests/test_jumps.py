@@ -294,6 +294,18 @@ def test_two_baths():
     assert not run.path.ok[run.path.xs[:, 0, 0] != run.path.xs[:, -1, 0]].any()  # which bath?
 
 
+def test_a_step_of_any_length_jumps_as_often_as_it_should():
+    """1 - exp(-r dt), in the events' shares k/r, from steps that hardly ever jump to those that always do."""
+    x, lam = RING[0], jnp.asarray(0.7)
+    rates = MOTOR.rates(x, lam)
+    total = rates.sum()
+    for dt in np.logspace(-9, 1.5, 22):
+        kernel = tjx.Once().kernel(MOTOR, x, lam, jnp.asarray(dt))
+        want = -jnp.expm1(-total * dt) * rates / total
+        np.testing.assert_allclose(jnp.exp(kernel.logs), want, rtol=1e-13)
+        np.testing.assert_allclose(kernel.stay, -total * dt, rtol=1e-15)
+
+
 # ---- derivatives
 
 
