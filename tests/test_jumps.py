@@ -449,6 +449,13 @@ def test_a_system_that_breaks_detailed_balance(name):
         tjx.ensemble(process, jnp.linspace(0.0, 4.0, 9), jax.random.key(0), 200)
 
 
+def test_a_system_that_does_not_has_nothing_said_of_it():
+    x = jnp.where(jax.random.bernoulli(jax.random.key(2), shape=(16,)), 1.0, -1.0)
+    for order in (None, rows(4, 4)):
+        assert ising(4, 4, **HEAT, order=order).complaint(x, magnet(0.7, 1.3)) == ""
+    assert MOTOR.complaint(RING[0], jnp.asarray(0.7)) == ""
+
+
 def test_spins_that_are_none():
     process = spins(ising(4, **HEAT)).replace(
         initial=Point(jnp.array([1.0, 0.5, 1.0, -1.0])), final=None
