@@ -18,7 +18,7 @@ from ._ledger import check_rule, entropies
 from ._noise import Noise, fold
 from ._paths import Entropy, Path, Trajectory
 from ._process import Process, a_process, baths, check_run, each_protocol, ends, paths, within
-from ._solvers import Chunks, Driven, Ledgered, Running, alive
+from ._solvers import Chunks, Driven, Ledgered, Place, Running, alive
 from ._stiff import watched
 from ._types import (
     Array,
@@ -30,7 +30,7 @@ from ._types import (
     Time,
     Times,
 )
-from .systems import AbstractStep, Rule
+from .systems import AbstractStep, Exchange, Rule
 
 Save = Literal["ends", "all"] | int
 
@@ -192,7 +192,7 @@ def _run(
     zero = jnp.zeros_like(start[..., 0])
     heat = jnp.zeros((*zero.shape, *baths(process, ts)), zero.dtype)
     parts = tuple(jnp.split(start, system.parts, axis=-1))
-    y0 = Running(parts, energy, zero, heat, zero)
+    y0 = Running(Place(parts, energy), Exchange(zero, heat, zero))
 
     steps = ts.shape[0] - 1
     every = how.save if isinstance(how.save, int) else {"ends": 0, "all": 1}[how.save]
@@ -218,14 +218,15 @@ def _run(
     end = jtu.tree_map(lambda leaf: leaf[0], end)
 
     def close(x0: State, end: Running, after: Control) -> tuple[PyTree, ...]:
-        fine = alive(end) & jnp.isfinite(system.energy(end.x, after)) & jnp.all(jnp.isfinite(ts))
+        place, of = end
+        fine = alive(*end) & jnp.isfinite(system.energy(end.x, after)) & jnp.all(jnp.isfinite(ts))
 
         def totals() -> tuple[Scalar, Entropy]:
-            work = end.work + system.energy(end.x, after) - end.energy
-            return work, entropies(process, x0, end.x, end.medium)
+            work = of.work + system.energy(end.x, after) - place.energy
+            return work, entropies(process, x0, end.x, of.medium)
 
         work, nats = guarded(fine, totals)
-        return fine, *jtu.tree_map(lambda v: jnp.where(fine, v, jnp.nan), (work, end.heat, nats))
+        return fine, *jtu.tree_map(lambda v: jnp.where(fine, v, jnp.nan), (work, of.heat, nats))
 
     ok, work, heat, nats = each(close, 0, 0, own)(start, end, after)
     if size is not None:

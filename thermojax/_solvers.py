@@ -16,31 +16,38 @@ import jax
 import jax.numpy as jnp
 import jax.tree_util as jtu
 
-from ._guard import Mask, masked_jvp
+from ._guard import Mask, masked_jvp, only
 from ._ledger import exchange
 from ._noise import Noise
 from ._process import Process, each_protocol, paths
 from ._types import Array, Control, PyTree, Scalar
-from .systems import AbstractStep, Rule
+from .systems import AbstractStep, Exchange, Rule
 
 
-class Running(NamedTuple):
-    """The state of a run: x in the parts that its system has, its energy at the control of the last step, and the ledger so
-    far.
+class Place(NamedTuple):
+    """Where a path is: x in the parts that its system has, and its energy at the control of the last step.
 
     A path that has left the finite numbers keeps its last x, and its energy is NaN: that marks it.
     """
 
     parts: tuple[Array, ...]
     energy: Scalar
-    work: Scalar
-    heat: Array
-    medium: Scalar
 
     @property
     def x(self) -> Array:
         """Put together anew for each use: what reaches it on the way back then goes to the parts, not through a matrix."""
         return jnp.concatenate(self.parts, axis=-1)
+
+
+class Running(NamedTuple):
+    """The state of a run: where it is, and the ledger so far."""
+
+    place: Place
+    ledger: Exchange
+
+    @property
+    def x(self) -> Array:
+        return self.place.x
 
 
 class Driven(NamedTuple):
@@ -107,50 +114,53 @@ class Ledgered(dfx.AbstractSolver):
         """One step of one path. A path that leaves the finite numbers is frozen where it was, and marked."""
         system = process.system
 
-        def step(state: Running) -> Running:
-            x0 = state.x
+        def step(place: Place) -> tuple[Place, Exchange]:
+            x0 = place.x
             x1 = self.inner(system, x0, lam, dt, drawn)
             if jnp.shape(x1) != x0.shape or x1.dtype != x0.dtype:
                 raise ValueError(
                     f"{type(self.inner).__name__} must return a state like the one it was given, {x0.dtype}{x0.shape}; got "
                     f"{x1.dtype}{jnp.shape(x1)}."
                 )
-            new = state._replace(parts=tuple(jnp.split(x1, len(state.parts))))
-            u0, u1 = system.energy(state.x, lam), system.energy(new.x, lam)
-            of = exchange(system, self.inner, (state.x, new.x), (u0, u1), lam, dt, self.rule)
-            turn = u0 - state.energy
-            work = state.work + turn + of.work
-            return Running(new.parts, u1, work, state.heat + of.heat, state.medium + of.medium)
+            new = place._replace(parts=tuple(jnp.split(x1, len(place.parts))))
+            u0, u1 = system.energy(place.x, lam), system.energy(new.x, lam)
+            of = exchange(system, self.inner, (place.x, new.x), (u0, u1), lam, dt, self.rule)
+            turn = u0 - place.energy
+            return new._replace(energy=u1), of._replace(work=turn + of.work)
 
-        return _advance(eqx.filter_closure_convert(step, state), state)
+        place, of = _advance(eqx.filter_closure_convert(step, state.place), state.place)
+        return Running(place, jtu.tree_map(jnp.add, state.ledger, of))
+
+
+Step = Callable[[Place], tuple[Place, Exchange]]
 
 
 @eqx.filter_custom_jvp
-def _advance(step: Callable[[Running], Running], state: Running) -> Running:
-    new = step(state)
-    fine = jnp.isfinite(state.energy + new.energy + jnp.sum(new.x))
-    parts = jtu.tree_map(lambda new, old: jnp.where(fine, new, old), new.parts, state.parts)
-    return new._replace(parts=parts, energy=jnp.where(fine, new.energy, jnp.nan))
+def _advance(step: Step, old: Place) -> tuple[Place, Exchange]:
+    new, of = step(old)
+    fine = jnp.isfinite(old.energy + new.energy + jnp.sum(new.x))
+    parts = jtu.tree_map(lambda new, old: jnp.where(fine, new, old), new.parts, old.parts)
+    return Place(parts, jnp.where(fine, new.energy, jnp.nan)), of
 
 
-def alive(state: Running) -> Array:
+def alive(place: Place, ledger: Exchange) -> Array:
     """Whether the path has stayed finite, ledger included."""
-    return jnp.isfinite(state.energy + state.work + jnp.sum(state.heat) + state.medium)
+    return jnp.isfinite(place.energy + ledger.work + jnp.sum(ledger.heat) + ledger.medium)
 
 
 @_advance.def_jvp
 def _advance_jvp(primals: PyTree, tangents: PyTree) -> PyTree:
-    """The derivative of a step: that of the identity for a path that has failed.
+    """The derivative of a step: for a path that has failed, that of staying, without exchange.
 
     What enters the step is masked as well as what leaves it. The derivatives in between may be NaN, and so is zero times
     them; the second mask keeps it from the gradient of all the other paths through the parameters they share.
     """
-    state = primals[1]
+    old, moved = primals[1], tangents[1]
     out = _advance(*primals)
-    fine = Mask(alive(out))
-    tangent = masked_jvp(lambda step, state: step(state), primals, tangents, fine)
-    frozen = jtu.tree_map(lambda v, t: jnp.zeros_like(v) if t is None else t, state, tangents[1])
-    return out, jtu.tree_map(fine, tangent, frozen)
+    fine = Mask(alive(*out))
+    place, of = masked_jvp(lambda step, place: step(place), primals, tangents, fine)
+    stays = jtu.tree_map(lambda v, t: jnp.zeros_like(v) if t is None else t, old, moved)
+    return out, (jtu.tree_map(fine, place, stays), only(fine, of))
 
 
 class Chunks(dfx.AbstractAdjoint):
