@@ -225,7 +225,6 @@ LEFT = {
             "stored_paths_rotational",
             "moments_breathing",
             "moments_spline",
-            "search_mean_dissipation",
             "search_state_to_state",
             "noising_run_VE_EDM",
             "noising_VP_cosine",
