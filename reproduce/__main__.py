@@ -14,9 +14,9 @@ CORRECTIONS = """What is printed or follows from a text, and what is: each a num
 of its row, and no more is claimed. How the entropy rate of a network is defined is not in the text of arXiv:2510.06174 that
 is public; both natural ways are priced, and both make its limit lie above a likelihood (0.045352 above the entropy S_0)."""
 
-LEFT_OUT = """What the examples write, by their names. One number that we know is not reproduced and has no row: the dissipation
-of the six steps of least work on the eight modes, which an independent program gives as .3053 nats and we as .2916. The ends
-of its schedule are not known; ours are on the page of the samplers."""
+LEFT_OUT = """What the examples write, by their names. One number that we know is not reproduced and has no row: the
+dissipation of the six steps of least work on the eight modes, which an independent program gives as .3053 nats and we as
+.2916. The ends of its schedule are not known; ours are on the page of the samplers."""
 
 
 def computed(section, command: str = QUICK) -> Table:
