@@ -375,7 +375,7 @@ def two_moons(key, steps=10):
     best = optimum(curve, steps, -5.5, 9.5)
     held_out, fresh = moons(keys[3], 500), moons(keys[4], SAMPLES)
     tau = schedules.variances(best, curve)
-    run = schedules.likelihood(best, net, held_out, keys[5], tau=tau, paths=PATHS // 2)
+    run = schedules.likelihood(best, net, held_out, keys[5], tau=tau, paths=PATHS // 2, batch=25)
     known = fresh[:4000]
     off = jax.jit(jax.vmap(lambda x: jnp.min(jnp.sum((x - known) ** 2, axis=1)) > 0.15**2))
     chain = jax.jit(
@@ -445,7 +445,7 @@ def digits(seeds=3, steps=25, paths=256, images=100):
             lam = example.candidates(curve, steps, keys[2])["optimised"]
             tau = schedules.variances(lam, curve)
             data = example.dequantised(example.test[:images], keys[3])
-            run = schedules.likelihood(lam, net, data, keys[4], tau=tau, paths=paths)
+            run = schedules.likelihood(lam, net, data, keys[4], tau=tau, paths=paths, batch=20)
         bits = lambda nats: float(example.bits(float(nats)))
         per_bit = example.DIM * np.log(2)
         rows[str(seed)] = {
