@@ -167,18 +167,19 @@ def _inverted(step: Step, y: State, guess: State) -> State:
         return step(point) - y
 
     def newton(miss: Step, guess: State) -> State:
-        def shorter(now: tuple[State, Array, Array]) -> tuple[State, Array, Array]:
-            point, _, count = now
-            here, jacobian = miss(point), jax.jacfwd(miss)(point)
-            move = matmul(inverse(jacobian).matrix, here)
+        def shorter(now: tuple[State, Scalar, Array, Array]) -> tuple[State, Scalar, Array, Array]:
+            point, far, _, count = now
+            move = matmul(inverse(jax.jacfwd(miss)(point)).matrix, miss(point))
             tried = point[None] - jnp.asarray(SHARES, y.dtype)[:, None] * move[None]
             sizes = jax.vmap(lambda point: jnp.sum(miss(point) ** 2))(tried)
             best = jnp.nanargmin(jnp.where(jnp.isnan(sizes), jnp.inf, sizes))
-            better = sizes[best] < jnp.sum(here**2)
-            return jnp.where(better, tried[best], point), better, count + 1
+            better = sizes[best] < far
+            point, far = jnp.where(better, tried[best], point), jnp.where(better, sizes[best], far)
+            return point, far, better, count + 1
 
-        on = lambda now: now[1] & (now[2] < ITERATIONS)
-        return jax.lax.while_loop(on, shorter, (guess, jnp.asarray(True), jnp.asarray(0)))[0]
+        begin = guess, jnp.sum(miss(guess) ** 2), jnp.asarray(True), jnp.asarray(0)
+        on = lambda now: now[2] & (now[3] < ITERATIONS)
+        return jax.lax.while_loop(on, shorter, begin)[0]
 
     def tangent(linear: Step, b: State) -> State:
         return matmul(inverse(jax.jacfwd(linear)(jnp.zeros_like(b))).matrix, b)
