@@ -375,6 +375,7 @@ def two_moons(key, steps=10):
     best = optimum(curve, steps, -5.5, 9.5)
     held_out, fresh = moons(keys[3], 500), moons(keys[4], SAMPLES)
     tau = schedules.variances(best, curve)
+    # a batch that divides the points: no second program for the rest
     run = schedules.likelihood(best, net, held_out, keys[5], tau=tau, paths=PATHS // 2, batch=25)
     known = fresh[:4000]
     off = jax.jit(jax.vmap(lambda x: jnp.min(jnp.sum((x - known) ** 2, axis=1)) > 0.15**2))
