@@ -13,6 +13,7 @@ Writes out/samplers.json and out/samplers.png.
 import json
 import sys
 import time
+from concurrent.futures import ThreadPoolExecutor
 from functools import partial
 from pathlib import Path
 
@@ -35,7 +36,7 @@ matplotlib.use("Agg")
 import matplotlib.pyplot as plt  # noqa: E402
 
 OUT = Path("out")
-STEPS, POINTS, PATHS = (6, 10, 25), 8000, 256
+STEPS, POINTS, PATHS = (6, 10, 25), 4000, 256
 SAMPLES, PARTS = 10_000, 10  # and into how many they are divided for an error
 CLEAN = -2 * np.log(0.002)  # where the deterministic samplers stop
 
@@ -62,6 +63,7 @@ def denoise(x, lam):
     return share * jax.nn.softmax(logs) @ MODES + (1 - share) * x / jnp.sqrt(jax.nn.sigmoid(lam))
 
 
+@partial(jax.jit, static_argnums=1)
 def modes(key, count):
     choose, spread = jax.random.split(key)
     chosen = jax.random.choice(choose, 8, (count,))
@@ -122,7 +124,7 @@ def measured(x, data, off):
             [f(*pair) for pair in zip(jnp.split(x, PARTS), jnp.split(data, PARTS), strict=True)]
         )
     )
-    share = jnp.mean(jax.vmap(off)(x))
+    share = jnp.mean(off(x))
     row = {"off": float(share), "off_stderr": float(jnp.sqrt(share * (1 - share) / len(x)))}
     for name, f in (("energy", estimators.energy_distance), ("sliced_w2", sliced_w2)):
         found = near(f)
@@ -130,17 +132,87 @@ def measured(x, data, off):
     return row
 
 
-@partial(jax.jit, static_argnums=1)
-def drawn_chain(lam, net, tau, key):
-    first, second = jax.random.split(key)
-    one = lambda x, key: schedules.sample(lam, net, x, key, tau=tau)
-    return jax.vmap(one)(jax.random.normal(first, (SAMPLES, 2)), jax.random.split(second, SAMPLES))
+# ---- the chain of the mixture
 
 
-@partial(jax.jit, static_argnums=(1, 3))
-def drawn_ode(lam, net, key, order=1):
-    one = lambda x: schedules.ode_sample(lam, net, x, order=order)
-    return jax.vmap(one)(jax.random.normal(key, (SAMPLES, 2)))
+@partial(jax.jit, static_argnames=("draws", "batches"))
+def generated(lam, tau, key, draws=20_000, batches=10):
+    """Samples, and KL(data || generated): the last kernel averaged over states that the chain generates, by quadrature."""
+    kernels, later = diffusion.chain(lam), jax.tree.map(lambda v: v[1:], diffusion.chain(lam))
+    x, weights = quadrature(20)
+    cos, sin = jnp.cos(ANGLES), jnp.sin(ANGLES)
+    turns = jnp.stack([jnp.stack([cos, -sin], 1), jnp.stack([sin, cos], 1)], 1)
+    points = jnp.einsum("tij,pj->pti", turns, x)  # the chain is as symmetric as the modes
+
+    def back(x, step):
+        kernel, level, variance, key = step
+        mean = jax.vmap(kernel.generated)(x, jax.vmap(denoise, (0, None))(x, level))
+        return mean + jnp.sqrt(variance) * jax.random.normal(key, x.shape), None
+
+    def densities(key):
+        one, two, three = jax.random.split(key, 3)
+        start, keys = jax.random.normal(one, (draws, 2)), jax.random.split(two, len(lam) - 1)
+        x1, _ = jax.lax.scan(back, start, (later, lam[1:], tau[1:], keys), reverse=True)
+        last = jax.tree.map(lambda v: v[0], kernels)
+        means = jax.vmap(last.generated)(x1, jax.vmap(denoise, (0, None))(x1, lam[0]))
+        near = lambda x: jnp.mean(jnp.exp(-jnp.sum((x - means) ** 2, 1) / (2 * tau[0])))
+        p = jax.lax.map(lambda p: jnp.mean(jax.vmap(near)(p)), points) / (2 * jnp.pi * tau[0])
+        few = means[: SAMPLES // batches]
+        return p, few + jnp.sqrt(tau[0]) * jax.random.normal(three, few.shape)
+
+    p, samples = jax.lax.map(densities, jax.random.split(key, batches))
+    kl = lambda p: weights @ (jax.vmap(log_p)(x) - jnp.log(p))
+    less = jax.vmap(lambda one: kl((p.sum(0) - one) / (batches - 1)))(p)  # the jackknife
+    error = jnp.sqrt((batches - 1) * jnp.mean((less - less.mean()) ** 2))
+    return samples.reshape(-1, 2), batches * kl(p.mean(0)) - (batches - 1) * less.mean(), error
+
+
+@jax.jit
+def off_mode(x):
+    return jnp.min(jnp.linalg.norm(x[:, None] - MODES, axis=2), axis=1) > 4 * STD
+
+
+def chain(n, curve, data, fresh, keys):
+    """Of n steps with the levels of least work: their price, what they generate, and what others dissipate."""
+    entropy = -float(quadrature(48)[1] @ jax.vmap(log_p)(quadrature(48)[0]))
+    best = optimum(curve, n, -7.0, 9.0)
+    top, bottom = best[0], best[-1]
+    noise = jnp.exp(-0.5 * jnp.array([top, bottom]))
+    levels = {
+        "least work": best,
+        "equal length": schedules.equal_length(curve, n, top, bottom),
+        "AYS": schedules.align(curve, n, top, bottom),
+        "log-SNR": LogSNR.uniform(n, top, bottom)(),
+        "Karras": LogSNR.edm(n, sigma_min=noise[0], sigma_max=noise[1])(),
+        "entropic": schedules.entropic(curve, n, top, bottom),
+        "arctan": schedules.arctan(n, top, bottom, scale=jnp.sqrt(curve.second_moment)),
+        "dynamic": schedules.dynamic(curve, n, top, bottom),
+    }
+    spent = {
+        name: float(jnp.sum(schedules.dissipation(lam, curve))) for name, lam in levels.items()
+    }
+    rows, samples = {}, {}
+    for name in ("least work", "AYS") if n == 10 else ("least work",):
+        lam = levels[name]
+        tau = schedules.variances(lam, curve)
+        run = schedules.likelihood(lam, denoise, data, keys[2], tau=tau, paths=PATHS, log_p0=log_p)
+        samples[name], exact, error = generated(lam, tau, keys[6])
+        rows[name] = {
+            "w": float(mean_work(lam, curve).total - entropy),
+            "w_paths": float(run.work.value),
+            "kl": float(exact),
+            "kl_stderr": float(error),
+            "kl_jarzynski": float(run.kl.value - run.bias),
+            "kl_jarzynski_stderr": float(run.kl.stderr),
+            "kl_bound": float(run.kl.value),
+            "gap": float(run.gap.value),
+            "ess_fraction": float(run.ess),
+            "marked": float(run.marked),
+            "reliable": bool(run.reliable),
+        } | measured(samples[name], fresh, off_mode)
+    row = rows.pop("least work")
+    row |= {"dissipation": spent, "others": rows, "levels": best.tolist()}
+    return row, samples["least work"]
 
 
 # ---- the deterministic sampler of the mixture
@@ -154,34 +226,10 @@ def kl_ode(lam):
     return weights @ jax.vmap(one)(x)
 
 
-@partial(jax.jit, static_argnames=("draws", "batches"))
-def kl_chain(lam, tau, key, draws=40_000, batches=10):
-    """KL(data || generated) of the chain: its last kernel averaged over states that it generates, by quadrature."""
-    kernels, later = diffusion.chain(lam), jax.tree.map(lambda v: v[1:], diffusion.chain(lam))
-    x, weights = quadrature(20)
-    cos, sin = jnp.cos(ANGLES), jnp.sin(ANGLES)
-    turns = jnp.stack([jnp.stack([cos, -sin], 1), jnp.stack([sin, cos], 1)], 1)
-    points = jnp.einsum("tij,pj->pti", turns, x)  # the chain is as symmetric as the modes
-
-    def back(x, step):
-        kernel, level, variance, key = step
-        mean = jax.vmap(kernel.generated)(x, jax.vmap(denoise, (0, None))(x, level))
-        return mean + jnp.sqrt(variance) * jax.random.normal(key, x.shape), None
-
-    def densities(key):
-        one, two = jax.random.split(key)
-        start, keys = jax.random.normal(one, (draws, 2)), jax.random.split(two, len(lam) - 1)
-        x1, _ = jax.lax.scan(back, start, (later, lam[1:], tau[1:], keys), reverse=True)
-        last = jax.tree.map(lambda v: v[0], kernels)
-        means = jax.vmap(last.generated)(x1, jax.vmap(denoise, (0, None))(x1, lam[0]))
-        near = lambda x: jnp.mean(jnp.exp(-jnp.sum((x - means) ** 2, 1) / (2 * tau[0])))
-        return jax.lax.map(lambda p: jnp.mean(jax.vmap(near)(p)), points) / (2 * jnp.pi * tau[0])
-
-    p = jax.lax.map(densities, jax.random.split(key, batches))
-    kl = lambda p: weights @ (jax.vmap(log_p)(x) - jnp.log(p))
-    less = jax.vmap(lambda one: kl((p.sum(0) - one) / (batches - 1)))(p)  # the jackknife
-    error = jnp.sqrt((batches - 1) * jnp.mean((less - less.mean()) ** 2))
-    return batches * kl(p.mean(0)) - (batches - 1) * less.mean(), error
+@jax.jit
+def drawn_ode(lam, key):
+    one = lambda x: schedules.ode_sample(lam, denoise, x)
+    return jax.vmap(one)(jax.random.normal(key, (SAMPLES, 2)))
 
 
 class Divergence(optimal.AbstractExactLoss):
@@ -233,54 +281,8 @@ def klub_by_definition(lam, key, nodes=8, draws=150_000):
     return jnp.sum(jax.lax.map(lambda a: between(*a), (keys, lam[:-1], lam[1:])))
 
 
-def mixture(key):
-    keys = jax.random.split(key, 8)
-    curve = exact_curve(jnp.linspace(-8.0, 10.0, 361))
-    entropy = -float(quadrature(48)[1] @ jax.vmap(log_p)(quadrature(48)[0]))
-    data, fresh = modes(keys[0], POINTS), modes(keys[1], SAMPLES)
-    off = lambda x: jnp.min(jnp.linalg.norm(x - MODES, axis=1)) > 4 * STD
-    report, pictures = {}, {}
-    for n in STEPS:
-        best = optimum(curve, n, -7.0, 9.0)
-        top, bottom = best[0], best[-1]
-        noise = jnp.exp(-0.5 * jnp.array([top, bottom]))
-        levels = {
-            "least work": best,
-            "equal length": schedules.equal_length(curve, n, top, bottom),
-            "AYS": schedules.align(curve, n, top, bottom),
-            "log-SNR": LogSNR.uniform(n, top, bottom)(),
-            "Karras": LogSNR.edm(n, sigma_min=noise[0], sigma_max=noise[1])(),
-            "entropic": schedules.entropic(curve, n, top, bottom),
-            "arctan": schedules.arctan(n, top, bottom, scale=jnp.sqrt(curve.second_moment)),
-            "dynamic": schedules.dynamic(curve, n, top, bottom),
-        }
-        spent = {
-            name: float(jnp.sum(schedules.dissipation(lam, curve))) for name, lam in levels.items()
-        }
-        rows = {}
-        for name in ("least work", "AYS") if n == 10 else ("least work",):
-            lam = levels[name]
-            tau = schedules.variances(lam, curve)
-            run = schedules.likelihood(
-                lam, denoise, data, keys[2], tau=tau, paths=PATHS, log_p0=log_p
-            )
-            pictures[n, name] = drawn_chain(lam, denoise, tau, keys[3])
-            exact, error = kl_chain(lam, tau, keys[6])
-            rows[name] = {
-                "w": float(mean_work(lam, curve).total - entropy),
-                "w_paths": float(run.work.value),
-                "kl": float(exact),
-                "kl_stderr": float(error),
-                "kl_jarzynski": float(run.kl.value - run.bias),
-                "kl_jarzynski_stderr": float(run.kl.stderr),
-                "kl_bound": float(run.kl.value),
-                "gap": float(run.gap.value),
-                "ess_fraction": float(run.ess),
-                "marked": float(run.marked),
-                "reliable": bool(run.reliable),
-            } | measured(pictures[n, name], fresh, off)
-        best_row = rows.pop("least work")
-        report[str(n)] = best_row | {"dissipation": spent, "others": rows, "levels": best.tolist()}
+def deterministic(curve, fresh, keys):
+    """DDIM in five steps, and the KLUB by the curve and by its definition."""
     started = time.perf_counter()
     even = LogSNR.uniform(5, 4.8, 1.0, high=CLEAN)
     searched = optimal.search(Divergence(), even, steps=25, progress=False).found()
@@ -289,28 +291,28 @@ def mixture(key):
     ddim = {name: float(kl_ode(lam)) for name, lam in lams.items()}
     ddim["seconds"] = time.perf_counter() - started
     ddim["levels"] = lams["searched"].tolist()
-    report_ode = {
-        name: measured(drawn_ode(lam, denoise, keys[4]), fresh, off) for name, lam in lams.items()
+    ddim["samples"] = {
+        name: measured(drawn_ode(lam, keys[4]), fresh, off_mode) for name, lam in lams.items()
     }
-    floor = measured(modes(keys[5], SAMPLES), fresh, off)
+    ddim["data"] = measured(modes(keys[5], SAMPLES), fresh, off_mode)
     lam = jnp.array([4.3, 3.2, 2.2, 1.2, 0.44])
     klub = lambda lam: float(jnp.sum(schedules.dissipation(lam, curve, tau="posterior")))
     schedules.align(curve, 10, 4.3, 0.44)  # compiles
     started = time.perf_counter()
     aligned = schedules.align(curve, 10, 4.3, 0.44)
     seconds = time.perf_counter() - started
-    ays = {
+    return ddim, {
         "klub_curve": klub(lam),
         "klub_mc": float(klub_by_definition(lam, keys[7])),
         "klub_aligned": klub(aligned),
         "seconds": seconds,
     }
-    return report, ddim | {"samples": report_ode, "data": floor}, ays, pictures
 
 
 # ---- two moons
 
 
+@partial(jax.jit, static_argnums=1)
 def moons(key, count):
     turn, noise, side = jax.random.split(key, 3)
     t, which = (
@@ -373,9 +375,10 @@ def two_moons(key, steps=10):
     best = optimum(curve, steps, -5.5, 9.5)
     held_out, fresh = moons(keys[3], 500), moons(keys[4], SAMPLES)
     tau = schedules.variances(best, curve)
-    run = schedules.likelihood(best, net, held_out, keys[5], tau=tau, paths=PATHS // 2)
+    # a batch that divides the points: no second program for the rest
+    run = schedules.likelihood(best, net, held_out, keys[5], tau=tau, paths=PATHS // 2, batch=25)
     known = fresh[:4000]
-    off = lambda x: jnp.min(jnp.sum((x - known) ** 2, axis=1)) > 0.15**2
+    off = jax.jit(jax.vmap(lambda x: jnp.min(jnp.sum((x - known) ** 2, axis=1)) > 0.15**2))
     chain = jax.jit(
         lambda key: jax.vmap(lambda x, k: schedules.sample(best, net, x, k, tau=tau))(
             jax.random.normal(key, (SAMPLES, 2)), jax.random.split(key, SAMPLES)
@@ -443,7 +446,7 @@ def digits(seeds=3, steps=25, paths=256, images=100):
             lam = example.candidates(curve, steps, keys[2])["optimised"]
             tau = schedules.variances(lam, curve)
             data = example.dequantised(example.test[:images], keys[3])
-            run = schedules.likelihood(lam, net, data, keys[4], tau=tau, paths=paths)
+            run = schedules.likelihood(lam, net, data, keys[4], tau=tau, paths=paths, batch=20)
         bits = lambda nats: float(example.bits(float(nats)))
         per_bit = example.DIM * np.log(2)
         rows[str(seed)] = {
@@ -477,12 +480,12 @@ def draw(report, pictures):
     shapes.barh(names, [spent[name] for name in names], color="0.75")
     shapes.set(title="dissipated by the steps, N = 10", xlabel="nats")
     for panel, name, x in (
-        (many, "eight modes, chain, N = 10", pictures["mixture"][10, "least work"]),
+        (many, "eight modes, chain, N = 10", pictures["mixture"]),
         (axes[1, 0], "two moons, chain, N = 10", pictures["moons"]["chain"]),
         (axes[1, 1], "two moons, DDIM searched, N = 10", pictures["moons"]["DDIM, searched"]),
         (axes[1, 2], "two moons, Heun, N = 10", pictures["moons"]["Heun, log-SNR"]),
     ):
-        panel.scatter(*x[:4000].T, s=1.5, color="0.4", lw=0)
+        panel.scatter(*np.asarray(x[:4000]).T, s=1.5, color="0.4", lw=0)
         panel.set(
             title=name, aspect="equal", xticks=[], yticks=[], xlim=(-2.4, 2.4), ylim=(-2.4, 2.4)
         )
@@ -493,8 +496,16 @@ def main():
     OUT.mkdir(exist_ok=True)
     sys.path.insert(0, str(Path(__file__).parent))
     first, second = jax.random.split(jax.random.key(0))
-    eight, ddim, ays, modes_drawn = mixture(first)
-    moons_report, moons_drawn = two_moons(second)
+    keys = jax.random.split(first, 8)
+    curve = exact_curve(jnp.linspace(-8.0, 10.0, 361))
+    data, fresh = modes(keys[0], POINTS), modes(keys[1], SAMPLES)
+    with ThreadPoolExecutor(2) as pool:  # most of the time is compilation, on one core each
+        moons_run = pool.submit(two_moons, second)
+        chains = [pool.submit(chain, n, curve, data, fresh, keys) for n in STEPS]
+        ddim, ays = pool.submit(deterministic, curve, fresh, keys).result()
+    eight = {str(n): run.result()[0] for n, run in zip(STEPS, chains, strict=True)}
+    modes_drawn = chains[STEPS.index(10)].result()[1]
+    moons_report, moons_drawn = moons_run.result()
     report = {"mixture": eight, "ddim5": ddim, "ays": ays, "moons": moons_report}
     if (found := digits()) is not None:
         report["digits"] = found
