@@ -1,4 +1,4 @@
-"""The quick half, limits: slow drives and the thermodynamic length, inertia, and coarse steps. Double precision."""
+"""Limits: slow drives and the thermodynamic length, inertia, and coarse steps. Double precision."""
 
 from collections.abc import Iterator
 
@@ -19,6 +19,8 @@ GSS08 = "Gomez-Marin, Schmiedl & Seifert, JCP 129, 024114 (2008)"
 SIVAK = "Sivak & Crooks, PRL 108, 190602 (2012)"
 SHADOW = "Sivak, Chodera & Crooks, PRX 3, 011007 (2013) (the setting)"
 NEST = "Whitelam et al., arXiv:2506.15122 (NESTbench25)"
+FT = ZHANG + ", Eq. (4.20)"
+PATHS = "paths of an independent program"
 
 
 def slowly() -> Iterator[Row]:
@@ -158,7 +160,5 @@ def coarse(n, naive, work=None, shadow=None) -> Iterator[Row]:
         yield Row(f"{what}: shadow work of the steps", PATHS, None, ours, 3e-3, theirs=shadow)
 
 
-FT = ZHANG + ", Eq. (4.20)"
-PATHS = "paths of an independent program"
 SECTIONS = (slowly, inertia, steps)
 LONG = (frictions, finer)

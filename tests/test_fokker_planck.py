@@ -670,3 +670,26 @@ def test_vmap():
 
     stops = jnp.array([0.2, 0.9])
     assert_allclose(jax.vmap(one)(stops), jnp.stack([one(stop) for stop in stops]), atol=1e-13)
+
+
+def test_nothing_is_driven():
+    """A protocol may say so by None: what is left is the heat of relaxing, of a Gaussian and of two levels."""
+    ts, idle = jnp.linspace(0.0, 1.0, 33), lambda t: None
+    trap = tjx.Overdamped(lambda x, lam: 0.5 * jnp.sum(x**2))
+    process = tjx.Process(trap, idle, Gaussian(0.0, 2.0), Gaussian(0.0, 1.0))
+    want = 0.5 * (1 - np.exp(-2 * ts))
+    found = evolve.moments(process, ts)
+    assert_allclose(found.heat, want, atol=1e-8)
+    assert_allclose(found.work, 0, atol=1e-8)
+    cells = evolve.fokker_planck(process, ts, grid=evolve.Grid(-7.0, 7.0, 200))
+    assert_allclose(cells.heat, want, atol=2e-3)
+    table = tjx.verify(process, ts, jax.random.key(0), size=1000)
+    assert table.holds
+    two = jnp.array([[0.0], [1.0]])
+    levels = tjx.Jumps(
+        lambda x, lam: jax.nn.sigmoid(2 * x - 1), lambda x: (1 - x)[None], lambda x, lam: x[0]
+    )
+    start = tjx.densities.States(two, jnp.array([0.5, 0.5]))
+    found = evolve.master(tjx.Process(levels, idle, start), ts, two)
+    up = 1 / (1 + np.e)
+    assert_allclose(found.heat, (0.5 - up) * (1 - np.exp(-ts)), rtol=1e-9)

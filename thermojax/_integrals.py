@@ -59,8 +59,9 @@ def _parts(process: Process, path: Path) -> Parts:
 
     def one(process: Process, path: Path) -> Parts:
         lams, lasts, after = _middles(process, path)
-        energy, temperature = jax.vmap(system.energy), jax.vmap(system.temperature)
         x0, x1 = path.xs[:-1], path.xs[1:]
+        energy = jax.vmap(system.energy)
+        temperature = jax.vmap(system.temperature, axis_size=len(x0))
         now, then, warmth = energy(x0, lams), energy(x0, lasts), temperature(lams)
         turns = now / warmth - then / temperature(lasts)
         last, end = energy(x1, lams)[-1], system.energy(x1[-1], after)

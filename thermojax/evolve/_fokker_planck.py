@@ -180,7 +180,7 @@ def _run(process: Process, ts: Array, grid: Grid, scheme: Scheme) -> tuple[CellE
     energies = jax.lax.map(lambda at: mean_energy(*at), (p, lams))
     reduced = None
     if not several:
-        phi = energies / jax.vmap(system.temperature)(lams)
+        phi = energies / jax.vmap(system.temperature, axis_size=len(ts))(lams)
         reduced = phi - phi[0] + medium
     density = p / grid.volume
     entropy = jax.vmap(lambda p: Cells(grid, p).entropy())(density)

@@ -268,7 +268,7 @@ def _run(
     u = jax.lax.map(lambda at: matmul(at[0], energies(system, states, at[1])), (p, along.times))
     several, reduced = bool(baths(process, ts)), None
     if not several:
-        phi = u / jax.vmap(system.temperature)(along.times)
+        phi = u / jax.vmap(system.temperature, axis_size=len(ts))(along.times)
         reduced = phi - phi[0] + medium
     filled = p > 0
     entropy = -jnp.sum(jnp.where(filled, p * jnp.log(jnp.where(filled, p, 1)), 0), axis=1)

@@ -167,7 +167,7 @@ def _moments(
     gain = (half_log_det - half_log_det[0]).at[0].set(0)
     reduced = None
     if not several:
-        phi = energies / jax.vmap(system.temperature)(lams)
+        phi = energies / jax.vmap(system.temperature, axis_size=len(ts))(lams)
         reduced = phi - phi[0] + path.medium
     work = energies - energies[0] + heat
     fine = jnp.all(solved) & jnp.all(jnp.isfinite(ts))
