@@ -16,7 +16,7 @@ is public; both natural ways are priced, and both make its limit lie above a lik
 
 LEFT_OUT = """What the examples write, by their names. One number that we know is not reproduced and has no row: the
 dissipation of the six steps of least work on the eight modes, which an independent program gives as .3053 nats and we as
-.2916. The ends of its schedule are not known; ours are on the page of the samplers."""
+.2916. The ends of its schedule are not known, and where a schedule may end changes that number."""
 
 
 def computed(section, command: str = QUICK) -> Table:

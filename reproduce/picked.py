@@ -288,7 +288,7 @@ def schedule_mixture(r: dict) -> Iterator[Row]:
 def samplers(r: dict) -> Iterator[Row]:
     for n, (work, kl, jarzynski, ess) in MIXTURE.items():
         row, what = r["mixture"][n], f"eight modes, {n} steps, least work"
-        yield Row(f"{what}: <w>", PROGRAM, None, row["w"], 1e-3, theirs=work, at_most=work + 1e-3)
+        yield Row(f"{what}: <w>", PROGRAM, None, row["w"], theirs=work, at_most=work + 1e-3)
         for key, words, (theirs, its) in (
             ("kl", "KL(data || generated), of the density", kl),
             ("kl_jarzynski", "the same by Jarzynski's equality", jarzynski),

@@ -12,6 +12,7 @@ from thermojax import schedules
 from thermojax.densities import Gaussian
 from thermojax.schedules import LogSNR
 
+from .eight_modes import MODES, STD, curve, denoise, log_p, plane
 from .row import Row
 
 SONG = "Song, Meng & Ermon, arXiv:2010.02502 (the sampler); closed form of Gaussian data"
@@ -98,96 +99,47 @@ def deterministic() -> Iterator[Row]:
     yield Row(what, SONG, 0.0, off, 2e-3)
 
 
-ANGLES, STD = np.arange(8) * np.pi / 4, 0.1
-MODES = np.sqrt(2) * np.stack([np.cos(ANGLES), np.sin(ANGLES)], axis=1)
-
-
-def weighed(x, lam):
-    """Log densities of the components, and the share of their variance that is noise."""
-    a2, s2 = jax.nn.sigmoid(lam), jax.nn.sigmoid(-lam)
-    v = a2 * STD**2 + s2
-    far = jnp.sum((x[None] - jnp.sqrt(a2) * MODES) ** 2, axis=1)
-    return -far / (2 * v) - jnp.log(2 * jnp.pi * v) - jnp.log(8.0), s2 / v
-
-
-def denoise(x, lam):
-    logs, share = weighed(x, lam)
-    p = jax.nn.softmax(logs)
-    middle = jnp.sum(p[:, None] * MODES, axis=0)
-    return share * middle + (1 - share) * x / jnp.sqrt(jax.nn.sigmoid(lam))
-
-
-def log_p(x):
-    return jax.nn.logsumexp(weighed(x, jnp.asarray(jnp.inf))[0])
-
-
-def plane(nodes):
-    """Nodes and weights of a standard normal in two dimensions."""
-    z, w = np.polynomial.hermite_e.hermegauss(nodes)
-    at = np.stack(np.meshgrid(z, z), -1).reshape(-1, 2)
-    weight = np.outer(w, w).ravel() / w.sum() ** 2
-    return jnp.asarray(at[weight > 1e-12]), jnp.asarray(weight[weight > 1e-12])
-
-
-@jax.jit
-def errors(levels):
-    """Mean squared error of the denoiser; all modes are alike, so the mean over one is that over all."""
-    z, weights = plane(40)
-
-    def mse(lam):
-        v = jax.nn.sigmoid(lam) * STD**2 + jax.nn.sigmoid(-lam)
-
-        def variance(z):
-            logs, share = weighed(jnp.sqrt(jax.nn.sigmoid(lam)) * MODES[0] + jnp.sqrt(v) * z, lam)
-            p = jax.nn.softmax(logs)
-            apart = MODES - jnp.sum(p[:, None] * MODES, axis=0)[None]
-            return share * STD**2 + share**2 * jnp.sum(p[:, None] * apart**2) / 2
-
-        return jnp.sum(weights * jax.vmap(variance)(z))
-
-    return jax.lax.map(mse, levels)
-
-
 # of least work in ten steps, as examples/samplers.py finds them
 LEAST = (4.3008605598, 3.6510908625, 3.2335604167, 2.8890951259, 2.5647471129)
 LEAST += (2.2289956337, 1.8596449343, 1.4542253836, 1.0083811911, 0.4459430229)
+LEVELS = jnp.linspace(-8.0, 10.0, 181)
 
 
 def modes() -> Iterator[Row]:
     """Eight narrow modes on a circle, exact denoiser: the price of paths, and everybody's levels in its terms."""
-    levels = jnp.linspace(-8.0, 10.0, 181)
-    curve = schedules.Curve(levels, errors(levels), jnp.asarray(1 + STD**2), 2)
+    of = curve(LEVELS)
     z, weights = plane(40)
     entropy = -float(weights @ jax.vmap(log_p)(MODES[0][None] + STD * z))
     lam = jnp.array(LEAST)
-    work = float(schedules.mean_work(lam, curve).total) - entropy
-    yield Row("eight modes, 10 steps: least mean work", PROGRAM, 0.255, work, 1e-3)
+    work = float(schedules.mean_work(lam, of).total) - entropy
+    what = "eight modes, 10 steps: least mean work"
+    yield Row(what, PROGRAM, None, work, 1e-3, theirs=0.255)
     top, bottom = 4.271, 0.421
     noise = jnp.exp(-0.5 * jnp.array([top, bottom]))
     for name, lam, want in (
-        ("least of all, by Watson's program", schedules.dynamic(curve, 10, top, bottom), 0.2100),
-        ("equal length", schedules.equal_length(curve, 10, top, bottom), 0.2167),
-        ("AYS", schedules.align(curve, 10, top, bottom), 0.2147),
+        ("least of all, by Watson's program", schedules.dynamic(of, 10, top, bottom), 0.2100),
+        ("equal length", schedules.equal_length(of, 10, top, bottom), 0.2167),
+        ("AYS", schedules.align(of, 10, top, bottom), 0.2147),
         ("even in log-SNR", LogSNR.uniform(10, top, bottom)(), 0.2225),
         ("Karras", LogSNR.edm(10, sigma_min=noise[0], sigma_max=noise[1])(), 0.2234),
-        ("entropic time", schedules.entropic(curve, 10, top, bottom), 0.2382),
+        ("entropic time", schedules.entropic(of, 10, top, bottom), 0.2382),
         ("arctan", schedules.arctan(10, top, bottom, scale=np.sqrt(1 + STD**2)), 0.2592),
     ):
-        spent = float(jnp.sum(schedules.dissipation(lam, curve)))
+        spent = float(jnp.sum(schedules.dissipation(lam, of)))
         what = f"eight modes, 10 levels, {name}: dissipated by the steps"
-        yield Row(what, PROGRAM + ", 1 %", want, spent, 0.01 * want)
+        yield Row(what, PROGRAM + ", 1 %", None, spent, 0.01 * want, theirs=want)
     lam = jnp.array([4.3, 3.2, 2.2, 1.2, 0.44])
-    klub = float(jnp.sum(schedules.dissipation(lam, curve, tau="posterior")))
+    klub = float(jnp.sum(schedules.dissipation(lam, of, tau="posterior")))
     what = "eight modes, five levels: KLUB, from the curve"
-    yield Row(what, AYS + ", its definition by Monte Carlo, 1 %", 1.305, klub, 0.01 * 1.305)
+    source = f"{AYS}; {PROGRAM}, by Monte Carlo, 1 %"
+    yield Row(what, source, None, klub, 0.01 * 1.305, theirs=1.305)
 
 
 def pointwise(points=4000, paths=256) -> Iterator[Row]:
     """Likelihood of ten steps by Jarzynski's equality, point by point: more paths from each point bound it better."""
     lam = jnp.array(LEAST)
-    levels = jnp.linspace(-8.0, 10.0, 181)
-    curve = schedules.Curve(levels, errors(levels), jnp.asarray(1 + STD**2), 2)
-    tau = schedules.variances(lam, curve)
+    of = curve(LEVELS)
+    tau = schedules.variances(lam, of)
     choose, spread, noise = jax.random.split(jax.random.key(0), 3)
     at = jnp.asarray(MODES)[jax.random.choice(choose, 8, (points,))]
     data = at + STD * jax.random.normal(spread, (points, 2))

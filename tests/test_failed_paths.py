@@ -73,6 +73,10 @@ RUNS = [("explodes", solver) for solver in ("default", "Euler", "ShARK")]
 RUNS += [(kind, "default") for kind in list(KINDS)[1:]]
 
 
+def trained(process):
+    return process.protocol.values, process.system.temperature.value, process.system.potential.scale
+
+
 @ft.cache
 def failing(kind, solver, verb):
     """The compiled loss over the healthy paths with its gradient, and what it is differentiated by."""
@@ -80,10 +84,9 @@ def failing(kind, solver, verb):
     drive = Piecewise(ts[jnp.array([0, -1])], jnp.array(values), before, after)
     system, start = tjx.Overdamped(potential, temperature=temperature), Gaussian(*start)
     process = tjx.Process(system, drive, start, start)
-    where = lambda p: (p.protocol.values, p.system.temperature.value, p.system.potential.scale)
 
     def loss(theta):
-        p = eqx.tree_at(where, process, theta)
+        p = eqx.tree_at(trained, process, theta)
         if verb == "ensemble":
             got = tjx.ensemble(p, ts, KEY, SIZE, solver=SOLVERS[solver], save="all")
         else:
@@ -92,7 +95,7 @@ def failing(kind, solver, verb):
         each = got.work + 0.3 * got.heat + got.entropy.total + 0.1 * got.path.xs[:, -1, 0] ** 2
         return jnp.mean(jnp.where(got.path.ok, each, 0)), got
 
-    return process, quick(jax.value_and_grad(loss, has_aux=True)), strong(where(process))
+    return process, quick(jax.value_and_grad(loss, has_aux=True)), strong(trained(process))
 
 
 every_failure = pytest.mark.parametrize(("kind", "solver"), RUNS)
@@ -132,6 +135,23 @@ def test_a_failed_path_does_not_poison_the_gradient(kind, solver, verb):
     assert np.isfinite(flat(gradient)).all()
     assert np.abs(got.path.xs[got.path.ok]).max() < 10
     assert_allclose(flat(gradient), central(value, theta, 1e-6), rtol=1e-5, atol=1e-7)
+
+
+@pytest.mark.parametrize("mode", [jax.grad, jax.jacfwd])
+def test_a_failed_path_has_the_derivative_of_where_it_stopped(mode):
+    process, fn, theta = failing("is met by the wall", "default", "ensemble")
+    (_, got), _ = fn(theta)
+    ts, ok = KINDS["is met by the wall"].ts, got.path.ok
+
+    def loss(theta):
+        got = tjx.ensemble(eqx.tree_at(trained, process, theta), ts, KEY, SIZE, save="all")
+        stopped = jnp.where(ok, 0, got.path.xs[:, -1, 0])
+        return jnp.mean(stopped + jnp.where(ok, got.work + 0.3 * got.heat, 0))
+
+    assert 2 <= ok.sum() <= SIZE - 2
+    want = central(quick(loss), theta, 1e-6)
+    assert (np.abs(want) > 1e-3).all()
+    assert_allclose(flat(quick(mode(loss))(theta)), want, rtol=1e-5, atol=1e-7)
 
 
 @pytest.mark.parametrize("verb", ["account", "running totals", "path_ratio"])

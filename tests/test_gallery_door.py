@@ -1,35 +1,24 @@
 """The front door: the gallery, the downloads, where names are used, and the numbers of the page Reproduced."""
 
 import ast
-import importlib.util
 import json
 import re
-import sys
 from pathlib import Path
 from typing import NamedTuple
 
 import jax
 import numpy as np
 import pytest
+from scripts import load, reproduce
 
 pytestmark = pytest.mark.usefixtures("unoptimised")
 ROOT = Path(__file__).parent.parent
 DOCS = ROOT / "docs"
 
-
-def load(name, path):
-    spec = importlib.util.spec_from_file_location(
-        name, path, submodule_search_locations=[str(path.parent)]
-    )
-    module = importlib.util.module_from_spec(spec)
-    sys.modules[name] = module
-    spec.loader.exec_module(module)
-    return module
-
-
 hooks = load("door_hooks", DOCS / "hooks.py")
-load("reproduce", ROOT / "reproduce" / "__init__.py")
-from reproduce import examples as long, models, page, quick, row, sampling, slow  # noqa: E402
+long, models, page, quick, row, sampling, slow = map(
+    reproduce, ("examples", "models", "page", "quick", "row", "sampling", "slow")
+)
 
 EXAMPLES = {e.name: e for e in hooks.examples()}
 PAGES = {path.relative_to(DOCS).as_posix(): path for path in DOCS.rglob("*.md")}

@@ -9,11 +9,15 @@ import jaxtyping
 import numpy as np
 import pytest
 import sigmas
+from scripts import reproduce
 
 import thermojax as tjx
 from thermojax import diffusion, schedules
 from thermojax.densities import Gaussian
 from thermojax.schedules import LogSNR
+
+modes = reproduce("eight_modes")
+MODES, STD, denoise, log_p, plane = modes.MODES, modes.STD, modes.denoise, modes.log_p, modes.plane
 
 pytestmark = pytest.mark.usefixtures("unoptimised")
 
@@ -322,55 +326,10 @@ def test_heun_of_gaussian_data():
 
 # ---- eight modes, exactly
 
-ANGLES, STD = jnp.arange(8.0) * jnp.pi / 4, 0.1
-MODES = jnp.sqrt(2.0) * jnp.stack([jnp.cos(ANGLES), jnp.sin(ANGLES)], axis=1)
-
-
-def weighed(x, lam):
-    """Log densities of the components, and the share of their variance that is noise."""
-    a2, s2 = jax.nn.sigmoid(lam), jax.nn.sigmoid(-lam)
-    v = a2 * STD**2 + s2
-    far = jnp.sum((x[None] - jnp.sqrt(a2) * MODES) ** 2, axis=1)
-    return -far / (2 * v) - jnp.log(2 * jnp.pi * v) - jnp.log(8.0), s2 / v
-
-
-def log_p(x):
-    return jax.nn.logsumexp(weighed(x, jnp.asarray(jnp.inf))[0])
-
-
-def denoise(x, lam):
-    logs, share = weighed(x, lam)
-    mean = jax.nn.softmax(logs) @ MODES
-    return share * mean + (1 - share) * x / jnp.sqrt(jax.nn.sigmoid(lam))
-
-
-def plane(nodes):
-    """Nodes and weights of a standard normal in two dimensions."""
-    z, w = np.polynomial.hermite_e.hermegauss(nodes)
-    at = np.stack(np.meshgrid(z, z), -1).reshape(-1, 2)
-    weight = np.outer(w, w).ravel() / w.sum() ** 2
-    return jnp.asarray(at[weight > 1e-12]), jnp.asarray(weight[weight > 1e-12])
-
 
 @pytest.fixture(scope="module")
 def curve():
-    """All modes are alike, so the mean over one is that over all."""
-    z, weights = plane(32)
-
-    def mse(lam):
-        v = jax.nn.sigmoid(lam) * STD**2 + jax.nn.sigmoid(-lam)
-
-        def variance(z):
-            x = jnp.sqrt(jax.nn.sigmoid(lam)) * MODES[0] + jnp.sqrt(v) * z
-            logs, share = weighed(x, lam)
-            p = jax.nn.softmax(logs)
-            apart = jnp.sum(p[:, None] * (MODES - (p @ MODES)[None]) ** 2) / 2
-            return share * STD**2 + share**2 * apart
-
-        return weights @ jax.vmap(variance)(z)
-
-    levels = jnp.linspace(-2.0, 6.0, 41)
-    return schedules.Curve(levels, jax.lax.map(mse, levels), jnp.asarray(1 + STD**2), 2)
+    return modes.curve(jnp.linspace(-2.0, 6.0, 41))
 
 
 # N, ends, and what the steps dissipate with the optimal variances, by an independent program

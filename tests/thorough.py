@@ -18,11 +18,8 @@ LEFT = {
         f"test_first_law[{name}-default-alternating]"
         for name in ("temperature_jump", "double_well", "rotational", "plain_callable")
     ]
-    + [
-        f"test_account_gives_what_the_solve_gave[{name}]"
-        for name in ("breathing", "double_well", "network", "spline", "function")
-    ]
-    + ["test_reduced_work_of_a_reversed_run[100]", "test_a_batch_of_paths_is_its_paths[kernel]"],
+    + [f"test_account_gives_what_the_solve_gave[{name}]" for name in ("breathing", "double_well")]
+    + ["test_reduced_work_of_a_reversed_run[100]"],
     # on either side stay the few, the many, one direction and two
     "test_free_energies.py": [
         "test_unreliable[one direction too small]",
@@ -34,15 +31,9 @@ LEFT = {
         "test_error_bars_are_calibrated[bar-0.0-case4]",
         "test_pymbar[unequal, the other way]",
         "test_pymbar[hardly any]",
-        "test_failed[second_cumulant]",
-        "test_failed[crooks]",
-        "test_gradients[second_cumulant]",
         "test_bootstrap[second_cumulant-60]",
-        "test_single_precision[second_cumulant]",
-        "test_jit_and_vmap[second_cumulant]",
     ],
     "test_estimators.py": [
-        "test_failed[mean]",
         "test_infinite[mean--inf]",
         "test_hardly_any_left_under_jit[0-integral_fluctuation]",
         "test_hardly_any_left_under_jit[1-jarzynski]",
@@ -55,7 +46,6 @@ LEFT = {
     ],
     # compiled, both derivatives stay
     "test_mixtures.py": [
-        "test_alike_components_are_one[classes]",
         "test_held_weights_are_fine[jit of grad]",
         "test_held_weights_are_fine[jacfwd of jit]",
         "test_held_weights_are_fine[vmap of grad]",
@@ -69,16 +59,9 @@ LEFT = {
         "test_the_chain_through_the_core[kind3-ddpm]",
         "test_the_equation_has_the_marginals[VP learned]",
         "test_networks_of_half_precision[float16]",
-        "test_the_equation_has_the_marginals[VE EDM]",
-        "test_generation_ends_in_the_data[VP linear-score]",
-        "test_the_chain_through_the_core[kind2-ddpm]",
-        "test_gradients_from_clean_data[VP]",
-        # either of its parts stays: gradients through schedule and network, and an optax loop on the front page
-        "test_an_optax_loop_over_every_leaf_of_a_schedule",
     ],
     "test_densities.py": [
         "test_duck_typed[Laplace]",
-        "test_duck_typed[OfEquinox]",
         "test_walls[a box]",
         "test_walls[a logarithm]",
         "test_gradients_next_to_a_wall[0]",
@@ -134,28 +117,20 @@ LEFT = {
         "test_losses_built_alike_share_what_is_compiled[mean_work]",
         "test_energy_distance[1.5-1.0]",
     ],
-    # the moving trap is searched by paths, this one without noise and by its exact work, too
-    "test_optimal.py": ["test_breathing_trap"],
-    # by paths one gradient stays of each kind of drive; all are those of the closed forms in test_oracles
+    # a trap that is moved, one that stiffens and one that is heated stay, and a gyrator
     "test_simulated.py": [
-        "test_gradient_of_the_stiffening_trap",
         "test_gradient_by_the_knots",
         "test_simulated_rotational_gyrator",
     ],
     "test_survival.py": ["test_killed_and_started_again[20]"],
-    "test_inhomogeneous.py": ["test_a_mobility_that_is_not_positive_is_marked[kernel]"],
     "test_schedules.py": [
-        f"test_levels_that_do_not_fall[{name}]"
-        for name in ("work, posterior", "work, tau", "forward", "chain", "euler")
+        f"test_levels_that_do_not_fall[{name}]" for name in ("work, posterior", "work, tau")
     ]
     + ["test_paths_have_the_mean_of_the_formula[posterior]"],
     "test_flow_likelihood.py": [
-        "test_gradients_of_likelihoods[elbo]",
         "test_chains_of_linear_betas[100]",
         "test_chains_of_linear_betas[1000]",
     ],
-    "test_price.py": ["test_gaussians_in_closed_form[VE]"],
-    "test_likelihood.py": ["test_gradients_of_the_steps[1]"],
     "test_mcmc.py": ["test_chains_that_disagree[1]"],
     "test_own.py": ["test_reversed_run_obeys_it_too[inertial, a ratio]"],
     "test_fluctuation.py": [
@@ -165,25 +140,16 @@ LEFT = {
         "test_kernel_rule_over_paths[dt=0.25]",
         "test_naive_rule_over_paths[dt=0.25]",
     ],
-    "test_functions.py": [
-        f"test_a_number_that_changes_is_seen[of_{where}]" for where in ("function", "module")
-    ],
     "test_noise.py": [
         "test_increments_are_normal[float32]",
         "test_increments_are_independent[float64]",
         "test_levy_areas[float32]",
     ],
     "test_simulate.py": [
-        "test_each_path_may_have_its_own_protocol[kernel]",
         "test_what_is_saved_does_not_change_it[4-rows2]",
     ],
     "test_fokker_planck.py": [
-        "test_gradients[second]",
         "test_equilibrium_rests[1-positive]",
-        # the twin of one coordinate and the gradient in one stay, and two coordinates by themselves
-        "test_its_twin_in_two_dimensions",
-        # the page of costs searches so
-        "test_search_of_a_linear_system_without_a_grid",
     ],
     "test_measured.py": [
         "test_read_back[alternating]",
@@ -197,11 +163,10 @@ LEFT = {
         "test_means_are_those_of_the_chain[sweeps]",
         "test_implied_work_is_the_given_one",
         "test_score_of_a_search",
-        "test_the_ising_table[end2-32-want2]",
     ],
-    # all six go through the first law
+    # all six go through the first law; here each system, rule and splitting is in one that stays
     "test_underdamped.py": ["test_verify"]
-    + [f"{test}[seen{i}]" for test in ("test_account", "test_reversed_path") for i in (1, 2, 5)],
+    + [f"{test}[seen{i}]" for test in ("test_account", "test_reversed_path") for i in (1, 3, 5)],
     # .ci/run runs the README as a newcomer does, in a plain environment
     "test_docs.py": ["test_page_runs[README.md]"],
     # the uncertainty relation is the same program but for its price

@@ -16,7 +16,7 @@ import jax
 import jax.numpy as jnp
 import jax.tree_util as jtu
 
-from ._guard import Mask, masked_jvp, only
+from ._guard import Mask, masked_jvp
 from ._ledger import exchange
 from ._noise import Noise
 from ._process import Process, each_protocol, paths
@@ -150,17 +150,18 @@ def alive(place: Place, ledger: Exchange) -> Array:
 
 @_advance.def_jvp
 def _advance_jvp(primals: PyTree, tangents: PyTree) -> PyTree:
-    """The derivative of a step: for a path that has failed, that of staying, without exchange.
+    """The derivative of a step: for a path that has failed, that of staying.
 
-    What enters the step is masked as well as what leaves it. The derivatives in between may be NaN, and so is zero times
-    them; the second mask keeps it from the gradient of all the other paths through the parameters they share.
+    What enters the step is masked as well as where it leads. The derivatives in between may be NaN, and so is zero times
+    them; the first mask keeps it from the gradient of all the other paths through the parameters they share. What a failed
+    path exchanges is NaN, and the end of the run masks it.
     """
     old, moved = primals[1], tangents[1]
     out = _advance(*primals)
     fine = Mask(alive(*out))
     place, of = masked_jvp(lambda step, place: step(place), primals, tangents, fine)
     stays = jtu.tree_map(lambda v, t: jnp.zeros_like(v) if t is None else t, old, moved)
-    return out, (jtu.tree_map(fine, place, stays), only(fine, of))
+    return out, (jtu.tree_map(fine, place, stays), of)
 
 
 class Chunks(dfx.AbstractAdjoint):
