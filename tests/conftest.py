@@ -3,6 +3,7 @@
 Nothing here may import thermojax: the annotations of what is imported now would go unchecked.
 """
 
+import gc
 import os
 
 import hurry
@@ -16,6 +17,11 @@ os.environ.setdefault("MPLBACKEND", "Agg")
 jax.config.update("jax_enable_x64", X64)
 jax.config.update("jax_numpy_dtype_promotion", "strict")
 jax.config.update("jax_numpy_rank_promotion", "raise")
+
+# Most of the time of a test is the tracing of a program: no line numbers of the program's parts, and less often a search
+# for cycles among its hundred thousand objects.
+jax.config.update("jax_traceback_in_locations_limit", 0)
+gc.set_threshold(50_000, 50, 100)
 
 collect_ignore = ["test_float32.py"] if X64 else []
 
