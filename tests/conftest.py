@@ -47,3 +47,10 @@ def pytest_collection_modifyitems(config, items):
 def unoptimised():
     with hurry.hurried():
         yield
+
+
+@pytest.fixture(scope="module")
+def optimised():
+    """For a file whose programs run for longer than they compile."""
+    with hurry.hurried(), hurry.at_leisure():
+        yield

@@ -13,7 +13,7 @@ import jax.numpy as jnp
 import pytest
 
 import thermojax as tjx
-from thermojax import diffusion, optimal, schedules
+from thermojax import bounds, diffusion, optimal, rates, schedules
 from thermojax.densities import Boltzmann, Empirical, Gaussian, Mixture
 from thermojax.protocols import Network, Piecewise, bounded, ramp
 
@@ -99,6 +99,11 @@ VERBS = {
     "sample": lambda: schedules.sample(LAM, network, XS[0], KEY, tau=0.1 + 0 * LAM),
     "mean_work": lambda: schedules.mean_work(LAM, CURVE),
     "a loss": lambda: LOSS(DRIVE, KEY),
+    "wasserstein": lambda: bounds.wasserstein(GAUSSIAN, Gaussian(jnp.ones(2), 0.3)),
+    "rates of samples": lambda: rates.sampled(TRAP, 0.5, lambda x: -x, XS),
+    "rates along paths": lambda: rates.sampled_along(
+        LINEAR, tjx.Path(TS, jnp.ones((3, 5, 1))), lambda x, t: -x
+    ),
     "bar": lambda: tjx.estimators.bar(XS[:, 0], -XS[:, 0]),
 }
 BACK = tjx.reverse(BETWEEN)

@@ -31,6 +31,8 @@ from thermojax.densities import Boltzmann, Gaussian
 from thermojax.potentials import DoubleWell
 from thermojax.protocols import ramp
 
+pytestmark = pytest.mark.usefixtures("optimised")
+
 
 def coarse():
     """PHYSICS-style test case: drag, breathe and cool at once, in few and long steps (tau = 2)."""

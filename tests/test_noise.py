@@ -16,6 +16,8 @@ from thermojax._diffrax import Kick
 from thermojax._noise import BLOCK, Noise
 from thermojax.densities import Gaussian
 
+pytestmark = pytest.mark.usefixtures("optimised")
+
 EULER = dfx.Euler()
 
 

@@ -180,6 +180,26 @@ def test_from_paths(dragged):
     assert_allclose(j, v * jnp.exp(evolution.log_prob(xs[0], 0.5)), rtol=1e-10)
 
 
+@pytest.mark.parametrize("along", [False, True])
+def test_a_score_that_reads_a_number_follows_it(along):
+    """Eagerly, under jit and in its gradient, though the verb is compiled once: (1 - a)^2 <x^2> of the trap at rest."""
+    system = tjx.Overdamped(lambda x, lam: 0.5 * jnp.sum(x**2) + 0 * lam)
+    process = tjx.Process(system, lambda t: 0 * t, Gaussian(0.0, 1.0))
+    path = tjx.Path(jnp.linspace(0.0, 1.0, 3), jax.random.normal(jax.random.key(0), (50, 3, 1)))
+    square = jnp.mean(path.xs[:, 1] ** 2)
+
+    def total(a):
+        if along:
+            return rates.sampled_along(process, path, lambda x, t: -a * x).total.value[1]
+        return rates.sampled(system, 0.0, lambda x: -a * x, path.xs[:, 1]).total.value
+
+    for fn in (total, jax.jit(total)):
+        for a in (0.5, 3.0):
+            assert_allclose(fn(a), (1 - a) ** 2 * square, rtol=1e-12)
+    for fn in (jax.grad(total), jax.jacfwd(total), jax.jit(jax.grad(total))):
+        assert_allclose(fn(0.5), -square, rtol=1e-12)
+
+
 def test_entropy_along_paths(dragged):
     """S_tot of a path at any time, by the density in time: means of the density, <e^-S> = 1, the end that of `final`."""
     process, evolution, run = dragged

@@ -41,6 +41,8 @@ from thermojax.evolve import moments
 from thermojax.potentials import MovingTrap
 from thermojax.protocols import Piecewise
 
+pytestmark = pytest.mark.usefixtures("optimised")
+
 # ---------------------------------------------------------------------------- simulated paths
 
 STEPS = 32

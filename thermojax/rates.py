@@ -11,12 +11,14 @@ from typing import Literal, NamedTuple
 import equinox as eqx
 import jax
 import jax.numpy as jnp
+import jax.tree_util as jtu
 
 from . import _checks
+from ._closures import closed
 from ._paths import Path, shape_of
 from ._process import Process, a_process
 from ._products import matmul
-from ._types import Array, Control, Density, Float, Given, Scalar, State, Time
+from ._types import Array, Control, Density, Drive, Float, Given, Scalar, State, Time
 from .estimators import Estimate, mean
 from .evolve import CellEvolution, Evolution, GaussianEvolution, stationary, steady
 from .systems import (
@@ -130,8 +132,9 @@ def sampled(system: AbstractSystem, lam: Control, score: Score, xs: Given) -> Ra
     diffusion = _diffusive("sampled", system)
     xs = _checks.floating("xs", xs)
     _checks.rank("xs", xs, {2}, "(n, d)")
-    v = velocity(diffusion, lam, score)
-    total, medium = _each(diffusion, lam, v, xs)
+    _checks.takes("score", score, "x")
+    lam = jtu.tree_map(lambda v: jnp.asarray(v, xs.dtype) if isinstance(v, int | float) else v, lam)
+    total, medium = _sampled(diffusion, lam, closed(score), xs)
     return Rates(*(mean(rate) for rate in (total, medium, total - medium)))
 
 
@@ -157,17 +160,33 @@ def sampled_along(process: Process, path: Path, score: Callable[[State, Time], S
         )
     _checks.takes("score", score, "x", "t")
 
-    def at(t: Time, xs: Array) -> tuple[Array, Array]:
-        lam = process.protocol(t)
-        return _each(diffusion, lam, velocity(diffusion, lam, lambda x: score(x, t)), xs)
-
-    total, medium = jax.vmap(at, in_axes=(0, 1))(ts, path.xs)
+    total, medium = _sampled_along(diffusion, process.protocol, closed(score), ts, path.xs)
     return Rates(*(jax.vmap(mean)(rate) for rate in (total, medium, total - medium)))
 
 
-def _each(
-    system: AbstractDiffusion, lam: Control, v: Callable[[State], State], xs: Array
+@eqx.filter_jit
+def _sampled_along(
+    system: AbstractDiffusion,
+    protocol: Drive,
+    score: Callable[[State, Time], State],
+    ts: Array,
+    xs: Array,
 ) -> tuple[Array, Array]:
+    """Of each time and path."""
+    at = lambda t, x: _each(system, protocol(t), lambda x: score(x, t), x)
+    return jax.vmap(at, in_axes=(0, 1))(ts, xs)
+
+
+@eqx.filter_jit
+def _sampled(
+    system: AbstractDiffusion, lam: Control, score: Score, xs: Array
+) -> tuple[Array, Array]:
+    return _each(system, lam, score, xs)
+
+
+def _each(system: AbstractDiffusion, lam: Control, score: Score, xs: Array) -> tuple[Array, Array]:
+    v = velocity(system, lam, score)
+
     def one(x: State) -> tuple[Scalar, Scalar]:
         total = jnp.sum(_over(v(x) ** 2, system.diffusion(x, lam)))
         heat = jnp.sum(system.heating(x, lam) / system.temperature(lam))

@@ -3,6 +3,7 @@ r"""The Wasserstein distance of two densities, known in closed form, on cells, o
 import importlib
 import warnings
 
+import equinox as eqx
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -70,7 +71,9 @@ def wasserstein(
             "more, draw samples of both, jax.vmap(density.sample)(jax.random.split(key, n))."
         )
     if kinds[0] == "a Gaussian":
-        return clipped_root(_gaussian(*forms, unit))
+        square, good = _gaussian(*forms, unit)
+        allowed = "positive definite, or zero"
+        return clipped_root(_checks.must("The covariance of p and of q", square, good, allowed))
     if kinds[0] == "on cells":
         return _on_cells(*forms) / unit.reshape(())
     x, y = (form / unit for form in forms)
@@ -141,22 +144,25 @@ def _cut(name: str, grid: Grid, p: Given) -> Cut:
 # ---- Gaussians
 
 
-def _gaussian(p: GaussianParts, q: GaussianParts, unit: Array) -> Scalar:
-    r"""$|m_p - m_q|^2 + \|L_p - L_q U\|^2$, U the orthogonal factor of $L_q^T L_p$: no difference of large numbers."""
+@eqx.filter_jit
+def _gaussian(p: GaussianParts, q: GaussianParts, unit: Array) -> tuple[Scalar, Array]:
+    r"""$|m_p - m_q|^2 + \|L_p - L_q U\|^2$, U the orthogonal factor of $L_q^T L_p$: no difference of large numbers.
+
+    And whether both covariances have a root.
+    """
     shift = jnp.sum(((p.mean - q.mean) / unit) ** 2)
     lengths = jnp.broadcast_to(unit, p.mean.shape)
     (a, none_a), (b, none_b) = (_width(f.cov / jnp.outer(lengths, lengths)) for f in (p, q))
+    good = jnp.all(jnp.isfinite(a)) & jnp.all(jnp.isfinite(b))
     turn = _orthogonal(matmul(b.T, a))
     apart = jnp.sum((a - matmul(b, turn)) ** 2)
-    return shift + jnp.where(none_a | none_b, jnp.sum(a**2) + jnp.sum(b**2), apart)
+    return shift + jnp.where(none_a | none_b, jnp.sum(a**2) + jnp.sum(b**2), apart), good
 
 
 def _width(cov: Array) -> tuple[Array, Array]:
     """The root of a covariance, and whether there is none, as of a point."""
     none = jnp.all(cov == 0)
     root = _factor.root(jnp.where(none, jnp.eye(len(cov), dtype=cov.dtype), cov))
-    good = jnp.all(jnp.isfinite(root))
-    root = _checks.must("The covariance of p and of q", root, good, "positive definite, or zero")
     return jnp.where(none, 0, root), none
 
 
@@ -185,6 +191,7 @@ def _orthogonal(a: Array) -> Array:
 # ---- one dimension
 
 
+@eqx.filter_jit
 def _sorted(x: Array, y: Array) -> Scalar:
     r"""$\int (Q_x - Q_y)^2 du$ of two samples: both are steps, between levels that the sizes alone decide."""
     x, y = jnp.sort(x), jnp.sort(y)
@@ -195,6 +202,7 @@ def _sorted(x: Array, y: Array) -> Scalar:
     return jnp.sum(weights * (x[low // m] - y[low // n]) ** 2)
 
 
+@eqx.filter_jit
 def _on_cells(p: Cut, q: Cut) -> Scalar:
     r"""$(\int (Q_p - Q_q)^2 du)^{1/2}$ of densities that are constant in each cell: both are straight between the levels of
     the two distribution functions, and $\int_0^1 (a + (b - a) s)^2 ds = (a^2 + ab + b^2)/3$."""

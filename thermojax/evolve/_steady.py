@@ -201,12 +201,15 @@ def _solved(blocks: _Blocks, end: Array, edges: tuple[Edges, ...], b: Array) -> 
 
 def _of_jumps(system: AbstractJumps, lam: Control, states: Given) -> States:
     states = listed("states", states)
-    matrix, _, _ = generator(system, states, lam)
-    n = len(states)
-    p = jnp.linalg.solve(matrix.at[-1].set(1), jnp.zeros(n, matrix.dtype).at[-1].set(1))
+    p = _resting(system, lam, states)
     good = jnp.all(jnp.isfinite(p)) & jnp.all(p > -1e3 * jnp.finfo(p.dtype).eps)
     allowed = "of one steady state over the states: all must be in the list, and lead to each other"
     return States(states, jnp.maximum(_checks.must("system", p, good, allowed), 0))
+
+
+@eqx.filter_jit
+def _resting(system: AbstractJumps, lam: Control, states: Array) -> Array:
+    return _null(generator(system, states, lam)[0])
 
 
 def _linear(system: AbstractSystem, lam: Control, dim: int) -> Gaussian:
