@@ -1,11 +1,11 @@
-"""What checks the annotations of the package while the tests run, and none in a user's session."""
+"""Checks the annotations of the package while the tests run: in a user's session nothing does."""
 
 from collections import Counter
 
 from beartype import BeartypeConf, beartype
 
 check = beartype(conf=BeartypeConf(is_pep484_tower=True))
-OFTEN = 20
+OFTEN = 20  # jaxtyping asks twice for each function: for its arguments, and with what it returns
 made: Counter = Counter()
 
 

@@ -19,7 +19,7 @@ OPTIONS = {
     "xla_cpu_use_fusion_emitters": False,
     "xla_cpu_parallel_codegen_split_count": 1,
 }
-# runs as fast as ever, and compiles in four fifths of the time
+# for programs that have to run fast: optimised, but for what takes longest to compile
 AT_LEISURE = ("xla_llvm_disable_expensive_passes", "xla_cpu_use_fusion_emitters")
 
 

@@ -51,6 +51,11 @@ def network(x, lam):
     return -x * jax.nn.sigmoid(-lam)
 
 
+def flips(x, lam):
+    asked.append(1)
+    return jax.nn.sigmoid(lam * (2 * x - 1))
+
+
 KEY = jax.random.key(0)
 TS = jnp.linspace(0.0, 1.0, 5)
 SYSTEM, TRAP = tjx.Overdamped(potential), tjx.Overdamped(harmonic)
@@ -100,6 +105,7 @@ VERBS = {
     "mean_work": lambda: schedules.mean_work(LAM, CURVE),
     "a loss": lambda: LOSS(DRIVE, KEY),
     "wasserstein": lambda: bounds.wasserstein(GAUSSIAN, Gaussian(jnp.ones(2), 0.3)),
+    "steady, of jumps": lambda: tjx.evolve.steady(JUMPS, 0.5, states=jnp.array([[0.0], [1.0]])),
     "rates of samples": lambda: rates.sampled(TRAP, 0.5, lambda x: -x, XS),
     "rates along paths": lambda: rates.sampled_along(
         LINEAR, tjx.Path(TS, jnp.ones((3, 5, 1))), lambda x, t: -x
@@ -107,6 +113,7 @@ VERBS = {
     "bar": lambda: tjx.estimators.bar(XS[:, 0], -XS[:, 0]),
 }
 BACK = tjx.reverse(BETWEEN)
+JUMPS = tjx.Jumps(flips, lambda x: (1 - x)[None], lambda x, lam: lam * x[0])
 GAUSSIAN = Gaussian(jnp.zeros(2), jnp.array([[1.0, 0.2], [0.2, 1.0]]))
 MIXTURE = Mixture(jnp.ones(3), [Gaussian(jnp.full(2, float(i)), 0.1) for i in range(3)])
 LOSS = optimal.mean_dissipation(BETWEEN, TS, 4)
@@ -154,6 +161,14 @@ def test_a_new_number_does_not_compile_again(noun):
     with nothing_compiles():
         other = jax.tree.leaves(value(again, *args))
     assert any((a != b).any() for a, b in zip(first, other, strict=True))
+
+
+def test_a_new_control_does_not_compile_again():
+    rate = lambda lam: rates.sampled(TRAP, lam, lambda x: -x, XS).total.value
+    first = rate(0.5)
+    with nothing_compiles():
+        other = rate(0.75)
+    assert (first, other) == pytest.approx((0.25, 0.5625), rel=1e-12)  # v = -(x - lam) + x
 
 
 def test_new_bounds_do_not_compile_again():

@@ -7,7 +7,9 @@ import statistics
 from pathlib import Path
 
 import equinox as eqx
+import jaxtyping
 import pytest
+from annotations import OFTEN, checked
 
 PACKAGE = Path(__file__).parent.parent / "thermojax"
 
@@ -268,3 +270,25 @@ def test_one_room_knows_overdamped_dynamics():
         code = ast.dump(ast.parse(path.read_text()))
         assert "attr='mobility'" not in code, path
         assert "total_force" not in code, path
+
+
+# ---- the checker of annotations
+
+
+def test_annotations_are_checked():
+    """Those of the package; and of a function within a function the first times that it is made."""
+
+    def make():
+        @jaxtyping.jaxtyped(typechecker=checked)
+        def inner(x: int) -> int:
+            return x
+
+        return inner
+
+    with pytest.raises(jaxtyping.TypeCheckError):
+        importlib.import_module("thermojax._paths").running("no array")
+    for _ in range(OFTEN // 2):
+        young = make()
+        with pytest.raises(jaxtyping.TypeCheckError):
+            young("no number")
+    assert make()("no number") == "no number"

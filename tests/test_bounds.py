@@ -3,6 +3,7 @@
 import inspect
 import sys
 
+import equinox as eqx
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -94,6 +95,15 @@ def test_gradient_of_gaussians():
     one = lambda m: B.wasserstein(Gaussian(m, 1.0), Gaussian(0.0, 1.0))
     close(jax.grad(one)(2.0), 1.0)
     close(jax.grad(one)(0.0), 0.0)
+
+
+def test_a_gaussian_that_is_flat_in_one_direction():
+    """It has no root: said, and NaN while tracing."""
+    flat = Gaussian.from_root(jnp.zeros(2), jnp.array([[1.0, 0.0], [1.0, 0.0]]))
+    for pair in ((flat, Gaussian(jnp.zeros(2), 1.0)), (Gaussian(jnp.zeros(2), 1.0), flat)):
+        with pytest.raises(ValueError, match="covariance of p and of q must be positive definite"):
+            B.wasserstein(*pair)
+        assert jnp.isnan(eqx.filter_jit(B.wasserstein)(*pair))
 
 
 # ---- one dimension
