@@ -452,6 +452,50 @@ def test_a_push_that_would_spread():
         tjx.ensemble(process, TS, jax.random.key(0), 2)
 
 
+def test_zeros_that_are_known_are_not_computed_with():
+    """A push of numpy's zeros is none, a push of other numbers of numpy's is one; the ledgers are those of jax's."""
+
+    def run(push):
+        class Pushed(tjx.AbstractOverdamped):
+            energy, mobility = OWN["Sheared"].energy, OWN["Sheared"].mobility
+            temperature, positive = OWN["Sheared"].temperature, OWN["Sheared"].positive
+            stiffness: float
+
+            def push(self, x, lam):
+                return push
+
+        process = tjx.Process(Pushed(1.0), ramp(0.5, 1.5, 1.0), Gaussian(jnp.zeros(2), 1.0))
+        ran = tjx.ensemble(process, TS, jax.random.key(0), 4)
+        counted = jax.make_jaxpr(lambda x: process.system.exchange(x, 2 * x, 0.5, x[0]))(
+            jnp.ones(2)
+        )
+        return ran, str(counted).count(" mul ") - 1  # 2 * x
+
+    for numbers in (np.zeros(2), np.array([0.0, 0.7])):
+        (ours, products), (theirs, others) = run(numbers), run(jnp.asarray(numbers))
+        assert products < others
+        assert (products > 0) == numbers.any()
+        for a, b in zip(jax.tree.leaves(ours), jax.tree.leaves(theirs), strict=True):
+            np.testing.assert_allclose(a, b, rtol=1e-13)
+
+
+@pytest.mark.parametrize("masses", [False, True])
+def test_a_step_is_taken_once(masses, monkeypatch):
+    """Not again for each of work, heat and entropy, as XLA on CPU would."""
+
+    def floors(paths):
+        trap = tjx.potentials.Harmonic(1.0)
+        push = lambda x, lam: jnp.floor(x)
+        system = tjx.Underdamped(trap, push) if masses else tjx.Overdamped(trap, push)
+        process = tjx.Process(system, ramp(0.0, 1.0, 1.0), Gaussian(jnp.zeros(1 + masses), 1.0))
+        run = jax.jit(lambda key: tjx.ensemble(process, TS, key, paths).work)
+        return run.lower(jax.random.key(0)).compile().as_text().count(" floor(")
+
+    once = floors(500)
+    monkeypatch.setattr("thermojax._solvers.kept_value", lambda count, value: value)
+    assert once < 0.8 * floors(501)
+
+
 def test_a_bare_number_in_the_place_of_a_temperature():
     process = tjx.Process(
         tjx.Overdamped(tjx.potentials.Harmonic(1.0)), ramp(0.0, 1.0, 1.0), Gaussian(0.0, 1.0)

@@ -153,7 +153,7 @@ def ito_sum(process: Process, path: Path, force: bool, rule: Rule) -> Array:
                 )
                 return sum(terms, jnp.zeros((), x0.dtype)) * dt
 
-            push = lambda x: system.push(x, lam)
+            push = lambda x: jnp.asarray(system.push(x, lam))
             if force:
                 g = push(x0)
                 more = missing(push, ((1.0, 0.5),))

@@ -13,6 +13,7 @@ import jax.numpy as jnp
 import numpy as np
 from jax.typing import DTypeLike
 
+from ._kept import kept
 from ._types import Array, Key
 
 Draw: TypeAlias = Callable[[Key, tuple[int, ...], np.dtype], tuple[Array, ...]]
@@ -40,9 +41,8 @@ class Noise(eqx.Module):
 
     def __call__(self, step: Array, draw: Draw) -> tuple[Array, ...]:
         """What `draw(key, shape, dtype)` gives for step `step`."""
-        keys = jax.random.wrap_key_data(self.data, impl=self.impl)
 
-        def block(key: Key, shape: tuple[int, ...]) -> tuple[Array, ...]:
+        def block(key: Key, step: Array, shape: tuple[int, ...]) -> tuple[Array, ...]:
             drawn = draw(jax.random.fold_in(key, step), shape, self.dtype)
             got = jax.tree_util.tree_map(jnp.shape, drawn)
             if not isinstance(drawn, tuple) or any(s[: len(shape) - 1] != shape[:-1] for s in got):
@@ -53,24 +53,21 @@ class Noise(eqx.Module):
             return drawn
 
         if self.size is None:
-            return block(keys, (self.dim,))
+            return block(jax.random.wrap_key_data(self.data, impl=self.impl), step, (self.dim,))
         rows = self.size if self.size < BLOCK and _by_index(self.impl) else BLOCK
-        blocks = jax.vmap(lambda key: block(key, (rows, self.dim)))(keys)
-        drawn = tuple(z.reshape(-1, *z.shape[2:])[: self.size] for z in blocks)
-        return jax.lax.platform_dependent(drawn, cpu=lambda z: _once(z, step), default=lambda z: z)
+
+        @jax.jit
+        def every(data: Array, step: Array) -> tuple[Array, ...]:
+            keys = jax.random.wrap_key_data(data, impl=self.impl)
+            blocks = jax.vmap(lambda key: block(key, step, (rows, self.dim)))(keys)
+            return tuple(z.reshape(-1, *z.shape[2:])[: self.size] for z in blocks)
+
+        return kept(every, step, self.data, step)
 
 
 def _by_index(impl: str) -> bool:
     """Whether an element of a draw depends on its place alone: fewer rows are then the first of more."""
     return impl == "threefry2x32" and bool(jax.config.jax_threefry_partitionable)  # pyright: ignore[reportAttributeAccessIssue]
-
-
-def _once(z: tuple[Array, ...], step: Array) -> tuple[Array, ...]:
-    """The same numbers, behind a branch that is always taken: XLA on CPU would else fuse the drawing of a number into
-    every quantity that needs it, and draw it again for each (1.7 instead of 1.1 times the cost of the noise)."""
-    return jax.lax.cond(
-        step >= 0, lambda z: z, lambda z: jax.tree_util.tree_map(jnp.zeros_like, z), z
-    )
 
 
 def fold(key: Key, count: int) -> Array:

@@ -17,6 +17,7 @@ import jax.numpy as jnp
 import jax.tree_util as jtu
 
 from ._guard import Mask, masked_jvp
+from ._kept import kept_value
 from ._ledger import exchange
 from ._noise import Noise
 from ._process import Process, each_protocol, paths
@@ -96,7 +97,7 @@ class Ledgered(dfx.AbstractSolver):
         drawn = noise(solver_state, self.inner.draw)
 
         def one(state: Running, drawn: tuple[Array, ...], lam: Control) -> Running:
-            return self.advance(process, state, drawn, lam, t1 - t0)
+            return self.advance(process, state, drawn, lam, t1 - t0, solver_state)
 
         if noise.size is not None:
             one = jax.vmap(one, (0, 0, None if paths(process) is None else 0))
@@ -110,6 +111,7 @@ class Ledgered(dfx.AbstractSolver):
         drawn: tuple[Array, ...],
         lam: Control,
         dt: Scalar,
+        count: Array,
     ) -> Running:
         """One step of one path. A path that leaves the finite numbers is frozen where it was, and marked."""
         system = process.system
@@ -122,7 +124,8 @@ class Ledgered(dfx.AbstractSolver):
                     f"{type(self.inner).__name__} must return a state like the one it was given, {x0.dtype}{x0.shape}; got "
                     f"{x1.dtype}{jnp.shape(x1)}."
                 )
-            new = place._replace(parts=tuple(jnp.split(x1, len(place.parts))))
+            parts = tuple(jnp.split(x1, len(place.parts)))
+            new = place._replace(parts=kept_value(count, parts))
             u0, u1 = system.energy(place.x, lam), system.energy(new.x, lam)
             of = exchange(system, self.inner, (place.x, new.x), (u0, u1), lam, dt, self.rule)
             turn = u0 - place.energy

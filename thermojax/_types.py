@@ -3,6 +3,7 @@
 from collections.abc import Callable, Sequence
 from typing import Any, Protocol, TypeAlias, runtime_checkable
 
+import numpy as np
 from jaxtyping import Array, ArrayLike, Bool, Float, Key as KeyArray, PyTree, Shaped
 
 Key: TypeAlias = KeyArray[Array, ""]
@@ -11,6 +12,7 @@ State: TypeAlias = Float[Array, " d"]
 Half: TypeAlias = Float[
     Array, " half"
 ]  # the positions of a state, or the momenta, where it has both
+Nothing: TypeAlias = Float[np.ndarray, " d"]  # of a force that is zero everywhere: numpy's zeros
 Control: TypeAlias = PyTree  # the value lambda of everything that is driven
 Times: TypeAlias = Float[Array, " times"]
 Time: TypeAlias = Shaped[ArrayLike, ""]
@@ -70,6 +72,7 @@ __all__ = [
     "Half",
     "InTime",
     "Key",
+    "Nothing",
     "Numbers",
     "PerCoordinate",
     "Potential",

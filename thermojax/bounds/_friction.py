@@ -87,7 +87,7 @@ def _conservative(system: AbstractOverdamped, lam: Control, points: Array, zeta:
     """`zeta`, if the drift is that of the potential alone."""
 
     def push(x: State) -> tuple[State, State]:
-        f = system.push(x, lam)
+        f = jnp.asarray(system.push(x, lam))
         return jnp.abs(f), jnp.abs(jax.grad(system.energy)(x, lam))
 
     forces, of_potential = jax.vmap(push)(points)

@@ -4,8 +4,9 @@ import abc
 from typing import NamedTuple
 
 import jax.numpy as jnp
+import numpy as np
 
-from .._types import Array, Control, Scalar, State
+from .._types import Array, Control, Nothing, Scalar, State
 from ..systems import AbstractOverdamped
 from . import _levels
 
@@ -74,8 +75,8 @@ class AbstractNoising(AbstractOverdamped):
     def energy(self, x: State, lam: Control) -> Scalar:
         return 0.5 * self.stiffness(lam.lam) * jnp.sum(x**2)
 
-    def push(self, x: State, lam: Control) -> State:
-        return jnp.zeros_like(x)
+    def push(self, x: State, lam: Control) -> Nothing:
+        return np.zeros(x.shape, x.dtype)
 
     def mobility(self, lam: Control) -> Array:
         return 0.5 * self.noise(lam.lam) ** 2 * lam.rate

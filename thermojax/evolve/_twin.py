@@ -87,7 +87,7 @@ class Jumping(AbstractSystem):
         work = jnp.zeros_like(lost)
         if self._pushed:
             faces = self.grid.axis(0, x0.dtype)[:-1] + 0.5 * self.grid.widths[0]
-            push = jax.vmap(lambda x: self.system.push(x[None], lam)[0])(faces)
+            push = jax.vmap(lambda x: jnp.asarray(self.system.push(x[None], lam))[0])(faces)
             sums = jnp.concatenate([jnp.zeros_like(push[:1]), jnp.cumsum(push)])
             sums = sums * self.grid.widths[0]
             work = sums[cell(self.grid, x1)[0]] - sums[cell(self.grid, x0)[0]]

@@ -1,12 +1,14 @@
-r"""A medium that moves: fields of vectors u(x, λ), and the reversed one, −u."""
+r"""Fields of vectors: forces, what they work, and a medium that moves, u(x, λ), with the reversed one, −u."""
 
+from collections.abc import Callable
 from typing import Any
 
 import equinox as eqx
 import jax
 import jax.numpy as jnp
+import numpy as np
 
-from .._types import Control, Force, Scalar, State
+from .._types import Control, Force, Nothing, Scalar, State
 
 
 class Against(eqx.Module):
@@ -32,6 +34,29 @@ def field(name: str, fn: Force, x: State, lam: Control) -> State:
             f"{name}(x, lam) must return an array of the shape of the state, {x.shape}; got {got}."
         )
     return value
+
+
+def nothing(x: State) -> Nothing:
+    """No force: zeros that are known while tracing, and nothing need be computed with them."""
+    return np.zeros(x.shape, x.dtype)
+
+
+def no(force: State | Nothing) -> bool:
+    """Whether a force is known to be zero everywhere."""
+    return isinstance(force, np.ndarray) and not force.any()
+
+
+def with_pull(push: State | Nothing, slope: State) -> State:
+    r"""$f - \nabla U$."""
+    return -slope if no(push) else jnp.asarray(push) - slope
+
+
+def worked(push: Callable[[State], State | Nothing], x0: State, x1: State) -> Scalar:
+    r"""$f \circ dx$, the Stratonovich product."""
+    before, after = push(x0), push(x1)
+    if no(before) and no(after):
+        return jnp.zeros((), x0.dtype)
+    return jnp.sum(0.5 * (before + after) * (x1 - x0))
 
 
 def flow(velocity: Force, x: State, lam: Control) -> State:

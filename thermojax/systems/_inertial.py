@@ -10,9 +10,10 @@ import jax.numpy as jnp
 
 from .. import _checks
 from .._normal import Normal
-from .._types import Array, Control, Half, Scalar, State
+from .._types import Array, Control, Half, Nothing, Scalar, State
 from ._base import Exchange
 from ._diffusion import AbstractDiffusion
+from ._flow import with_pull, worked
 from ._shares import shares
 
 
@@ -43,7 +44,7 @@ class AbstractUnderdamped(AbstractDiffusion):
         r"""$U(q, \lambda)$."""
 
     @abc.abstractmethod
-    def push(self, q: Half, lam: Control) -> Half:
+    def push(self, q: Half, lam: Control) -> Half | Nothing:
         r"""$f(q, \lambda)$, the force that does no potential work."""
 
     @abc.abstractmethod
@@ -70,7 +71,7 @@ class AbstractUnderdamped(AbstractDiffusion):
 
     def total_force(self, q: Half, lam: Control) -> Half:
         r"""$F = -\nabla U + f$."""
-        return self.push(q, lam) - jax.grad(self.potential_energy)(q, lam)
+        return with_pull(self.push(q, lam), jax.grad(self.potential_energy)(q, lam))
 
     def acceleration(self, y: State, lam: Control) -> State:
         r"""$F(q, \lambda)/\sqrt m$: that of the weighted positions $y = \sqrt m\, q$ `(d,)`, without friction."""
@@ -107,7 +108,7 @@ class AbstractUnderdamped(AbstractDiffusion):
         """
         temperature = self.temperature(lam)
         (q0, v0), (q1, v1) = self.motion(x0, lam), self.motion(x1, lam)
-        work = jnp.sum(0.5 * (self.push(q0, lam) + self.push(q1, lam)) * (q1 - q0))
+        work = worked(lambda q: self.push(q, lam), q0, q1)
         heat = lost + work
         if jnp.ndim(temperature):
             gain = self.kinetic(v1) - self.kinetic(v0)

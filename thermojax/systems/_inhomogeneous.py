@@ -8,7 +8,18 @@ from .. import _checks
 from .._closures import closed
 from .._guard import untracked
 from .._normal import Normal
-from .._types import Array, Control, Force, Given, Key, PerCoordinate, Potential, Scalar, State
+from .._types import (
+    Array,
+    Control,
+    Force,
+    Given,
+    Key,
+    Nothing,
+    PerCoordinate,
+    Potential,
+    Scalar,
+    State,
+)
 from ._base import AbstractStep, AbstractSystem, Exchange, Rule
 from ._overdamped import Constant, Driven, Overdamped
 
@@ -69,7 +80,7 @@ class Inhomogeneous(AbstractSystem):
     def energy(self, x: State, lam: Control) -> Scalar:
         return self.energetics.energy(x, lam)
 
-    def push(self, x: State, lam: Control) -> State:
+    def push(self, x: State, lam: Control) -> State | Nothing:
         r"""$f(x, \lambda)$, the force that does no potential work."""
         return self.energetics.push(x, lam)
 

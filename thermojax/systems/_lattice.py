@@ -74,7 +74,7 @@ class Lattice(eqx.Module):
             return x + shift if grid.periodic[axis] else jnp.minimum(x + shift, last)
 
         def force(x: Array) -> Scalar:
-            return self.system.push(edge(x), lam)[axis]
+            return jnp.asarray(self.system.push(edge(x), lam))[axis]
 
         def along(x: Array) -> Scalar:
             diffusion = self.system.diffusion(x, lam)

@@ -10,10 +10,10 @@ import jax.numpy as jnp
 
 from .. import _checks
 from .._closures import closed
-from .._types import Array, Control, Force, PerCoordinate, Potential, Scalar, State
+from .._types import Array, Control, Force, Nothing, PerCoordinate, Potential, Scalar, State
 from ._base import AbstractStep, Exchange, Rule
 from ._diffusion import AbstractDiffusion
-from ._flow import against, divergence, field, flow, in_flow
+from ._flow import against, divergence, field, flow, in_flow, nothing, with_pull, worked
 from ._shares import shares
 from ._steps import Euler, Heun
 
@@ -59,12 +59,13 @@ class AbstractOverdamped(AbstractDiffusion):
         mobility: eqx.AbstractVar[Callable[[Control], Array]]  # a method, or a field that is called
 
     @abc.abstractmethod
-    def push(self, x: State, lam: Control) -> State:
-        r"""$f(x, \lambda)$, the force that does no potential work."""
+    def push(self, x: State, lam: Control) -> State | Nothing:
+        r"""$f(x, \lambda)$, the force that does no potential work; where there is none, best numpy's zeros: nothing is then
+        computed with them."""
 
     def total_force(self, x: State, lam: Control) -> State:
         r"""$F = -\nabla U + f$."""
-        return self.push(x, lam) - jax.grad(self.energy)(x, lam)
+        return with_pull(self.push(x, lam), jax.grad(self.energy)(x, lam))
 
     def drift(self, x: State, lam: Control) -> State:
         return in_flow(self.velocity, self.irreversible(x, lam), x, lam)
@@ -98,7 +99,7 @@ class AbstractOverdamped(AbstractDiffusion):
         Source: Sekimoto, *Stochastic Energetics* (2010); Gonzalez, J. Nonlinear Sci. 6, 449 (1996).
         """
         temperature = self.temperature(lam)
-        work = jnp.sum(0.5 * (self.push(x0, lam) + self.push(x1, lam)) * (x1 - x0))
+        work = worked(lambda x: self.push(x, lam), x0, x1)
         heat = lost + work
         if jnp.ndim(temperature):
             force = 0.5 * (self.total_force(x0, lam) + self.total_force(x1, lam))
@@ -242,8 +243,8 @@ class Overdamped(AbstractOverdamped):
     def energy(self, x: State, lam: Control) -> Scalar:
         return jnp.zeros((), x.dtype) if self.potential is None else self.potential(x, lam)
 
-    def push(self, x: State, lam: Control) -> State:
-        return jnp.zeros_like(x) if self.force is None else field("force", self.force, x, lam)
+    def push(self, x: State, lam: Control) -> State | Nothing:
+        return nothing(x) if self.force is None else field("force", self.force, x, lam)
 
     def positive(self, lam: Control) -> dict[str, Array]:
         # constants were checked when the system was made

@@ -41,7 +41,7 @@ class BAOAB(AbstractStep):
         v = _bathed(system, v, lam, dt, draw[0])
         q = q + half * v
         v = v + half * system.total_force(q, lam) / system.mass
-        return system.state(*_once(dt, (q, v)), lam)
+        return system.state(q, v, lam)
 
     def log_ratio(
         self, system: AbstractSystem, x0: State, x1: State, lam: Control, dt: Scalar
@@ -70,7 +70,7 @@ class ABOBA(AbstractKernelStep):
         q = q + half * v
         push = half * system.total_force(q, lam) / system.mass
         v = _bathed(system, v + push, lam, dt, draw[0]) + push
-        return system.state(*_once(dt, (q + half * v, v)), lam)
+        return system.state(q + half * v, v, lam)
 
     def kernel(self, system: AbstractSystem, x: State, lam: Control, dt: Scalar) -> "Landing":
         return Landing(AbstractUnderdamped.moved_by("ABOBA", system), x, lam, dt)
@@ -199,11 +199,3 @@ def _led(
     eps = float(jnp.finfo(q0.dtype).eps)
     allowed = 64 * eps * (jnp.abs(q0) + jnp.abs(q1)) + 10 * eps**0.5 * half * speed
     return jnp.all(jnp.abs(off) <= allowed)
-
-
-def _once(dt: Scalar, qv: tuple[Half, Half]) -> tuple[Half, Half]:
-    """The same positions and velocities, behind a branch that is always taken: XLA on CPU would else take the whole step
-    again for each of the state, the work, the heat and the entropy."""
-    return jax.lax.cond(
-        dt > 0, lambda qv: qv, lambda qv: jax.tree_util.tree_map(jnp.zeros_like, qv), qv
-    )
