@@ -140,16 +140,17 @@ def check_run(process: Process, ts: Array, x: jax.ShapeDtypeStruct | None = None
     Shapes and dtypes are looked at once, while tracing; what the drive must keep above zero, at every step, each time.
     Returns the times.
     """
-    for name, values in looked(process, ts, x).items():
-        good = jnp.isfinite(values) & (values > 0)
+    for name, (values, good) in looked(process, ts, x).items():
         allowed = "finite and greater than zero at every step"
         ts = _checks.must(f"{name}(lam(t))", ts, good, allowed, got=values)
     return marked(process, ts)
 
 
 @eqx.filter_jit
-def looked(process: Process, ts: Array, x: jax.ShapeDtypeStruct | None) -> dict[str, Array]:
-    """What a drive must keep above zero, along it; on the way, shapes and dtypes of all that a run evaluates."""
+def looked(
+    process: Process, ts: Array, x: jax.ShapeDtypeStruct | None
+) -> dict[str, tuple[Array, Array]]:
+    """What a drive must keep above zero, along it, and where it is; on the way, shapes and dtypes of all that a run asks."""
     if x is None:
         x = _checks.draw("initial", process.initial)
         _checks.one_float(**{"the initial state": x, "ts": ts, "process": process})
@@ -173,9 +174,10 @@ def looked(process: Process, ts: Array, x: jax.ShapeDtypeStruct | None) -> dict[
                 cure="With numpyro's: .to_event(1). It must be a density of as many coordinates as the state.",
             )
 
-    def along(protocol: Drive, ts: Array) -> dict[str, Array]:
+    def along(protocol: Drive, ts: Array) -> dict[str, tuple[Array, Array]]:
         middles = 0.5 * (ts[1:] + ts[:-1])
-        return jax.vmap(lambda t: process.system.positive(protocol(t)))(middles)
+        of = jax.vmap(lambda t: process.system.positive(protocol(t)))(middles)
+        return {name: (v, jnp.isfinite(v) & (v > 0)) for name, v in of.items()}
 
     own, each = paths(process) is not None, ts.ndim == 2
     if not (own or each):
@@ -226,22 +228,25 @@ def ends(protocol: Drive, ts: Times) -> tuple[Control, Control]:
     first = protocol(jnp.where(starts, 0.5 * (ts[0] + ts[1]), ts[0]))
     last = protocol(jnp.where(stops, 0.5 * (ts[-2] + ts[-1]), ts[-1]))
 
-    def choose(at_end: Array, outside: Control, inside: Control) -> Control:
+    def choose(at_end: PyTree, outside: Control, inside: Control) -> Control:
         return jtu.tree_map(lambda o, i: jnp.where(at_end, o, i), outside, inside)
 
     return choose(starts, protocol.before, first), choose(stops, protocol.after, last)
 
 
-def gaps(ts: Array, t0: Array, t1: Array) -> tuple[Array, Array]:
+def gaps(ts: PyTree, t0: PyTree, t1: PyTree) -> tuple[PyTree, PyTree]:
     """By how much a grid `(..., n)` starts after t0 and stops before t1 (negative: outside). It is zero, the end is meant,
     where that is a thousandth of the step or the rounding of the times."""
-    t0, t1 = jnp.asarray(t0, ts.dtype), jnp.asarray(t1, ts.dtype)
-    rounding = 8 * jnp.finfo(ts.dtype).eps * jnp.maximum(jnp.abs(t0), jnp.abs(t1))
+    # of numbers that are known no program is compiled
+    at = jnp if _checks.tracing((ts, t0, t1)) else np
+    ts = at.asarray(ts)
+    t0, t1 = at.asarray(t0, ts.dtype), at.asarray(t1, ts.dtype)
+    rounding = 8 * jnp.finfo(ts.dtype).eps * at.maximum(at.abs(t0), at.abs(t1))
     early, late = ts[..., 0] - t0, t1 - ts[..., -1]
     first, last = ts[..., 1] - ts[..., 0], ts[..., -1] - ts[..., -2]
 
-    def gap(apart: Array, step: Array) -> Array:
-        return jnp.where(jnp.abs(apart) <= jnp.maximum(rounding, 1e-3 * step), 0, apart)
+    def gap(apart: PyTree, step: PyTree) -> PyTree:
+        return at.where(at.abs(apart) <= at.maximum(rounding, 1e-3 * step), 0, apart)
 
     return gap(early, first), gap(late, last)
 
@@ -275,8 +280,7 @@ def within(process: Process, ts: Array) -> None:
     of = spans(process)
     if _checks.tracing((ts, of)):
         return
-    with jax.ensure_compile_time_eval():
-        early, late = map(np.asarray, gaps(ts, *of))
+    early, late = gaps(ts, *of)
     grid, t0, t1 = map(np.asarray, (ts, *of))
     out = np.atleast_1d((early < 0) | (late < 0))
     if not out.any() and ts.ndim == 1:

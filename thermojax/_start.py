@@ -104,12 +104,7 @@ def _values(drive: AbstractKnots, raw: AbstractKnots, forward: PyTree = None) ->
     """The strides of the values of `raw`, of which `forward` makes those of `drive`."""
 
     def of(value: Array, before: Array, after: Array, raw: Array) -> Array:
-        seen = jnp.concatenate([before[None], value, after[None]]).astype(value.dtype)
-        size = jnp.max(jnp.abs(seen), axis=0)
-        span = jnp.max(seen, axis=0) - jnp.min(seen, axis=0)
-        still = span <= 8 * jnp.finfo(value.dtype).eps * size
-        stride = jnp.where(still, size, span / SHARE)
-        stride = jnp.where(stride > 0, stride, _or_one(jnp.max(stride)))
+        stride = _stride(value, before, after)
         if forward is not None:
             _, slope = jax.jvp(forward, (raw,), (jnp.ones_like(raw),))
             most = jnp.maximum(1, jnp.max(jnp.abs(raw), axis=0))  # beside a bound nothing moves
@@ -117,6 +112,16 @@ def _values(drive: AbstractKnots, raw: AbstractKnots, forward: PyTree = None) ->
         return jnp.broadcast_to(stride, value.shape)
 
     return jtu.tree_map(of, drive.values, drive.before, drive.after, raw.values)
+
+
+@jax.jit
+def _stride(value: Array, before: Array, after: Array) -> Array:
+    seen = jnp.concatenate([before[None], value, after[None]]).astype(value.dtype)
+    size = jnp.max(jnp.abs(seen), axis=0)
+    span = jnp.max(seen, axis=0) - jnp.min(seen, axis=0)
+    still = span <= 8 * jnp.finfo(value.dtype).eps * size
+    stride = jnp.where(still, size, span / SHARE)
+    return jnp.where(stride > 0, stride, _or_one(jnp.max(stride)))
 
 
 def _or_one(size: Array) -> Array:

@@ -203,21 +203,21 @@ def _base(w: Array) -> Array:
 def taken(given: Given, shift: Array, failed: str, *, infinite: bool) -> Works:
     """The numbers less `shift`: in double precision, where they have it."""
     if isinstance(given.w, np.ndarray):
-        inner = jnp.asarray(given.w - np.asarray(shift, np.float64), jnp.float32)
-        grain = jnp.zeros((), jnp.float32)
-    else:
-        inner, grain = given.w - shift, _grain(given)
-    kept, left = _kept(inner, failed == "drop", infinite)
-    return Works(kept, left, shift, grain)
+        inner, none = (
+            jnp.asarray(given.w - np.asarray(shift, np.float64), jnp.float32),
+            jnp.float32(0),
+        )
+        return _taken(inner, none, none, failed == "drop", infinite)._replace(shift=shift)
+    return _taken(given.w, shift, given.eps, failed == "drop", infinite)
 
 
-@jax.jit
-def _grain(given: Given) -> Array:
-    w = jax.lax.stop_gradient(given.w)
-    return given.eps * jnp.abs(jnp.min(jnp.where(jnp.isfinite(w), w, 0)))
+@ft.partial(jax.jit, static_argnums=(3, 4))
+def _taken(w: Array, shift: Array, eps: Scalar, drop: bool, infinite: bool) -> Works:
+    fixed = jax.lax.stop_gradient(w)
+    grain = eps * jnp.abs(jnp.min(jnp.where(jnp.isfinite(fixed), fixed, 0)))
+    return Works(*_kept(w - shift, drop, infinite), shift, grain)
 
 
-@ft.partial(jax.jit, static_argnums=(1, 2))
 def _kept(w: Array, drop: bool, infinite: bool) -> tuple[Array, Array]:
     """The works with +inf for those dropped, or NaN throughout where they cannot be averaged; and how many are left."""
     lost = jnp.isnan(w)

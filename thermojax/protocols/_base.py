@@ -1,6 +1,7 @@
 r"""What a protocol is, and which of its leaves a search may change."""
 
 import abc
+import functools as ft
 from typing import TypeVar
 
 import equinox as eqx
@@ -127,7 +128,7 @@ def span(t0: ArrayLike, t1: ArrayLike) -> tuple[Array, Array]:
 
 
 def ends(kind: str, values: Control, before: Control, after: Control) -> tuple[Control, Control]:
-    first, last = jtu.tree_map(lambda v: v[0], values), jtu.tree_map(lambda v: v[-1], values)
+    first, last = (jtu.tree_map(ft.partial(_entry, i), values) for i in (0, -1))
     out = []
     for name, given, end in (("before", before, first), ("after", after, last)):
         if given is None:
@@ -137,6 +138,13 @@ def ends(kind: str, values: Control, before: Control, after: Control) -> tuple[C
             same(f"{kind}.{name}", given, end)
             out.append(given)
     return out[0], out[1]
+
+
+def _entry(i: int, values: Array) -> Array:
+    value = known(values)
+    if value is None or values.weak_type:
+        return values[i]
+    return jnp.asarray(value[i])  # without a program that is compiled to get it
 
 
 def held(protocol: P) -> P:

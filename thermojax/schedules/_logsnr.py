@@ -40,6 +40,7 @@ class LogSNR(AbstractSearchable):
         # of the precision of the logits from the start: a loop that moves them would make it so, and compile again
         self.low, self.high = (jnp.asarray(end, self.logits.dtype) for end in (low, high))
 
+    @eqx.filter_jit
     def __call__(self) -> Array:
         # Limits are leaves, so that new ones do not compile anew, and held, so that a descent over all leaves leaves them.
         low, high = (jax.lax.stop_gradient(end).astype(self.logits.dtype) for end in self.given())
@@ -75,8 +76,7 @@ class LogSNR(AbstractSearchable):
                     f"lam must lie inside (low, high) = ({least}, {most}), got {value.min():.6g} to {value.max():.6g}. Give "
                     "a low= and a high= that hold it, or clip=True to bring inside what is not."
                 )
-        top, bottom = (jnp.asarray(end, lam.dtype)[None] for end in (high, low))
-        return cls(jnp.log(-jnp.diff(jnp.concatenate([top, lam, bottom]))), low, high)
+        return cls(_gaps(lam, *(jnp.asarray(end, lam.dtype) for end in (low, high))), low, high)
 
     @classmethod
     def of(
@@ -205,6 +205,12 @@ def _clipped(lam: Array, low: ArrayLike, high: ArrayLike) -> Array:
     top = high + (first - high) * step / rise
     bottom = low + (last - low) * back / fall
     return jnp.where((order < above) | ~inside, top, jnp.where(order >= count - below, bottom, lam))
+
+
+@jax.jit
+def _gaps(lam: Array, low: Array, high: Array) -> Array:
+    """Their logarithms, limits included."""
+    return jnp.log(-jnp.diff(jnp.concatenate([high[None], lam, low[None]])))
 
 
 def _levels(schedule: AbstractSchedule, steps: int) -> Array:
