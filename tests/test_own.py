@@ -438,33 +438,30 @@ def test_the_ratio_of_two_normals():
     assert abs(back.log_ratio(x, there, y) + want) < 1e-12
 
 
-def test_a_push_that_would_spread():
-    class Spread(tjx.AbstractOverdamped):
+def pushed(f):
+    """A bead in a trap, pushed by `f(x, lam)`."""
+
+    class Pushed(tjx.AbstractOverdamped):
         energy, mobility = OWN["Sheared"].energy, OWN["Sheared"].mobility
         temperature, positive = OWN["Sheared"].temperature, OWN["Sheared"].positive
         stiffness: float
 
         def push(self, x, lam):
-            return lam
+            return f(x, lam)
 
-    process = tjx.Process(Spread(1.0), ramp(0.5, 1.5, 1.0), Gaussian(jnp.zeros(2), 1.0))
+    return tjx.Process(Pushed(1.0), ramp(0.5, 1.5, 1.0), Gaussian(jnp.zeros(2), 1.0))
+
+
+def test_a_push_that_would_spread():
     with pytest.raises(ValueError, match=r"force\(x, lam\) must return an array of the shape"):
-        tjx.ensemble(process, TS, jax.random.key(0), 2)
+        tjx.ensemble(pushed(lambda x, lam: lam), TS, jax.random.key(0), 2)
 
 
 def test_zeros_that_are_known_are_not_computed_with():
     """A push of numpy's zeros is none, a push of other numbers of numpy's is one; the ledgers are those of jax's."""
 
     def run(push):
-        class Pushed(tjx.AbstractOverdamped):
-            energy, mobility = OWN["Sheared"].energy, OWN["Sheared"].mobility
-            temperature, positive = OWN["Sheared"].temperature, OWN["Sheared"].positive
-            stiffness: float
-
-            def push(self, x, lam):
-                return push
-
-        process = tjx.Process(Pushed(1.0), ramp(0.5, 1.5, 1.0), Gaussian(jnp.zeros(2), 1.0))
+        process = pushed(lambda x, lam: push)
         ran = tjx.ensemble(process, TS, jax.random.key(0), 4)
         counted = jax.make_jaxpr(lambda x: process.system.exchange(x, 2 * x, 0.5, x[0]))(
             jnp.ones(2)

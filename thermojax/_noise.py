@@ -56,7 +56,7 @@ class Noise(eqx.Module):
             return block(jax.random.wrap_key_data(self.data, impl=self.impl), step, (self.dim,))
         rows = self.size if self.size < BLOCK and _by_index(self.impl) else BLOCK
 
-        @jax.jit
+        @jax.jit  # then it is traced once, for all that `kept` asks
         def every(data: Array, step: Array) -> tuple[Array, ...]:
             keys = jax.random.wrap_key_data(data, impl=self.impl)
             blocks = jax.vmap(lambda key: block(key, step, (rows, self.dim)))(keys)

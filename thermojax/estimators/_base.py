@@ -203,10 +203,8 @@ def _base(w: Array) -> Array:
 def taken(given: Given, shift: Array, failed: str, *, infinite: bool) -> Works:
     """The numbers less `shift`: in double precision, where they have it."""
     if isinstance(given.w, np.ndarray):
-        inner, none = (
-            jnp.asarray(given.w - np.asarray(shift, np.float64), jnp.float32),
-            jnp.float32(0),
-        )
+        inner = jnp.asarray(given.w - np.asarray(shift, np.float64), jnp.float32)
+        none = jnp.float32(0)
         return _taken(inner, none, none, failed == "drop", infinite)._replace(shift=shift)
     return _taken(given.w, shift, given.eps, failed == "drop", infinite)
 

@@ -42,7 +42,7 @@ def nothing(x: State) -> Nothing:
 
 
 def no(force: State | Nothing) -> bool:
-    """Whether a force is known to be zero everywhere."""
+    """Whether a force is known to be zero: a number of numpy's, that no tracing has seen."""
     return isinstance(force, np.ndarray) and not force.any()
 
 

@@ -45,7 +45,8 @@ class AbstractUnderdamped(AbstractDiffusion):
 
     @abc.abstractmethod
     def push(self, q: Half, lam: Control) -> Half | Nothing:
-        r"""$f(q, \lambda)$, the force that does no potential work."""
+        r"""$f(q, \lambda)$, the force that does no potential work; where there is none, best numpy's zeros: nothing is then
+        computed with them."""
 
     @abc.abstractmethod
     def kick(self, q: Half, lam: Control) -> Half:
