@@ -367,3 +367,12 @@ def test_reliable_gamma_works(shape, scale):
     ):  # of one exponential, towards low works, half of the samples pass: that tail is hardly seen
         towards_low = each(jarzynski, -w[:20] / scale * 0.5)
         assert towards_low.reliable.mean() < 0.3  # <e^-2w> does not exist
+
+
+def test_works_given_in_half_precision():
+    """They are averaged in single precision, and their own rounding is in the error: half a unit of the last digit."""
+    w = jnp.asarray(1000 + np.random.default_rng(0).normal(size=4000), jnp.float16)
+    coarse, fine = jarzynski(w), jarzynski(w.astype(jnp.float32))
+    assert "too large for their precision" in coarse.why
+    assert "too large for their precision" not in fine.why
+    assert coarse.stderr > 0.4 > 4 * fine.stderr  # 0.98 is the unit of half precision there
