@@ -3,6 +3,7 @@
 import functools as ft
 import re
 import sys
+import warnings
 
 import jax
 import jax.numpy as jnp
@@ -12,7 +13,7 @@ from compare import close
 
 import thermojax as tjx
 from thermojax.densities import Boltzmann, Gaussian
-from thermojax.measured import Measured, from_columns, read_csv, read_each
+from thermojax.measured import Measured, _csv, _quick, from_columns, read_csv, read_each
 
 pytestmark = pytest.mark.usefixtures("unoptimised")
 
@@ -388,6 +389,88 @@ def test_both_directions():
     close(known, found, rtol=1e-6)
     with pytest.raises(ValueError, match="reverse runs start where the forward ones end"):
         tjx.measured.bar(forward, forward, system)
+
+
+# ---- large tables, by pandas
+
+
+def outcome(lab, lines, changes):
+    try:
+        data = lab(*lines, reader=read_each, **changes)
+    except ValueError as error:
+        return str(error)
+    return jax.tree.map(np.asarray, data)
+
+
+def messy():
+    """Tables as instruments write them, each spoilt at a few places."""
+    rng = np.random.default_rng(0)
+    spoil = [
+        "",
+        " ",
+        "nan",
+        "x",
+        "1,5",
+        '"1"',
+        '"1',
+        "# 1",
+        "1 #",
+        "%",
+        "\r",
+        "\n",
+        "\n ",
+        "1_0",
+        "\t",
+        "\N{NO-BREAK SPACE}1",
+        "s",
+    ]
+    for i in range(400):
+        delimiter = (",", "\t", ";", " ", ", ")[i % 5]
+        rows = [["run", "t", "x", "trap", "note"][: 4 + i % 2]]
+        rows += [
+            [str(k // 4), f"{k % 4}", f"{k / 7}", " -1e-3", "so"][: len(rows[0])] for k in range(8)
+        ]
+        for _ in range(rng.integers(3)):
+            row = rows[rng.integers(1, 9)]
+            at = rng.integers(len(row))
+            row[at] = (
+                row[at] + spoil[rng.integers(len(spoil))]
+                if rng.random() < 0.3
+                else spoil[rng.integers(len(spoil))]
+            )
+            if rng.random() < 0.2:
+                row.pop()
+            elif rng.random() < 0.2:
+                row.append(str(spoil[rng.integers(len(spoil))]))
+        end = ("\n", "\r\n", f"{delimiter}\n")[i % 7 % 3]
+        yield end.join([*["# from the lab"][i % 2 :], *map(delimiter.join, rows), ""]).encode()
+
+
+def test_large_tables(lab, monkeypatch):
+    """Read by pandas or line by line: the same numbers, the same words."""
+    pytest.importorskip("pandas")
+    cases = [(lines, changes) for lines, changes, *_ in [*READ.values(), *REFUSED.values()]]
+    cases += [([text], {"path": "run"}) for text in messy()]
+    found, by_pandas = [], []
+    columns = _csv.columns
+    monkeypatch.setattr(
+        _csv, "columns", lambda *args: by_pandas.append(columns(*args)) or by_pandas[-1]
+    )
+    for least in (0, 2**60):
+        monkeypatch.setattr(_quick, "LARGE", least)
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore", UserWarning)  # of gaps
+            found.append([outcome(lab, *case) for case in cases])
+    for one, other in zip(*found, strict=True):
+        assert type(one) is type(other)
+        if isinstance(one, str):
+            assert one == other
+        else:
+            jax.tree.map(np.testing.assert_array_equal, one, other)
+    half = len(by_pandas) // 2
+    assert all(cells is None for cells in by_pandas[half:])
+    assert 100 < sum(cells is not None for cells in by_pandas[:half]) < half
+    assert 100 < sum(isinstance(one, str) for one in found[0]) < len(cases) - 100
 
 
 # ---- what is refused

@@ -1,6 +1,7 @@
 """Cells of text as numbers: points, commas, and which of the two is decimal; and what is a row of units."""
 
 import re
+from collections.abc import Sequence
 
 import numpy as np
 
@@ -33,7 +34,7 @@ def number(cell: str) -> bool:
         return False
 
 
-def units(cells: tuple[str, ...]) -> bool:
+def units(cells: Sequence[str]) -> bool:
     """Units under the names, in one cell at least, and no number or other word in any."""
     plain = [cell.strip() for cell in cells]
     return any(cell.lower() not in MISSING for cell in plain) and all(
@@ -42,14 +43,14 @@ def units(cells: tuple[str, ...]) -> bool:
 
 
 def numbers(
-    source: str, columns: dict[str, tuple[str, ...]], lines: np.ndarray, decimal: str | None
+    source: str, columns: dict[str, Sequence[str]], lines: np.ndarray, decimal: str | None
 ) -> dict[str, np.ndarray]:
     """Every cell as a number."""
     mark = decimal or _decimal(source, columns)
     return {name: _column(source, name, column, lines, mark) for name, column in columns.items()}
 
 
-def _decimal(source: str, columns: dict[str, tuple[str, ...]]) -> str:
+def _decimal(source: str, columns: dict[str, Sequence[str]]) -> str:
     """Whether the point or the comma is decimal, where that is beyond doubt."""
     commas = [c.strip() for column in columns.values() for c in _with(",", column)]
     point = next((c for column in columns.values() for c in _with(".", column)), None)
@@ -68,13 +69,13 @@ def _decimal(source: str, columns: dict[str, tuple[str, ...]]) -> str:
     return "," if commas else "."
 
 
-def _with(mark: str, column: tuple[str, ...]) -> list[str]:
+def _with(mark: str, column: Sequence[str]) -> list[str]:
     """The cells that have the mark; quickly, if none has."""
     return [c for c in column if mark in c] if mark in "".join(column) else []
 
 
 def _column(
-    source: str, name: str, column: tuple[str, ...], lines: np.ndarray, decimal: str
+    source: str, name: str, column: Sequence[str], lines: np.ndarray, decimal: str
 ) -> np.ndarray:
     other = "." if decimal == "," else ","
     cells = column

@@ -3,7 +3,7 @@
 import codecs
 import csv
 import operator
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -11,6 +11,7 @@ import numpy as np
 
 from ._cells import numbers, units
 from ._names import Comment, names_of, place, rows_of, similar
+from ._quick import columns
 from ._table import MISSING, Table
 
 
@@ -18,40 +19,67 @@ def read(
     file: Path, names: list[str], path: str | None, delimiter: str | None, decimal: str | None
 ) -> Table:
     """The columns `names`, as numbers, and the column `path`, as text."""
-    source = str(file)
+    source, encoding = str(file), _encoding(file)
     wanted = names if path is None else [*names, path]
-    with file.open(encoding=_encoding(file), errors="replace", newline="") as stream:
+    with file.open(encoding=encoding, errors="replace", newline="") as stream:
         lines = _Lines(stream)
         first = next(lines, None)
         if first is None:
             raise ValueError(f"{file} holds no data: it is empty, or all comments.")
-        top, comments = (lines.number, first), lines.comments
+        number, comments = lines.number, lines.comments
         second = lines.peek()
-        header = names_of(source, top, second, comments, wanted, delimiter)
-        get = operator.itemgetter(*(place(source, header.cells, name) for name in wanted))
+        header = names_of(source, (number, first), second, comments, wanted, delimiter)
         if header.commented:
-            lines.back(*top)
-        count, taken, at = len(header.cells), [], []
-        for row in _parsed(source, lines, rows_of(lines, header.delimiter)):
+            lines.back(number, first)
+            number -= 1
+        places = [place(source, header.cells, name) for name in wanted]
+        count = len(header.cells)
+        cells = columns(file, encoding, number, header.delimiter, count, places)
+        if cells is None:
+            rows = _rows(source, lines, header.delimiter, count)
+            cells, where = _taken(rows, places)
+        else:
+            where = number + 1 + np.arange(len(cells[0]))
+    if len(where) and units([column[0] for column in cells[: len(names)]]):
+        cells, where = [column[1:] for column in cells], where[1:]  # one row of units, and no other
+    if not len(where):
+        raise ValueError(f"{file} has names of columns, and no row of numbers under them.")
+    ids = None if path is None else _ids(source, path, cells.pop(), where)
+    named = dict(zip(names, cells, strict=True))
+    return Table(source, numbers(source, named, where, decimal), ids, where)
+
+
+def _rows(
+    source: str, lines: "_Lines", delimiter: str, count: int
+) -> Iterator[tuple[int, list[str]]]:
+    """Each row of `count` cells, and the number of its line."""
+    try:
+        for row in rows_of(lines, delimiter):
             if not row[0] and not "".join(row).strip():
                 continue
             if len(row) != count and (len(row) < count or "".join(row[count:]).strip()):
                 raise ValueError(
-                    f"{file}, line {lines.number}: {len(row)} cells under {count} names. A row cut off is to be "
+                    f"{source}, line {lines.number}: {len(row)} cells under {count} names. A row cut off is to be "
                     "deleted; decimal commas need another delimiter than the comma, or quotes."
                 )
-            cells = get(row) if len(wanted) > 1 else (get(row),)
-            if not taken and not at and units(cells[: len(names)]):
-                at.append(0)  # one row of units, and no other
-                continue
-            taken.append(cells)
-            at.append(lines.number)
-    if not taken:
-        raise ValueError(f"{file} has names of columns, and no row of numbers under them.")
-    columns, where = list(zip(*taken, strict=True)), np.array(at[len(at) - len(taken) :])
-    ids = None if path is None else _ids(source, path, columns.pop(), where)
-    named = dict(zip(names, columns, strict=True))
-    return Table(source, numbers(source, named, where, decimal), ids, where)
+            yield lines.number, row
+    except csv.Error as error:
+        raise ValueError(
+            f"{source}, line {lines.number}: {error}. Is there a quotation mark without its partner?"
+        ) from error
+
+
+def _taken(
+    rows: Iterator[tuple[int, list[str]]], places: list[int]
+) -> tuple[list[Sequence[str]], np.ndarray]:
+    """The cells at `places` by column, and the lines of the rows."""
+    get = operator.itemgetter(*places, places[0])  # two at least: a tuple
+    at, taken = [], []
+    for number, row in rows:
+        at.append(number)
+        taken.append(get(row))
+    cells: list[Sequence[str]] = [*zip(*taken, strict=True)] or [() for _ in places]
+    return cells[: len(places)], np.array(at)
 
 
 class _Lines:
@@ -94,15 +122,6 @@ class _Lines:
         self.waiting.insert(0, (number, line))
 
 
-def _parsed(source: str, lines: _Lines, rows: Iterator[list[str]]) -> Iterator[list[str]]:
-    try:
-        yield from rows
-    except csv.Error as error:
-        raise ValueError(
-            f"{source}, line {lines.number}: {error}. Is there a quotation mark without its partner?"
-        ) from error
-
-
 def _encoding(file: Path) -> str:
     try:
         with file.open("rb") as stream:
@@ -124,7 +143,7 @@ def _encoding(file: Path) -> str:
     return "utf-8-sig"
 
 
-def _ids(source: str, path: str, column: tuple[str, ...], lines: np.ndarray) -> list[str]:
+def _ids(source: str, path: str, column: Sequence[str], lines: np.ndarray) -> list[str]:
     ids = [cell.strip() for cell in column]
     for i, name in enumerate(ids):
         if name.lower() in MISSING:

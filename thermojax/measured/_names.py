@@ -140,7 +140,12 @@ def marked(line: str) -> str:
 def rows_of(lines: Iterator[str], delimiter: str) -> Iterator[list[str]]:
     if delimiter == " ":
         return (line.split() for line in lines)
-    return csv.reader(lines, delimiter=delimiter, skipinitialspace=delimiter != "\t")
+    return csv.reader(lines, delimiter=delimiter, skipinitialspace=spaced(delimiter))
+
+
+def spaced(delimiter: str) -> bool:
+    """Whether spaces behind it belong to it."""
+    return delimiter != "\t"
 
 
 def place(source: str, header: list[str], name: str) -> int:
