@@ -1,5 +1,6 @@
 r"""A `Process`: a system, a protocol, and the two densities between which irreversibility is measured."""
 
+import contextlib
 import dataclasses
 import warnings
 from collections.abc import Callable
@@ -359,6 +360,10 @@ def reverse(process: Process) -> Process:
 
 def _odd(process: Process) -> bool:
     """Whether a coordinate is odd, told from the program of `flip`: it returns what it was given, or something else."""
+    state = np.zeros(2)
+    with contextlib.suppress(Exception):  # it may want another state
+        if process.system.flip(state) is state:
+            return False
     for density in (process.initial, process.final or process.initial):
         try:
             x = _checks.draw("density", density)

@@ -128,7 +128,7 @@ _register(Bootstrap)
 
 def estimate(value: Array, stderr: Array, ess: Array, doubts: Array) -> Estimate:
     """With its verdict; what is not known has an error that is not known either."""
-    doubts = doubts | doubt(FAILED, ~jnp.isfinite(value))
-    failed = (doubts & FAILED) > 0
+    failed = ~jnp.isfinite(value)
+    doubts = doubts | doubt(FAILED, failed)
     value, stderr = (jnp.where(failed, jnp.nan, v) for v in (value, stderr))
     return Estimate(value, stderr, ess, doubts == 0, doubts=doubts)

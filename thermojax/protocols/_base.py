@@ -8,7 +8,7 @@ import equinox as eqx
 import jax.numpy as jnp
 import jax.tree_util as jtu
 
-from .._checks import floating, known, rank
+from .._checks import floating, known, rank, tracing
 from .._types import Array, ArrayLike, Control, PyTree, Time
 
 P = TypeVar("P")
@@ -154,6 +154,8 @@ def held(protocol: P) -> P:
     must not change the question. Differentiated by some of them (`equinox.tree_at`), or made of numbers that are
     differentiated by, it is being asked: then nothing is held.
     """
+    if not tracing(protocol):
+        return protocol
     made = [node for node in _nodes(protocol) if isinstance(node, AbstractMade)]
     if not isinstance(protocol, AbstractProtocol) or not made or any(n.followed for n in made):
         return protocol
