@@ -4,6 +4,7 @@ import contextlib
 import dataclasses
 import warnings
 from collections.abc import Callable
+from typing import Any
 
 import equinox as eqx
 import jax
@@ -360,7 +361,7 @@ def reverse(process: Process) -> Process:
 
 def _odd(process: Process) -> bool:
     """Whether a coordinate is odd, told from the program of `flip`: it returns what it was given, or something else."""
-    state = np.zeros(2)
+    state: Any = np.zeros(2)
     with contextlib.suppress(Exception):  # it may want another state
         if process.system.flip(state) is state:
             return False

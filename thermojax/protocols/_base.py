@@ -128,7 +128,7 @@ def span(t0: ArrayLike, t1: ArrayLike) -> tuple[Array, Array]:
 
 
 def ends(kind: str, values: Control, before: Control, after: Control) -> tuple[Control, Control]:
-    first, last = (jtu.tree_map(ft.partial(_entry, i), values) for i in (0, -1))
+    first, last = (jtu.tree_map(ft.partial(entry, i), values) for i in (0, -1))
     out = []
     for name, given, end in (("before", before, first), ("after", after, last)):
         if given is None:
@@ -140,7 +140,7 @@ def ends(kind: str, values: Control, before: Control, after: Control) -> tuple[C
     return out[0], out[1]
 
 
-def _entry(i: int, values: Array) -> Array:
+def entry(i: int, values: Array) -> Array:
     value = known(values)
     if value is None or values.weak_type:
         return values[i]

@@ -14,6 +14,7 @@ from ._base import (
     AbstractProtocol,
     control,
     ends,
+    entry,
     held,
     instant,
     same,
@@ -30,11 +31,11 @@ class AbstractKnots(AbstractProtocol):
 
     @property
     def t0(self) -> Array:
-        return self.ts[0]
+        return entry(0, self.ts)
 
     @property
     def t1(self) -> Array:
-        return self.ts[-1]
+        return entry(-1, self.ts)
 
     def given(self) -> PyTree:
         return self.ts, self.before, self.after
@@ -92,8 +93,8 @@ class Steps(AbstractKnots, AbstractMade):
             * jnp.maximum(jnp.abs(self.ts[0]), jnp.abs(self.ts[-1]))
         )
         i = _interval(self.ts, t + jax.lax.stop_gradient(last).astype(t.dtype))
-        floats = eqx.filter(self, eqx.is_inexact_array)
-        return _switched(jtu.tree_map(lambda v: v[i], self.values), floats)
+        value = jtu.tree_map(lambda v: v[i], self.values)
+        return _switched(value, eqx.filter(self, eqx.is_inexact_array)) if tracing(self) else value
 
 
 class Spline(AbstractKnots, AbstractMade):
