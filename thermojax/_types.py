@@ -12,7 +12,7 @@ State: TypeAlias = Float[Array, " d"]
 Half: TypeAlias = Float[
     Array, " half"
 ]  # the positions of a state, or the momenta, where it has both
-Nothing: TypeAlias = Float[np.ndarray, " d"]  # of a force that is zero everywhere: numpy's zeros
+NoForce: TypeAlias = Float[np.ndarray, " d"]  # of a force that is zero everywhere: numpy's zeros
 Control: TypeAlias = PyTree  # the value lambda of everything that is driven
 Times: TypeAlias = Float[Array, " times"]
 Time: TypeAlias = Shaped[ArrayLike, ""]
@@ -72,7 +72,7 @@ __all__ = [
     "Half",
     "InTime",
     "Key",
-    "Nothing",
+    "NoForce",
     "Numbers",
     "PerCoordinate",
     "Potential",

@@ -6,7 +6,7 @@ from typing import NamedTuple
 import jax.numpy as jnp
 import numpy as np
 
-from .._types import Array, Control, Nothing, Scalar, State
+from .._types import Array, Control, NoForce, Scalar, State
 from ..systems import AbstractOverdamped
 from . import _levels
 
@@ -75,7 +75,7 @@ class AbstractNoising(AbstractOverdamped):
     def energy(self, x: State, lam: Control) -> Scalar:
         return 0.5 * self.stiffness(lam.lam) * jnp.sum(x**2)
 
-    def push(self, x: State, lam: Control) -> Nothing:
+    def push(self, x: State, lam: Control) -> NoForce:
         return np.zeros(x.shape, x.dtype)
 
     def mobility(self, lam: Control) -> Array:

@@ -16,10 +16,9 @@ from ..systems import (
     Edges,
     Exchange,
     Grid,
-    Inhomogeneous,
     Lattice,
-    Overdamped,
     Rule,
+    absent,
     implicit,
 )
 from ._fokker_planck import masses, overdamped, sweeps
@@ -85,7 +84,7 @@ class Jumping(AbstractSystem):
                 "The twin of an evolution has one bath: whose heat is whose is not told by a step's ends."
             )
         work = jnp.zeros_like(lost)
-        if self._pushed:
+        if self._pushed(x0, lam):
             faces = self.grid.axis(0, x0.dtype)[:-1] + 0.5 * self.grid.widths[0]
             push = jax.vmap(lambda x: jnp.asarray(self.system.push(x[None], lam))[0])(faces)
             sums = jnp.concatenate([jnp.zeros_like(push[:1]), jnp.cumsum(push)])
@@ -94,10 +93,11 @@ class Jumping(AbstractSystem):
         heat = lost + work
         return Exchange(work, heat, heat / temperature)
 
-    @property
-    def _pushed(self) -> bool:
-        system = self.system.energetics if isinstance(self.system, Inhomogeneous) else self.system
-        return not (isinstance(system, Overdamped) and system.force is None)
+    def _pushed(self, x: State | jax.ShapeDtypeStruct, lam: Control) -> bool:
+        """Whether there is a force, told while tracing."""
+        found: list[bool] = []
+        jax.eval_shape(lambda x: found.append(absent(self.system.push(x, lam))), x)
+        return not found[0]
 
     def flip(self, x: State) -> State:
         return x
@@ -110,7 +110,7 @@ class Jumping(AbstractSystem):
 
     def check(self, x: State | jax.ShapeDtypeStruct, lam: Control) -> None:
         self.system.check(x, lam)
-        if self._pushed and (self.grid.dim > 1 or any(self.grid.periodic)):
+        if self._pushed(x, lam) and (self.grid.dim > 1 or any(self.grid.periodic)):
             raise ValueError(
                 "The twin of an evolution takes a force on a line only: on a ring and in two dimensions the work of a step "
                 "is not told from its ends."

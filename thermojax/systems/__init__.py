@@ -14,6 +14,7 @@ from ._base import (
 )
 from ._diffusion import AbstractDiffusion as AbstractDiffusion
 from ._discrete import AbstractDiscrete as AbstractDiscrete, same as same
+from ._flow import absent as absent
 from ._grid import Grid as Grid
 from ._inertial import AbstractUnderdamped as AbstractUnderdamped
 from ._inhomogeneous import (

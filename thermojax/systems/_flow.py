@@ -8,7 +8,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from .._types import Control, Force, Nothing, Scalar, State
+from .._types import Control, Force, NoForce, Scalar, State
 
 
 class Against(eqx.Module):
@@ -36,25 +36,25 @@ def field(name: str, fn: Force, x: State, lam: Control) -> State:
     return value
 
 
-def nothing(x: State) -> Nothing:
+def no_force(x: State) -> NoForce:
     """No force: zeros that are known while tracing, and nothing need be computed with them."""
     return np.zeros(x.shape, x.dtype)
 
 
-def no(force: State | Nothing) -> bool:
+def absent(force: State | NoForce) -> bool:
     """Whether a force is known to be zero: a number of numpy's, that no tracing has seen."""
     return isinstance(force, np.ndarray) and not force.any()
 
 
-def with_pull(push: State | Nothing, slope: State) -> State:
+def with_pull(push: State | NoForce, slope: State) -> State:
     r"""$f - \nabla U$."""
-    return -slope if no(push) else jnp.asarray(push) - slope
+    return -slope if absent(push) else jnp.asarray(push) - slope
 
 
-def worked(push: Callable[[State], State | Nothing], x0: State, x1: State) -> Scalar:
+def worked(push: Callable[[State], State | NoForce], x0: State, x1: State) -> Scalar:
     r"""$f \circ dx$, the Stratonovich product."""
     before, after = push(x0), push(x1)
-    if no(before) and no(after):
+    if absent(before) and absent(after):
         return jnp.zeros((), x0.dtype)
     return jnp.sum(0.5 * (before + after) * (x1 - x0))
 

@@ -10,7 +10,7 @@ import jax.numpy as jnp
 
 from .. import _checks
 from .._normal import Normal
-from .._types import Array, Control, Half, Nothing, Scalar, State
+from .._types import Array, Control, Half, NoForce, Scalar, State
 from ._base import Exchange
 from ._diffusion import AbstractDiffusion
 from ._flow import with_pull, worked
@@ -44,7 +44,7 @@ class AbstractUnderdamped(AbstractDiffusion):
         r"""$U(q, \lambda)$."""
 
     @abc.abstractmethod
-    def push(self, q: Half, lam: Control) -> Half | Nothing:
+    def push(self, q: Half, lam: Control) -> Half | NoForce:
         r"""$f(q, \lambda)$, the force that does no potential work; where there is none, best numpy's zeros: nothing is then
         computed with them."""
 

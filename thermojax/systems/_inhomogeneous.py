@@ -14,7 +14,7 @@ from .._types import (
     Force,
     Given,
     Key,
-    Nothing,
+    NoForce,
     PerCoordinate,
     Potential,
     Scalar,
@@ -80,7 +80,7 @@ class Inhomogeneous(AbstractSystem):
     def energy(self, x: State, lam: Control) -> Scalar:
         return self.energetics.energy(x, lam)
 
-    def push(self, x: State, lam: Control) -> State | Nothing:
+    def push(self, x: State, lam: Control) -> State | NoForce:
         r"""$f(x, \lambda)$, the force that does no potential work."""
         return self.energetics.push(x, lam)
 

@@ -10,10 +10,10 @@ import jax.numpy as jnp
 
 from .. import _checks
 from .._closures import closed
-from .._types import Array, Control, Force, Nothing, PerCoordinate, Potential, Scalar, State
+from .._types import Array, Control, Force, NoForce, PerCoordinate, Potential, Scalar, State
 from ._base import AbstractStep, Exchange, Rule
 from ._diffusion import AbstractDiffusion
-from ._flow import against, divergence, field, flow, in_flow, nothing, with_pull, worked
+from ._flow import against, divergence, field, flow, in_flow, no_force, with_pull, worked
 from ._shares import shares
 from ._steps import Euler, Heun
 
@@ -59,7 +59,7 @@ class AbstractOverdamped(AbstractDiffusion):
         mobility: eqx.AbstractVar[Callable[[Control], Array]]  # a method, or a field that is called
 
     @abc.abstractmethod
-    def push(self, x: State, lam: Control) -> State | Nothing:
+    def push(self, x: State, lam: Control) -> State | NoForce:
         r"""$f(x, \lambda)$, the force that does no potential work; where there is none, best numpy's zeros: nothing is then
         computed with them."""
 
@@ -243,8 +243,8 @@ class Overdamped(AbstractOverdamped):
     def energy(self, x: State, lam: Control) -> Scalar:
         return jnp.zeros((), x.dtype) if self.potential is None else self.potential(x, lam)
 
-    def push(self, x: State, lam: Control) -> State | Nothing:
-        return nothing(x) if self.force is None else field("force", self.force, x, lam)
+    def push(self, x: State, lam: Control) -> State | NoForce:
+        return no_force(x) if self.force is None else field("force", self.force, x, lam)
 
     def positive(self, lam: Control) -> dict[str, Array]:
         # constants were checked when the system was made

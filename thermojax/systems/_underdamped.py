@@ -8,9 +8,9 @@ import numpy as np
 
 from .. import _checks
 from .._closures import closed
-from .._types import Array, Control, Force, Given, Half, Nothing, PerCoordinate, Potential, Scalar
+from .._types import Array, Control, Force, Given, Half, NoForce, PerCoordinate, Potential, Scalar
 from ._base import AbstractStep, Rule
-from ._flow import field, nothing
+from ._flow import field, no_force
 from ._inertial import AbstractUnderdamped
 from ._overdamped import Constant, Driven, Overdamped, at_control
 from ._splittings import ABOBA, BAOAB
@@ -83,8 +83,8 @@ class Underdamped(AbstractUnderdamped):
     def potential_energy(self, q: Half, lam: Control) -> Scalar:
         return jnp.zeros((), q.dtype) if self.potential is None else self.potential(q, lam)
 
-    def push(self, q: Half, lam: Control) -> Half | Nothing:
-        return nothing(q) if self.force is None else field("force", self.force, q, lam)
+    def push(self, q: Half, lam: Control) -> Half | NoForce:
+        return no_force(q) if self.force is None else field("force", self.force, q, lam)
 
     def kick(self, q: Half, lam: Control) -> Half:
         if self.impulse is None:
