@@ -18,7 +18,7 @@ from ._ledger import check_rule, entropies
 from ._noise import Noise, fold
 from ._paths import Entropy, Path, Trajectory
 from ._process import Process, a_process, baths, check_run, each_protocol, ends, paths, within
-from ._solvers import Chunks, Driven, Ledgered, Place, Running, alive
+from ._solvers import Chunks, Driven, Ledger, Ledgered, Place, Running, alive, told
 from ._stiff import watched
 from ._types import (
     Array,
@@ -30,7 +30,7 @@ from ._types import (
     Time,
     Times,
 )
-from .systems import AbstractStep, Exchange, Rule
+from .systems import AbstractStep, Rule
 
 Save = Literal["ends", "all"] | int
 
@@ -192,7 +192,8 @@ def _run(
     zero = jnp.zeros_like(start[..., 0])
     heat = jnp.zeros((*zero.shape, *baths(process, ts)), zero.dtype)
     parts = tuple(jnp.split(start, system.parts, axis=-1))
-    y0 = Running(Place(parts, energy), Exchange(zero, heat, zero))
+    medium = None if told(system, how.rule) else zero
+    y0 = Running(Place(parts, energy), Ledger(zero, heat, medium))
 
     steps = ts.shape[0] - 1
     every = how.save if isinstance(how.save, int) else {"ends": 0, "all": 1}[how.save]
@@ -219,12 +220,18 @@ def _run(
 
     def close(x0: State, end: Running, after: Control) -> tuple[PyTree, ...]:
         place, of = end
-        fine = alive(*end) & jnp.isfinite(system.energy(end.x, after)) & jnp.all(jnp.isfinite(ts))
+
+        def medium() -> Scalar:
+            if of.medium is None:
+                return jnp.sum(of.heat / system.temperature(after))
+            return of.medium
 
         def totals() -> tuple[Scalar, Entropy]:
             work = of.work + system.energy(end.x, after) - place.energy
-            return work, entropies(process, x0, end.x, of.medium)
+            return work, entropies(process, x0, end.x, medium())
 
+        fine = alive(*end) & jnp.isfinite(system.energy(end.x, after) + medium())
+        fine &= jnp.all(jnp.isfinite(ts))
         work, nats = guarded(fine, totals)
         return fine, *jtu.tree_map(lambda v: jnp.where(fine, v, jnp.nan), (work, of.heat, nats))
 

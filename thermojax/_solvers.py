@@ -22,7 +22,7 @@ from ._ledger import exchange
 from ._noise import Noise
 from ._process import Process, each_protocol, paths
 from ._types import Array, Control, PyTree, Scalar
-from .systems import AbstractStep, Exchange, Rule
+from .systems import AbstractStep, AbstractSystem, Constant, Overdamped, Rule, Underdamped
 
 
 class Place(NamedTuple):
@@ -40,11 +40,27 @@ class Place(NamedTuple):
         return jnp.concatenate(self.parts, axis=-1)
 
 
+class Ledger(NamedTuple):
+    """What a step exchanges, or all steps so far. `medium` is None where it is told from the heat of a run (`told`)."""
+
+    work: Scalar
+    heat: Array
+    medium: Scalar | None
+
+
+def told(system: AbstractSystem, rule: Rule) -> bool:
+    r"""Whether a run's $\Delta S_m$ is its $\sum_i Q_i/T_i$, with temperatures that do not change."""
+    at_rest = isinstance(system, Underdamped) or (
+        isinstance(system, Overdamped) and system.velocity is None
+    )
+    return rule == "alternating" and at_rest and isinstance(system.temperature, Constant)
+
+
 class Running(NamedTuple):
     """The state of a run: where it is, and the ledger so far."""
 
     place: Place
-    ledger: Exchange
+    ledger: Ledger
 
     @property
     def x(self) -> Array:
@@ -116,7 +132,7 @@ class Ledgered(dfx.AbstractSolver):
         """One step of one path. A path that leaves the finite numbers is frozen where it was, and marked."""
         system = process.system
 
-        def step(place: Place) -> tuple[Place, Exchange]:
+        def step(place: Place) -> tuple[Place, Ledger]:
             x0 = place.x
             x1 = self.inner(system, x0, lam, dt, drawn)
             if jnp.shape(x1) != x0.shape or x1.dtype != x0.dtype:
@@ -129,26 +145,28 @@ class Ledgered(dfx.AbstractSolver):
             u0, u1 = system.energy(place.x, lam), system.energy(new.x, lam)
             of = exchange(system, self.inner, (place.x, new.x), (u0, u1), lam, dt, self.rule)
             turn = u0 - place.energy
-            return new._replace(energy=u1), of._replace(work=turn + of.work)
+            medium = None if state.ledger.medium is None else of.medium
+            return new._replace(energy=u1), Ledger(turn + of.work, of.heat, medium)
 
         place, of = _advance(eqx.filter_closure_convert(step, state.place), state.place)
         return Running(place, jtu.tree_map(jnp.add, state.ledger, of))
 
 
-Step = Callable[[Place], tuple[Place, Exchange]]
+Step = Callable[[Place], tuple[Place, Ledger]]
 
 
 @eqx.filter_custom_jvp
-def _advance(step: Step, old: Place) -> tuple[Place, Exchange]:
+def _advance(step: Step, old: Place) -> tuple[Place, Ledger]:
     new, of = step(old)
     fine = jnp.isfinite(old.energy + new.energy + jnp.sum(new.x))
     parts = jtu.tree_map(lambda new, old: jnp.where(fine, new, old), new.parts, old.parts)
     return Place(parts, jnp.where(fine, new.energy, jnp.nan)), of
 
 
-def alive(place: Place, ledger: Exchange) -> Array:
+def alive(place: Place, ledger: Ledger) -> Array:
     """Whether the path has stayed finite, ledger included."""
-    return jnp.isfinite(place.energy + ledger.work + jnp.sum(ledger.heat) + ledger.medium)
+    total = place.energy + ledger.work + jnp.sum(ledger.heat)
+    return jnp.isfinite(total if ledger.medium is None else total + ledger.medium)
 
 
 @_advance.def_jvp
