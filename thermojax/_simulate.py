@@ -192,8 +192,8 @@ def _run(
     zero = jnp.zeros_like(start[..., 0])
     heat = jnp.zeros((*zero.shape, *baths(process, ts)), zero.dtype)
     parts = tuple(jnp.split(start, system.parts, axis=-1))
-    medium = None if told(system, how.rule) else zero
-    y0 = Running(Place(parts, energy), Ledger(zero, heat, medium))
+    ledger = Ledger(zero, None, None) if told(system, how.rule) else Ledger(zero, heat, zero)
+    y0 = Running(Place(parts, energy), ledger)
 
     steps = ts.shape[0] - 1
     every = how.save if isinstance(how.save, int) else {"ends": 0, "all": 1}[how.save]
@@ -218,24 +218,21 @@ def _run(
     saved = ts[jnp.round(count).astype(int) + steps]
     end = jtu.tree_map(lambda leaf: leaf[0], end)
 
-    def close(x0: State, end: Running, after: Control) -> tuple[PyTree, ...]:
-        place, of = end
+    def close(x0: State, energy: Scalar, end: Running, after: Control) -> tuple[PyTree, ...]:
+        place, (work, heat, medium) = end
 
-        def medium() -> Scalar:
-            if of.medium is None:
-                return jnp.sum(of.heat / system.temperature(after))
-            return of.medium
+        def totals() -> tuple[Scalar, Array, Entropy]:
+            lost = work - (place.energy - energy) if heat is None else heat
+            gain = lost / system.temperature(after) if medium is None else medium
+            turn = system.energy(end.x, after) - place.energy
+            return work + turn, lost, entropies(process, x0, end.x, gain)
 
-        def totals() -> tuple[Scalar, Entropy]:
-            work = of.work + system.energy(end.x, after) - place.energy
-            return work, entropies(process, x0, end.x, medium())
+        found = jax.lax.stop_gradient(totals())
+        fine = alive(*end) & jnp.isfinite(found[0] + found[2].medium) & jnp.all(jnp.isfinite(ts))
+        found = guarded(fine, totals)
+        return fine, *jtu.tree_map(lambda v: jnp.where(fine, v, jnp.nan), found)
 
-        fine = alive(*end) & jnp.isfinite(system.energy(end.x, after) + medium())
-        fine &= jnp.all(jnp.isfinite(ts))
-        work, nats = guarded(fine, totals)
-        return fine, *jtu.tree_map(lambda v: jnp.where(fine, v, jnp.nan), (work, of.heat, nats))
-
-    ok, work, heat, nats = each(close, 0, 0, own)(start, end, after)
+    ok, work, heat, nats = each(close, 0, 0, 0, own)(start, energy, end, after)
     if size is not None:
         saved, xs = jnp.broadcast_to(saved, (size, *saved.shape)), jnp.moveaxis(xs, 0, 1)
     return Trajectory(Path(saved, xs, ok), work, heat, nats)
