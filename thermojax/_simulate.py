@@ -61,7 +61,8 @@ def simulate(
       R = \ln\frac{p_0(x_0)}{q(x_\tau)} + \Delta S_m .$$
 
     Each step turns the knob at fixed x (work), then lets the bath act at fixed $\lambda$, that of the middle of the step
-    (heat); the end jumps of the protocol are turns like any other. The ledger runs inside the solve.
+    (heat); the end jumps of the protocol are turns like any other. The ledger runs inside the solve; what its work tells,
+    the heat to a single bath and the entropy of one at constant T, is told from it at the end.
 
     **Arguments:**
 

@@ -68,7 +68,10 @@ class Residual(NamedTuple):
 
 
 def first_law(process: Process, trajectory: Trajectory) -> Residual:
-    r"""$\Delta U - (W - Q) = 0$ (2.15), the greatest of all paths, an energy. Either rule."""
+    r"""$\Delta U - (W - Q) = 0$ (2.15), the greatest of all paths, an energy. Either rule.
+
+    The heat of a run with one bath is told by it; what `account` makes of the path is told by the path.
+    """
     run = _run_of(process, trajectory)
     gaps, sizes = energy_balance(process, run.path, run.work, run.heat)
     return _largest("first law", "(2.15)", gaps, sizes, run)
