@@ -13,7 +13,7 @@ import numpy as np
 import pytest
 from scipy import stats
 
-from thermojax.estimators import Estimate, integral_fluctuation, jarzynski, mean
+from thermojax.estimators import Estimate, _correlation, integral_fluctuation, jarzynski, mean
 
 pytestmark = pytest.mark.usefixtures("unoptimised")
 
@@ -300,6 +300,27 @@ def test_correlated(estimator):
     mixed = jax.random.permutation(jax.random.key(3), correlated(0.9, 1, 1000)[0])
     assert "neighbours" not in estimator(mixed).why
     assert estimator(mixed).stderr < 0.5 * scatter
+
+
+@pytest.mark.parametrize("n", [24, 25, 40, 101])
+def test_autocorrelation(n):
+    """The sums themselves, not wrapped around the end, at all lags that are looked at."""
+    x = np.random.default_rng(n).normal(size=n)
+    x -= x.mean()
+    sums = [x[: n - lag] @ x[lag:] / (x @ x) for lag in range(n // 4 + 1)]
+    np.testing.assert_allclose(_correlation._autocorrelation(jnp.asarray(x)), sums, atol=1e-14)
+
+
+@pytest.mark.parametrize("estimator", [jarzynski, integral_fluctuation, mean])
+def test_a_value_alone_is_not_judged(estimator):
+    """What is resampled, or descended, pays for the average and not for the verdict. Control: the error bar does."""
+    w = jnp.zeros(64)
+    value, stderr = (
+        jax.jit(lambda w, part=part: getattr(estimator(w), part)).lower(w).compile().as_text()
+        for part in ("value", "stderr")
+    )
+    assert "fft" in stderr
+    assert "fft" not in value
 
 
 def test_false_alarms():

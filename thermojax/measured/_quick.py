@@ -1,13 +1,15 @@
-"""A large plain table read by pandas, where it is installed: the same cells as line by line, in a sixth of the time."""
+"""A large plain table read by pandas, where it is installed: the same cells as line by line, in a fraction of the time."""
 
 import csv
 import io
 from collections.abc import Sequence
 from pathlib import Path
+from typing import TextIO
 
 from ._names import spaced
 
-LARGE = 2**20  # characters from which pandas is worth its import
+LARGE = 2**20  # bytes from which pandas is worth its import
+ROWS = 2**16  # read at once: of a wide table only the columns asked for are kept
 OTHER = '"#%\0\v\f\x1c\x1d\x1e\x1f'  # quotes, comments and rare white space are for the reader that goes line by line
 
 
@@ -25,28 +27,41 @@ def columns(
         import pandas as pd
     except ImportError:
         return None
-    with file.open(encoding=encoding, errors="replace", newline="") as stream:
+    found: list[list[str]] = [[] for _ in places]
+    with file.open(encoding=encoding, errors="replace") as stream:
         for _ in range(skip):
             stream.readline()
-        text = stream.read()
-    if any(mark in text for mark in OTHER) or text.count("\r") != text.count("\r\n"):
-        return None
-    if delimiter == " " and not text.isascii():
-        return None
-    try:
-        frame = pd.read_csv(
-            io.StringIO(text),
-            sep=r"\s+" if delimiter == " " else delimiter,
-            skipinitialspace=spaced(delimiter),
-            header=None,
-            index_col=False,
-            dtype=object,
-            na_filter=False,
-            skip_blank_lines=False,
-            quoting=csv.QUOTE_NONE,
-        )
-    except ValueError:
-        return None
-    if frame.shape[1] != count or not all(map(str.strip, frame[count - 1])):
-        return None
-    return [frame[i].tolist() for i in places]
+        try:
+            parts = pd.read_csv(
+                _Plain(stream, delimiter == " "),
+                sep=r"\s+" if delimiter == " " else delimiter,
+                skipinitialspace=spaced(delimiter),
+                header=None,
+                index_col=False,
+                dtype=object,
+                na_filter=False,
+                skip_blank_lines=False,
+                quoting=csv.QUOTE_NONE,
+                chunksize=ROWS,
+            )
+            for part in parts:
+                if part.shape[1] != count or not all(map(str.strip, part[count - 1])):
+                    return None
+                for cells, place in zip(found, places, strict=True):
+                    cells += part[place].tolist()
+        except ValueError:
+            return None
+    return [*found]
+
+
+class _Plain(io.TextIOBase):
+    """A stream that stops at the first character of `OTHER`, or that is not ASCII."""
+
+    def __init__(self, stream: TextIO, ascii_only: bool):
+        self.stream, self.ascii_only = stream, ascii_only
+
+    def read(self, size: int | None = -1) -> str:
+        text = self.stream.read(-1 if size is None else size)
+        if any(mark in text for mark in OTHER) or (self.ascii_only and not text.isascii()):
+            raise ValueError("This table is to be read line by line.")
+        return text
