@@ -190,6 +190,18 @@ def test_the_ends_of_the_protocol_count_where_the_grid_reaches_them(grid, start,
     same(tjx.account(process, path)[1:3], (work, heat), 10)
 
 
+def test_a_far_turn_costs_the_heat_no_digits():
+    """A trap that jumps in from afar does the work 5e7; the heat of the steps, of size one, knows nothing of it."""
+    one, far = np.float32(1), np.float32(1e4)
+    drive = Piecewise(jnp.array([0 * one, one]), jnp.array([0 * one, one]), far, one)
+    process = tjx.Process(tjx.Overdamped(MovingTrap(one)), drive, Gaussian(0 * one, one))
+    ts = jnp.linspace(0 * one, one, 21)
+    run = tjx.ensemble(process, ts, jax.random.key(0), 8, save="all")
+    assert run.heat.dtype == jnp.float32
+    assert (abs(run.work) > 4e7).all()
+    assert_allclose(run.heat, tjx.account(process, run.path).heat, atol=1e-5)
+
+
 @pytest.mark.parametrize("wrap", [lambda fn: fn, lambda fn: Function(fn, 1.0)])
 def test_a_callable_ends_at_its_own_values(wrap):
     process = tjx.Process(

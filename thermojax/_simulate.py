@@ -183,13 +183,20 @@ def _run(
     before, after = each_protocol(process, lambda protocol: ends(protocol, ts))
     own = None if paths(process) is None else 0
 
-    def first(x: State, before: Control) -> tuple[State, Scalar]:
-        energy = system.energy(x, before)
-        fine = jnp.all(jnp.isfinite(x)) & jnp.isfinite(energy)
-        energy = guarded(fine, lambda: system.energy(x, before))
-        return jnp.where(jnp.isfinite(x), x, 0), jnp.where(fine, energy, jnp.nan)
+    def first(x: State, before: Control, lam: Control) -> tuple[State, Scalar, Scalar]:
+        """Where a run starts, its energy at the control of the first step, and the work of the turn to it."""
 
-    start, energy = each(first, 0, own)(x0, before)
+        def energies() -> tuple[Scalar, Scalar]:
+            return system.energy(x, before), system.energy(x, lam)
+
+        found = jax.lax.stop_gradient(energies())
+        fine = jnp.all(jnp.isfinite(x)) & jnp.isfinite(found[0] + found[1])
+        given, energy = guarded(fine, energies)
+        at = jnp.where(jnp.isfinite(x), x, 0)
+        return at, jnp.where(fine, energy, jnp.nan), jnp.where(fine, energy - given, jnp.nan)
+
+    lam = each_protocol(process, lambda protocol: protocol(0.5 * (ts[0] + ts[1])))
+    start, energy, turned = each(first, 0, own, own)(x0, before, lam)
     zero = jnp.zeros_like(start[..., 0])
     heat = jnp.zeros((*zero.shape, *baths(process, ts)), zero.dtype)
     parts = tuple(jnp.split(start, system.parts, axis=-1))
@@ -219,21 +226,23 @@ def _run(
     saved = ts[jnp.round(count).astype(int) + steps]
     end = jtu.tree_map(lambda leaf: leaf[0], end)
 
-    def close(x0: State, energy: Scalar, end: Running, after: Control) -> tuple[PyTree, ...]:
+    def close(
+        x0: State, energy: Scalar, turned: Scalar, end: Running, after: Control
+    ) -> tuple[PyTree, ...]:
         place, (work, heat, medium) = end
 
         def totals() -> tuple[Scalar, Array, Entropy]:
             lost = work - (place.energy - energy) if heat is None else heat
             gain = lost / system.temperature(after) if medium is None else medium
-            turn = system.energy(end.x, after) - place.energy
-            return work + turn, lost, entropies(process, x0, end.x, gain)
+            turns = turned + (system.energy(end.x, after) - place.energy)
+            return work + turns, lost, entropies(process, x0, end.x, gain)
 
         found = jax.lax.stop_gradient(totals())
         fine = alive(*end) & jnp.isfinite(found[0] + found[2].medium) & jnp.all(jnp.isfinite(ts))
         found = guarded(fine, totals)
         return fine, *jtu.tree_map(lambda v: jnp.where(fine, v, jnp.nan), found)
 
-    ok, work, heat, nats = each(close, 0, 0, 0, own)(start, energy, end, after)
+    ok, work, heat, nats = each(close, 0, 0, 0, 0, own)(start, energy, turned, end, after)
     if size is not None:
         saved, xs = jnp.broadcast_to(saved, (size, *saved.shape)), jnp.moveaxis(xs, 0, 1)
     return Trajectory(Path(saved, xs, ok), work, heat, nats)
