@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 
 import thermojax as tjx
+from thermojax._closures import closed
 from thermojax.densities import Boltzmann, Gaussian
 from thermojax.protocols import Function, ramp
 
@@ -128,6 +129,23 @@ def test_a_function_written_again_compiles_nothing():
     assert work(process(made(2.0))) == first
     assert len(calls) == count
     assert work(process(made(3.0))) != first
+
+
+@pytest.mark.parametrize("many", [list, tuple, lambda springs: dict(enumerate(springs))])
+def test_several_objects_are_read_each(many):
+    """What stands for one of them is gone when the next is read, and is not taken for it: the same stays the same."""
+    springs = [Spring() for _ in range(400)]
+    held = many(springs)
+    now = lambda: jax.tree.structure(
+        closed(lambda x, lam: sum(held[n](x, lam) for n in range(400)))
+    )
+    first = now()
+    assert now() == first
+    for spring in springs[::57]:
+        spring.k = 4.0
+        assert now() != first
+        spring.k = 1.0
+        assert now() == first
 
 
 def test_all_of_a_process_goes_through_jit():

@@ -62,7 +62,7 @@ class _Code:
     """A function, equal to another that has the same code and reads the same values."""
 
     def __init__(self, fn: Callable[..., PyTree]):
-        self.fn, self.read = fn, _read(fn, set())
+        self.fn, self.read = fn, _read(fn, {})
 
     def __eq__(self, other: object) -> bool:
         return isinstance(other, _Code) and self.read == other.read
@@ -87,8 +87,11 @@ class _Same:
         return id(self.thing)
 
 
-def _read(value: Any, seen: set[int]) -> Hashable:
-    """What stands for a value: its digits, if it is a number or holds some, else its identity."""
+def _read(value: Any, seen: dict[int, object]) -> Hashable:
+    """What stands for a value: its digits, if it is a number or holds some, else its identity.
+
+    `seen` holds what was read on the way, by its id and itself: of a thing that is gone another would get the id.
+    """
     if value is None or isinstance(value, bool | int | float | complex | str | bytes | np.generic):
         return type(value), repr(value)
     if isinstance(value, np.ndarray) and value.dtype != object and value.nbytes <= LARGEST:
@@ -96,7 +99,7 @@ def _read(value: Any, seen: set[int]) -> Hashable:
     fixed = isinstance(value, jax.Array | np.ndarray | type | types.ModuleType)
     if fixed or id(value) in seen or len(seen) > MOST:
         return _Same(value)
-    seen.add(id(value))
+    seen[id(value)] = value
     if isinstance(value, list | tuple):
         return type(value), *(_read(item, seen) for item in value)
     if isinstance(value, dict):
@@ -113,7 +116,7 @@ def _read(value: Any, seen: set[int]) -> Hashable:
     return (_Same(value), _read(own, seen)) if own else _Same(value)
 
 
-def _read_function(fn: types.FunctionType, seen: set[int]) -> Hashable:
+def _read_function(fn: types.FunctionType, seen: dict[int, object]) -> Hashable:
     if (fn.__module__ or "").partition(".")[0] in FOREIGN:
         return _Same(fn)
     names, keeps_notes = _names(fn.__code__)
