@@ -149,7 +149,17 @@ def length(number, score):
 
 @pytest.mark.parametrize("score", [True, False], ids=["score", "draw"])
 def test_the_program_does_not_grow_with_the_modes(score):
-    assert 10 < length(3, score) == length(20, score) < 500
+    assert 10 < length(5, score) == length(20, score) < 500
+    assert length(4, score) < 500
+
+
+def test_few_one_by_one_are_many_at_once():
+    """Three components, and each of them twice: the same density and score to rounding."""
+    twice = Mixture(jnp.tile(WEIGHTS, 2), [*three().components, *three().components])
+    xs = jnp.linspace(-5.0, 6.0, 23)[:, None]
+    for fn in (lambda m, x: m.log_prob(x), jax.grad(lambda m, x: m.log_prob(x), 1)):
+        few, many = (jax.vmap(fn, (None, 0))(m, xs) for m in (three(), twice))
+        np.testing.assert_allclose(few, many, rtol=1e-13)
 
 
 def rough(k):
