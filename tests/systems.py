@@ -164,9 +164,8 @@ def spline():
 @case
 def function():
     drive = Function(lambda t: jnp.sin(3 * t), 1.0)
-    return Case(
-        boltzmann(tjx.Overdamped(MovingTrap(2.0), lambda x, lam: lam * x**2), drive), even()
-    )
+    system = tjx.Overdamped(MovingTrap(2.0), lambda x, lam: lam * x**2, temperature=0.7)
+    return Case(boltzmann(system, drive), even())
 
 
 @case
