@@ -79,12 +79,3 @@ def temperature_fits(name: str, temperature: Given, lam: Control, ranks: tuple[i
     if len(shape) not in ranks:
         wanted = " or ".join({0: "()", 1: "(baths,)"}[rank] for rank in ranks)
         raise ValueError(f"{name} must have shape {wanted}, got {shape}.")
-
-
-def one_precision(x: Given, energy: Given) -> None:
-    """The energy does not make another float of the state."""
-    if energy.dtype != x.dtype:
-        raise TypeError(
-            f"The state is {x.dtype}, but the energy is {energy.dtype}: one floating-point precision per run. Make the "
-            "parameters, the protocol and the initial density the same dtype (or plain Python numbers)."
-        )

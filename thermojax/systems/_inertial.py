@@ -14,6 +14,7 @@ from .._types import Array, Control, Half, NoForce, Scalar, State
 from ._base import Exchange
 from ._diffusion import AbstractDiffusion
 from ._flow import with_pull, worked
+from ._precision import one_precision
 from ._shares import shares
 
 
@@ -151,16 +152,8 @@ class AbstractUnderdamped(AbstractDiffusion):
         moved = _checks.shapes("force", lambda x, lam: x + self.drift(x, lam), x, lam)
         noisy = _checks.shapes("noise", lambda x, lam: x + self.diffusion(x, lam), x, lam)
         energy = _checks.shapes("potential", lambda x, lam: self.energy(x, lam) + x[0], x, lam)
-        for what, out in (
-            ("force, the mass, the friction or the impulse", moved),
-            ("temperature", noisy),
-            ("potential", energy),
-        ):
-            if out.dtype != x.dtype:
-                raise TypeError(
-                    f"The state is {x.dtype}, but the {what} makes it {out.dtype}: one floating-point precision per run. "
-                    "Make the parameters, the protocol and the initial density the same dtype (or plain Python numbers)."
-                )
+        pushed = "force, the mass, the friction or the impulse"
+        one_precision(x, {pushed: moved, "temperature": noisy, "potential": energy})
 
     @staticmethod
     def moved_by(name: str, system: object) -> "AbstractUnderdamped":

@@ -10,7 +10,8 @@ import numpy as np
 from .. import _checks
 from .._types import Array, Bool, Control, Float, Scalar, State
 from ._base import AbstractSystem, Exchange
-from ._discrete import AbstractDiscrete, one_precision, same, slack, temperature_fits
+from ._discrete import AbstractDiscrete, same, slack, temperature_fits
+from ._precision import one_precision
 
 Events = Float[Array, " events"]
 
@@ -122,7 +123,7 @@ class AbstractJumps(AbstractDiscrete):
 
     def check(self, x: State | jax.ShapeDtypeStruct, lam: Control) -> None:
         _checks.scalar("energy(x, lam)", self.energy, x, lam)
-        one_precision(x, _checks.shapes("energy(x, lam)", self.energy, x, lam))
+        one_precision(x, {"energy": _checks.shapes("energy(x, lam)", self.energy, x, lam)})
         rates = _checks.shapes("rates(x, lam)", self.rates, x, lam)
         after = _checks.shapes("after(x)", self.after, x)
         if len(rates.shape) != 1 or after.shape != (*rates.shape, *x.shape):

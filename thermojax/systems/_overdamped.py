@@ -14,6 +14,7 @@ from .._types import Array, Control, Force, NoForce, PerCoordinate, Potential, S
 from ._base import AbstractStep, Exchange, Rule
 from ._diffusion import AbstractDiffusion
 from ._flow import against, divergence, field, flow, in_flow, no_force, with_pull, worked
+from ._precision import one_precision
 from ._shares import shares
 from ._steps import Euler, Heun
 
@@ -170,12 +171,7 @@ class AbstractOverdamped(AbstractDiffusion):
             lam,
         )
         energy = _checks.shapes("potential", lambda x, lam: self.energy(x, lam) + x[0], x, lam)
-        for what, out in (("force, the noise or the velocity", moved), ("potential", energy)):
-            if out.dtype != x.dtype:
-                raise TypeError(
-                    f"The state is {x.dtype}, but the {what} makes it {out.dtype}: one floating-point precision per run. "
-                    "Make the parameters, the protocol and the initial density the same dtype (or plain Python numbers)."
-                )
+        one_precision(x, {"force, the noise or the velocity": moved, "potential": energy})
 
 
 _MATRIX = (

@@ -16,10 +16,10 @@ from ._discrete import (
     callable_of,
     landed,
     number_of,
-    one_precision,
     temperature_fits,
 )
 from ._overdamped import Constant, Driven
+from ._precision import one_precision
 
 Local: TypeAlias = Callable[[State, Control, Given], Array]  # (x, lam, sites) -> fields there
 
@@ -124,7 +124,7 @@ class Spins(AbstractDiscrete):
 
     def check(self, x: State | jax.ShapeDtypeStruct, lam: Control) -> None:
         _checks.scalar("energy(x, lam)", self.energy, x, lam)
-        one_precision(x, _checks.shapes("energy(x, lam)", self.energy, x, lam))
+        one_precision(x, {"energy": _checks.shapes("energy(x, lam)", self.energy, x, lam)})
         temperature_fits("temperature", self.temperature, lam, (0,))
         if self.order is not None and len(self.order) != x.shape[0]:
             raise ValueError(
