@@ -374,6 +374,29 @@ if jax.config.jax_enable_x64:
         r"path\.ts is float64 and path\.xs is float32",
         *mix,
     )
+    double = lambda x, lam: jnp.sum(x * jnp.float64(2.0))
+    for system, what, states in (
+        (lambda: tjx.Underdamped(double), "potential", 2),
+        (lambda: tjx.Spins(double, order=np.arange(2)), "energy", 2),
+        (
+            lambda: tjx.Jumps(lambda x, lam: jnp.ones_like(x), lambda x: x[None], double),
+            "energy",
+            1,
+        ),
+    ):
+        bad(
+            f"float64 hidden in the {what} of {states}",
+            lambda system=system, states=states: run(
+                system(),
+                protocol=lambda t: single(0.0) * t,
+                initial=Lump(jnp.ones(states, jnp.float32)),
+                grid=single(ts()),
+            ),
+            "TypeError",
+            "state is float32",
+            f"{what} makes it float64",
+            "same dtype",
+        )
     bad(
         "float64 hidden in a potential",
         lambda: run(
