@@ -131,6 +131,87 @@ def test_a_function_written_again_compiles_nothing():
     assert work(process(made(3.0))) != first
 
 
+class Held:
+    """What a class may read: a global, its own number, a slot, by a method of any kind or none."""
+
+    __slots__ = ("k",)
+    scale = 1.0
+
+    def __init__(self):
+        self.k = 1.0
+
+    def by_call(self, x, lam):
+        return K * x
+
+    def by_slot(self, x, lam):
+        return self.k * x
+
+    def by_class(self, x, lam):
+        return self.scale * x
+
+    def by_method(self, x, lam):
+        return self.by_call(x, lam)
+
+    def by_property(self, x, lam):
+        return self.of_global * x
+
+    @property
+    def of_global(self):
+        return K
+
+    @staticmethod
+    def by_static(x, lam):
+        return K * x
+
+    @classmethod
+    def by_class_method(cls, x, lam):
+        return cls.scale * x
+
+
+class Kept(Held):
+    """What its calls write is not what they read."""
+
+    __slots__ = ("calls", "last")
+    count = 0
+
+    def __init__(self):
+        super().__init__()
+        self.calls, self.last = [], 0
+
+    def __call__(self, x, lam):
+        self.calls.append(1)
+        self.last, Kept.count = len(self.calls), Kept.count + 1
+        return self.by_call(x, lam)
+
+
+@pytest.mark.parametrize("way", sorted(n for n in vars(Held) if n.startswith("by_")))
+def test_what_a_class_reads_is_seen(monkeypatch, way):
+    held = Held()
+    method = lambda: jax.tree.structure(closed(getattr(held, way)))
+    around = lambda: jax.tree.structure(closed(lambda x, lam: getattr(held, way)(x, lam)))
+    number = {
+        "by_slot": (held, "k"),
+        "by_class": (Held, "scale"),
+        "by_class_method": (Held, "scale"),
+    }.get(way)
+    for read in (method, around):
+        first = read()
+        assert read() == first
+        with monkeypatch.context() as patch:
+            patch.setattr(*number, 4.0) if number else patch.setitem(globals(), "K", 4.0)
+            assert read() != first
+
+
+def test_what_its_calls_write_is_not_read(monkeypatch):
+    kept = Kept()
+    read = lambda: jax.tree.structure(closed(kept))
+    first = read()
+    kept(1.0, 0.0)
+    assert read() == first
+    monkeypatch.setitem(globals(), "K", 4.0)
+    assert read() != first
+
+
 @pytest.mark.parametrize("many", [list, tuple, lambda springs: dict(enumerate(springs))])
 def test_several_objects_are_read_each(many):
     """What stands for one of them is gone when the next is read, and is not taken for it: the same stays the same."""

@@ -8,6 +8,7 @@ numbers that it reads, looked up whenever it is flattened: what was compiled is 
 
 import dis
 import functools
+import sys
 import types
 from collections.abc import Callable, Hashable
 from typing import Any
@@ -96,7 +97,9 @@ def _read(value: Any, seen: dict[int, object]) -> Hashable:
         return type(value), repr(value)
     if isinstance(value, np.ndarray) and value.dtype != object and value.nbytes <= LARGEST:
         return value.shape, str(value.dtype), value.tobytes()
-    fixed = isinstance(value, jax.Array | np.ndarray | type | types.ModuleType)
+    if isinstance(value, _Same):
+        return value
+    fixed = isinstance(value, jax.Array | np.ndarray | types.ModuleType)
     if fixed or id(value) in seen or len(seen) > MOST:
         return _Same(value)
     seen[id(value)] = value
@@ -112,18 +115,19 @@ def _read(value: Any, seen: dict[int, object]) -> Hashable:
         return types.MethodType, _read(value.__func__, seen), _read(value.__self__, seen)
     if isinstance(value, types.FunctionType):
         return _read_function(value, seen)
-    own = _attributes(value)
-    return (_Same(value), _read(own, seen)) if own else _Same(value)
+    if isinstance(value, type):
+        return _Same(value), _read(_parts(value), seen)
+    return _Same(value), _read(_attributes(value), seen)
 
 
 def _read_function(fn: types.FunctionType, seen: dict[int, object]) -> Hashable:
-    if (fn.__module__ or "").partition(".")[0] in FOREIGN:
+    if _foreign(fn.__module__):
         return _Same(fn)
     names, keeps_notes = _names(fn.__code__)
     outer = [(name, fn.__globals__[name]) for name in names if name in fn.__globals__]
-    found = [(name, value) for name, value in outer if not _foreign(value)]
+    found = [(name, value) for name, value in outer if not _is_foreign(value)]
     for name, module in outer:  # numbers of a user's module, by its attributes
-        if isinstance(module, types.ModuleType) and not _foreign(module):
+        if isinstance(module, types.ModuleType) and not _is_foreign(module):
             of = vars(module)
             found += [(f"{name}.{n}", of[n]) for n in names if n in of]
     found += zip(fn.__code__.co_freevars, map(_content, fn.__closure__ or ()), strict=True)
@@ -142,19 +146,58 @@ def _content(cell: types.CellType) -> object:
 
 
 def _attributes(value: object) -> dict[str, object]:
-    """The attributes of an object of a user's own class, without those that its call sets itself."""
-    mine = (type(value).__module__ or "").partition(".")[0] not in FOREIGN
+    """The class and the attributes of an object of a user's own class, without those that its call sets itself."""
+    cls = type(value)
     # A registered class (every Module) does not change once it is made
     leaves = jtu.tree_leaves(value)
-    if not (mine and len(leaves) == 1 and leaves[0] is value):
+    if _foreign(cls.__module__) or not (len(leaves) == 1 and leaves[0] is value):
         return {}
-    call = vars(type(value)).get("__call__")
-    stored = _stored(call.__code__) if isinstance(call, types.FunctionType) else frozenset()
-    return {n: v for n, v in getattr(value, "__dict__", {}).items() if n not in stored}
+    slots = [n for c in cls.__mro__ for n, v in vars(c).items() if _is_slot(v)]
+    own = {n: getattr(value, n) for n in slots if hasattr(value, n)}
+    return {"class": cls, **_unwritten(cls, {**own, **getattr(value, "__dict__", {})})}
 
 
-def _foreign(value: object) -> bool:
-    return isinstance(value, types.ModuleType) and value.__name__.partition(".")[0] in FOREIGN
+def _parts(cls: type) -> dict[str, object]:
+    """What a user's class and those that it comes from hold: functions, and numbers, without those that its call sets."""
+    mine = [c for c in reversed(cls.__mro__) if not (_foreign(c.__module__) or _standard(c))]
+    held = {n: _plain(v) for c in mine for n, v in vars(c).items() if not _is_slot(v)}
+    return _unwritten(
+        cls, {n: v for n, v in held.items() if n == "__call__" or not n.startswith("__")}
+    )
+
+
+def _unwritten(cls: type, held: dict[str, object]) -> dict[str, object]:
+    """What the calls of an object do not write: not the attributes that they set, nor what stands in lists that they
+    write into."""
+    call = next((vars(c)["__call__"] for c in cls.__mro__ if "__call__" in vars(c)), None)
+    if not isinstance(call, types.FunctionType):
+        return held
+    stored, (_, notes) = _stored(call.__code__), _names(call.__code__)
+    left = {n: v for n, v in held.items() if n not in stored}
+    return {n: _Same(v) if notes and isinstance(v, list | dict) else v for n, v in left.items()}
+
+
+def _plain(held: Any) -> Any:
+    """The function of a method of any kind."""
+    if isinstance(held, staticmethod | classmethod):
+        return held.__func__
+    return held.fget if isinstance(held, property) else held
+
+
+def _is_slot(held: object) -> bool:
+    return isinstance(held, types.MemberDescriptorType)
+
+
+def _standard(cls: type) -> bool:
+    return cls.__module__.partition(".")[0] in sys.stdlib_module_names
+
+
+def _foreign(module: str | None) -> bool:
+    return (module or "").partition(".")[0] in FOREIGN
+
+
+def _is_foreign(value: object) -> bool:
+    return isinstance(value, types.ModuleType) and _foreign(value.__name__)
 
 
 @functools.lru_cache(maxsize=4096)
