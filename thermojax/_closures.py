@@ -9,6 +9,7 @@ numbers that it reads, looked up whenever it is flattened: what was compiled is 
 import dis
 import functools
 import sys
+import sysconfig
 import types
 from collections.abc import Callable, Hashable
 from typing import Any
@@ -21,6 +22,7 @@ from ._types import PyTree
 
 MOST = 1000  # functions, lists and objects that are looked into
 LARGEST = 100_000  # bytes of an array that are compared
+INSTALLED = tuple({sysconfig.get_path(name) for name in ("purelib", "platlib")})
 WRITERS = frozenset({"append", "extend", "insert", "pop", "setdefault", "update"})
 # Whose functions read no numbers of a user's
 FOREIGN = frozenset(
@@ -159,7 +161,9 @@ def _attributes(value: object) -> dict[str, object]:
 
 def _parts(cls: type) -> dict[str, object]:
     """What a user's class and those that it comes from hold: functions, and numbers, without those that its call sets."""
-    mine = [c for c in reversed(cls.__mro__) if not (_foreign(c.__module__) or _standard(c))]
+    mine = [
+        c for c in reversed(cls.__mro__) if not (_foreign(c.__module__) or _installed(c.__module__))
+    ]
     held = {n: _plain(v) for c in mine for n, v in vars(c).items() if not _is_slot(v)}
     return _unwritten(
         cls, {n: v for n, v in held.items() if n == "__call__" or not n.startswith("__")}
@@ -188,8 +192,11 @@ def _is_slot(held: object) -> bool:
     return isinstance(held, types.MemberDescriptorType)
 
 
-def _standard(cls: type) -> bool:
-    return cls.__module__.partition(".")[0] in sys.stdlib_module_names
+@functools.lru_cache(maxsize=4096)
+def _installed(module: str) -> bool:
+    """Of the standard library, or of a package that was installed: large, and it holds no numbers of a user's."""
+    file = getattr(sys.modules.get(module), "__file__", None) or ""
+    return module.partition(".")[0] in sys.stdlib_module_names or file.startswith(INSTALLED)
 
 
 def _foreign(module: str | None) -> bool:
