@@ -99,8 +99,6 @@ def _read(value: Any, seen: dict[int, object]) -> Hashable:
         return type(value), repr(value)
     if isinstance(value, np.ndarray) and value.dtype != object and value.nbytes <= LARGEST:
         return value.shape, str(value.dtype), value.tobytes()
-    if isinstance(value, _Same):
-        return value
     fixed = isinstance(value, jax.Array | np.ndarray | types.ModuleType)
     if fixed or id(value) in seen or len(seen) > MOST:
         return _Same(value)
@@ -171,14 +169,10 @@ def _parts(cls: type) -> dict[str, object]:
 
 
 def _unwritten(cls: type, held: dict[str, object]) -> dict[str, object]:
-    """What the calls of an object do not write: not the attributes that they set, nor what stands in lists that they
-    write into."""
+    """Without the attributes that a call of an object sets: what it writes is not what it reads."""
     call = next((vars(c)["__call__"] for c in cls.__mro__ if "__call__" in vars(c)), None)
-    if not isinstance(call, types.FunctionType):
-        return held
-    stored, (_, notes) = _stored(call.__code__), _names(call.__code__)
-    left = {n: v for n, v in held.items() if n not in stored}
-    return {n: _Same(v) if notes and isinstance(v, list | dict) else v for n, v in left.items()}
+    stored = _stored(call.__code__) if isinstance(call, types.FunctionType) else frozenset()
+    return {n: v for n, v in held.items() if n not in stored}
 
 
 def _plain(held: Any) -> Any:
