@@ -153,7 +153,7 @@ def _attributes(value: object) -> dict[str, object]:
     if _foreign(cls.__module__) or not (len(leaves) == 1 and leaves[0] is value):
         return {}
     slots = [n for c in cls.__mro__ for n, v in vars(c).items() if _is_slot(v)]
-    own = {n: getattr(value, n) for n in slots if hasattr(value, n)}
+    own = {n: getattr(value, n, None) for n in slots}
     return {"class": cls, **_unwritten(cls, {**own, **getattr(value, "__dict__", {})})}
 
 
