@@ -140,7 +140,7 @@ class Held:
     def __init__(self):
         self.k = 1.0
 
-    def by_call(self, x, lam):
+    def by_global(self, x, lam):
         return K * x
 
     def by_slot(self, x, lam):
@@ -150,7 +150,7 @@ class Held:
         return self.scale * x
 
     def by_method(self, x, lam):
-        return self.by_call(x, lam)
+        return self.by_global(x, lam)
 
     def by_property(self, x, lam):
         return self.of_global * x
@@ -176,7 +176,7 @@ class Kept(Held):
 
     def __call__(self, x, lam):
         self.last, Kept.count = x, Kept.count + 1
-        return self.by_call(x, lam)
+        return self.by_global(x, lam)
 
 
 @pytest.mark.parametrize("way", sorted(n for n in vars(Held) if n.startswith("by_")))
@@ -195,6 +195,28 @@ def test_what_a_class_reads_is_seen(monkeypatch, way):
         with monkeypatch.context() as patch:
             patch.setattr(*number, 4.0) if number else patch.setitem(globals(), "K", 4.0)
             assert read() != first
+
+
+class Heir(Held):
+    scale = 2.0
+
+
+def test_what_an_heir_has_of_its_own_is_seen(monkeypatch):
+    """The number that it uses: not the one that it hides."""
+    heir = Heir()
+    read = lambda: jax.tree.structure(closed(heir.by_class))
+    first = read()
+    monkeypatch.setattr(Held, "scale", 4.0)
+    assert read() == first
+    monkeypatch.setattr(Heir, "scale", 4.0)
+    assert read() != first
+
+
+def test_classes_of_other_packages_are_not_looked_into(monkeypatch):
+    read = lambda: jax.tree.structure(closed(lambda x, lam: pytest.Item))
+    first = read()
+    monkeypatch.setattr(pytest.Item, "number", 4.0, raising=False)
+    assert read() == first
 
 
 def test_what_its_calls_write_is_not_read(monkeypatch):

@@ -14,7 +14,7 @@ from .._types import Array, Density, Float, Given, Key, PyTree, Scalar, State
 from ._base import AbstractKnownDensity, GaussianParts, normal
 from ._noised import noised
 
-FEW = 4  # components that take half the time one after the other of what they take as one batch
+FEW = 4  # components that are mostly faster one after the other than as one batch
 
 
 class AbstractParts(eqx.Module):
@@ -42,7 +42,8 @@ class AbstractParts(eqx.Module):
 
 
 class Stacked(AbstractParts):
-    """Components of one structure: one of them, whose arrays have a leading axis. Programs do not grow with their number."""
+    """Components of one structure: one of them, whose arrays have a leading axis. Beyond a few, programs do not grow
+    with their number."""
 
     stack: PyTree
     number: int = eqx.field(static=True)
