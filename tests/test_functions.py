@@ -131,17 +131,21 @@ def test_a_function_written_again_compiles_nothing():
     assert work(process(made(3.0))) != first
 
 
+ONE = TWO = THREE = FOUR = FIVE = 1.0  # each is read in one place
+
+
 class Held:
     """What a class may read: a global, its own number, a slot, by a method of any kind or none."""
 
     __slots__ = ("k",)
     scale = 1.0
+    rate = 1.0
 
     def __init__(self):
         self.k = 1.0
 
     def by_global(self, x, lam):
-        return K * x
+        return ONE * x
 
     def by_slot(self, x, lam):
         return self.k * x
@@ -150,22 +154,25 @@ class Held:
         return self.scale * x
 
     def by_method(self, x, lam):
-        return self.by_global(x, lam)
+        return self.helper() * x
+
+    def helper(self):
+        return TWO
 
     def by_property(self, x, lam):
         return self.of_global * x
 
     @property
     def of_global(self):
-        return K
+        return THREE
 
     @staticmethod
     def by_static(x, lam):
-        return K * x
+        return FOUR * x
 
     @classmethod
     def by_class_method(cls, x, lam):
-        return cls.scale * x
+        return cls.rate * x
 
 
 class Kept(Held):
@@ -176,24 +183,35 @@ class Kept(Held):
 
     def __call__(self, x, lam):
         self.last, Kept.count = x, Kept.count + 1
-        return self.by_global(x, lam)
+        return FIVE * x
 
 
-@pytest.mark.parametrize("way", sorted(n for n in vars(Held) if n.startswith("by_")))
+WAYS = {
+    "by_global": "ONE",
+    "by_method": "TWO",
+    "by_property": "THREE",
+    "by_static": "FOUR",
+    "by_slot": "k",
+    "by_class": (Held, "scale"),
+    "by_class_method": (Held, "rate"),
+}
+
+
+@pytest.mark.parametrize("way", WAYS)
 def test_what_a_class_reads_is_seen(monkeypatch, way):
     held = Held()
     method = lambda: jax.tree.structure(closed(getattr(held, way)))
     around = lambda: jax.tree.structure(closed(lambda x, lam: getattr(held, way)(x, lam)))
-    number = {
-        "by_slot": (held, "k"),
-        "by_class": (Held, "scale"),
-        "by_class_method": (Held, "scale"),
-    }.get(way)
     for read in (method, around):
         first = read()
         assert read() == first
         with monkeypatch.context() as patch:
-            patch.setattr(*number, 4.0) if number else patch.setitem(globals(), "K", 4.0)
+            if isinstance(WAYS[way], tuple):
+                patch.setattr(*WAYS[way], 4.0)
+            elif WAYS[way] in globals():
+                patch.setitem(globals(), WAYS[way], 4.0)
+            else:
+                patch.setattr(held, WAYS[way], 4.0)
             assert read() != first
 
 
@@ -225,7 +243,7 @@ def test_what_its_calls_write_is_not_read(monkeypatch):
     first = read()
     kept(1.0, 0.0)
     assert read() == first
-    monkeypatch.setitem(globals(), "K", 4.0)
+    monkeypatch.setitem(globals(), "FIVE", 4.0)
     assert read() != first
 
 
