@@ -22,6 +22,7 @@ jax.config.update("jax_numpy_rank_promotion", "raise")
 # for cycles among its hundred thousand objects.
 jax.config.update("jax_traceback_in_locations_limit", 0)
 gc.set_threshold(50_000, 50, 100)
+hurry.hasten()
 
 collect_ignore = ["test_float32.py"] if X64 else []
 
@@ -43,14 +44,21 @@ def pytest_collection_modifyitems(config, items):
         raise pytest.UsageError(f"tests/thorough.py names what is not there: {gone}")
 
 
-@pytest.fixture(scope="module")
-def unoptimised():
-    with hurry.hurried():
-        yield
+def pytest_collection_finish(session):
+    """What has been imported stays, and need not be searched again."""
+    gc.collect()
+    gc.freeze()
+
+
+@pytest.fixture(scope="module", autouse=True)
+def forgetful():
+    """Of a file's programs none is kept for the next: they would fill the memory."""
+    yield
+    jax.clear_caches()
 
 
 @pytest.fixture(scope="module")
 def optimised():
     """For a file whose programs run for longer than they compile."""
-    with hurry.hurried(), hurry.at_leisure():
+    with hurry.at_leisure():
         yield

@@ -1,8 +1,8 @@
 """Programs that take half the time to compile, and longer to run.
 
-For tests that compile hundreds of small programs, to compare numbers that no optimisation changes by more than rounding:
-a file takes the fixture of `conftest` by `pytestmark = pytest.mark.usefixtures("unoptimised")`, and a process of its own
-takes `flags()` as its XLA_FLAGS. Options that an XLA does not know are left out.
+For tests, which compile thousands of small programs to compare numbers that no optimisation changes by more than
+rounding: `conftest` asks for it, and a process of its own takes `flags()` as its XLA_FLAGS. Options that an XLA does not
+know are left out.
 """
 
 import contextlib
@@ -10,8 +10,8 @@ import functools as ft
 
 import jax
 import jax.numpy as jnp
-import pytest
 from jax._src import compiler
+from jax._src.interpreters import mlir
 
 OPTIONS = {
     "xla_backend_optimization_level": 0,
@@ -21,6 +21,8 @@ OPTIONS = {
 }
 # for programs that have to run fast: optimised, but for what takes longest to compile
 AT_LEISURE = ("xla_llvm_disable_expensive_passes", "xla_cpu_use_fusion_emitters")
+LOWERING = ("make_ir_context", "JaxIrContext", "upstream_dialects", "global_thread_pool")
+leisure = []
 
 
 @ft.cache
@@ -41,30 +43,39 @@ def flags():
     return " ".join(f"--{name}={str(value).lower()}" for name, value in options().items())
 
 
-@contextlib.contextmanager
-def hurried():
-    """All that is compiled inside, and nothing of it is kept.
+def hasten():
+    """All that this process compiles from now on.
 
-    The options are added where JAX makes up its own: XLA_FLAGS would hold for the whole process, and `jax.config` has
-    a switch for LLVM only.
+    The options are added where JAX makes up its own: XLA_FLAGS would hold for `at_leisure` too, and `jax.config` has a
+    switch for LLVM only.
     """
-    with pytest.MonkeyPatch.context() as patch:
-        if hasattr(compiler, "get_compile_options"):
-            options()  # before it asks for itself
-            usual = compiler.get_compile_options
+    if hasattr(compiler, "get_compile_options"):
+        options()  # before it asks for itself
+        usual = compiler.get_compile_options
 
-            def make(*args, **kwargs):
-                made = usual(*args, **kwargs)
-                taken = {k: v for k, v in options().items() if not leisure or k in AT_LEISURE}
-                made.env_option_overrides = [*taken.items(), *made.env_option_overrides]
-                return made
+        def make(*args, **kwargs):
+            made = usual(*args, **kwargs)
+            taken = {k: v for k, v in options().items() if not leisure or k in AT_LEISURE}
+            made.env_option_overrides = [*taken.items(), *made.env_option_overrides]
+            return made
 
-            patch.setattr(compiler, "get_compile_options", make)
-        yield
-    jax.clear_caches()
+        compiler.get_compile_options = make
+    if all(hasattr(mlir, name) for name in LOWERING):
+        mlir.make_ir_context = _context
 
 
-leisure = []
+def _context():
+    """What a program is written down in, with the five dialects that it needs and not all that there are."""
+    context = mlir.JaxIrContext()
+    context.append_dialect_registry(mlir.upstream_dialects)
+    context.dialects["func"]
+    context.set_thread_pool(mlir.global_thread_pool)
+    mlir.dialects.sdy.register_dialect(context)
+    mlir.dialects.mpmd.register_dialect(context)
+    mlir.dialects.mhlo.register_mhlo_dialect(context)
+    mlir.dialects.chlo.register_dialect(context)
+    mlir.dialects.hlo.register_dialect(context)
+    return context
 
 
 @contextlib.contextmanager
@@ -75,3 +86,7 @@ def at_leisure():
         yield
     finally:
         leisure.pop()
+
+
+if __name__ == "__main__":
+    print(flags())

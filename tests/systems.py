@@ -8,7 +8,6 @@ from typing import NamedTuple
 
 import diffrax as dfx
 import equinox as eqx
-import hurry
 import jax
 import jax.numpy as jnp
 from compare import strong
@@ -31,9 +30,6 @@ ADJOINTS = {
     "direct": dfx.DirectAdjoint(),
     "forward": dfx.ForwardMode(),
 }
-
-# Compiled in a hurry, for what does not depend on the level of optimisation.
-quick = ft.partial(jax.jit, compiler_options=hurry.options())
 
 
 class Case(NamedTuple):

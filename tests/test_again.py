@@ -17,8 +17,6 @@ from thermojax import bounds, diffusion, optimal, rates, schedules
 from thermojax.densities import Boltzmann, Empirical, Gaussian, Mixture
 from thermojax.protocols import Network, Piecewise, bounded, ramp
 
-pytestmark = pytest.mark.usefixtures("unoptimised")
-
 events = []
 jax.monitoring.register_event_duration_secs_listener(
     lambda name, seconds, **rest: events.append(name)

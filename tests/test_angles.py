@@ -12,8 +12,6 @@ from thermojax._paths import cut_at
 from thermojax.densities import Gaussian
 from thermojax.measured import from_columns
 
-pytestmark = pytest.mark.usefixtures("unoptimised")
-
 TURN = 2 * np.pi
 TORQUE = tjx.Overdamped(None, lambda x, lam: 3.0 + 0 * x)
 PROCESS = tjx.Process(TORQUE, lambda t: 0 * t, Gaussian(0.0, 1.0))

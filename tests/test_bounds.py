@@ -17,8 +17,6 @@ from thermojax import bounds as B
 from thermojax.densities import Boltzmann, Empirical, Gaussian, Mixture, Point
 from thermojax.systems import Grid
 
-pytestmark = pytest.mark.usefixtures("unoptimised")
-
 EXACT = 1e-10
 RING = 2 * np.pi
 

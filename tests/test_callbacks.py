@@ -11,8 +11,6 @@ from thermojax.densities import Boltzmann, Gaussian, Mixture
 from thermojax.potentials import MovingTrap, Quartic
 from thermojax.protocols import Piecewise, Steps, ramp
 
-pytestmark = pytest.mark.usefixtures("unoptimised")
-
 TS = jnp.linspace(0.0, 1.0, 5)
 KEY = jax.random.key(0)
 

@@ -16,8 +16,6 @@ from thermojax._stiff import rate
 from thermojax.densities import Boltzmann, Gaussian
 from thermojax.protocols import Function, Piecewise, Steps, ramp
 
-pytestmark = pytest.mark.usefixtures("unoptimised")
-
 KEY = jax.random.key(5)
 TRAP = tjx.Overdamped(lambda x, lam: 0.5 * jnp.sum((x - lam) ** 2))
 START = Gaussian(0.0, 1.0)

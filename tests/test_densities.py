@@ -19,8 +19,6 @@ from thermojax import _factor
 from thermojax.densities import AbstractDensity, Boltzmann, Gaussian, Mixture, Point, noised
 from thermojax.potentials import Breathing, DoubleWell, Harmonic, MovingTrap, Quartic, Ring
 
-pytestmark = pytest.mark.usefixtures("unoptimised")
-
 RATE = 1e-6
 
 MEAN = jnp.array([0.3, -1.0, 2.0])

@@ -18,8 +18,6 @@ from thermojax.densities import Empirical, Gaussian, Mixture, Point, noised
 from thermojax.diffusion import EDM, VE, VP, Cosine, Levels, Linear, SubVP, Uniform, _old
 from thermojax.schedules import LogSNR, _old as once
 
-pytestmark = pytest.mark.usefixtures("unoptimised")
-
 LAM = jnp.array([4.0, 1.5, 0.2, -1.0, -3.0])
 DATA = Gaussian(jnp.array([0.3, -0.2]), jnp.array([0.25, 0.5]))
 CASES: dict[str, Any] = {

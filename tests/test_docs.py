@@ -6,7 +6,6 @@ import jax
 import pytest
 import run_readme
 
-pytestmark = pytest.mark.usefixtures("unoptimised")
 ROOT = Path(__file__).parent.parent
 PAGES = [ROOT / "README.md", *sorted((ROOT / "docs").rglob("*.md"))]
 PAGES_WITH_CODE = [page for page in PAGES if run_readme.blocks(page.read_text(encoding="utf-8"))]

@@ -15,8 +15,6 @@ from scipy import stats
 
 from thermojax.estimators import Estimate, _correlation, integral_fluctuation, jarzynski, mean
 
-pytestmark = pytest.mark.usefixtures("unoptimised")
-
 RATE = 1e-6
 EXPONENTIAL = (jarzynski, integral_fluctuation)
 

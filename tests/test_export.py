@@ -11,7 +11,6 @@ from thermojax.potentials import MovingTrap
 from thermojax.protocols import ramp
 
 xarray = pytest.importorskip("xarray")
-pytestmark = pytest.mark.usefixtures("unoptimised")
 
 TS = jnp.linspace(0.0, 1.0, 5)
 

@@ -10,13 +10,12 @@ import numpy as np
 import pytest
 from compare import central, close, flat, strong
 from numpy.testing import assert_allclose
-from systems import SOLVERS, quick
+from systems import SOLVERS
 
 import thermojax as tjx
 from thermojax.densities import Gaussian
 from thermojax.protocols import Piecewise
 
-pytestmark = pytest.mark.usefixtures("unoptimised")
 KEY = jax.random.key(11)
 SIZE = 16
 
@@ -95,7 +94,7 @@ def failing(kind, solver, verb):
         each = got.work + 0.3 * got.heat + got.entropy.total + 0.1 * got.path.xs[:, -1, 0] ** 2
         return jnp.mean(jnp.where(got.path.ok, each, 0)), got
 
-    return process, quick(jax.value_and_grad(loss, has_aux=True)), strong(trained(process))
+    return process, jax.jit(jax.value_and_grad(loss, has_aux=True)), strong(trained(process))
 
 
 every_failure = pytest.mark.parametrize(("kind", "solver"), RUNS)
@@ -149,9 +148,9 @@ def test_a_failed_path_has_the_derivative_of_where_it_stopped(mode):
         return jnp.mean(stopped + jnp.where(ok, got.work + 0.3 * got.heat, 0))
 
     assert 2 <= ok.sum() <= SIZE - 2
-    want = central(quick(loss), theta, 1e-6)
+    want = central(jax.jit(loss), theta, 1e-6)
     assert (np.abs(want) > 1e-3).all()
-    assert_allclose(flat(quick(mode(loss))(theta)), want, rtol=1e-5, atol=1e-7)
+    assert_allclose(flat(jax.jit(mode(loss))(theta)), want, rtol=1e-5, atol=1e-7)
 
 
 @pytest.mark.parametrize("verb", ["account", "running totals", "path_ratio"])
@@ -175,7 +174,7 @@ def test_a_failed_recording_does_not_poison_the_gradient(gap, verb):
     scale = jnp.asarray(1.3)
     fine = path._replace(xs=path.xs[jnp.array([0, 2])])
     for derivative in (jax.grad, jax.jacfwd):
-        got, want = (quick(derivative(loss))(scale, p) for p in (path, fine))
+        got, want = (jax.jit(derivative(loss))(scale, p) for p in (path, fine))
         assert abs(want) > 1e-2
         if (gap, verb) != ("a state behind a wall", "path_ratio"):  # a force has no wall
             assert_allclose(got, want, rtol=1e-12)

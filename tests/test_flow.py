@@ -11,8 +11,6 @@ from thermojax.densities import Gaussian
 from thermojax.potentials import Harmonic, MovingTrap
 from thermojax.protocols import ramp
 
-pytestmark = pytest.mark.usefixtures("unoptimised")
-
 MU, K, U, T = 1.0, 2.0, 3.0, 4.0
 TS = jnp.linspace(0.0, T, 41)
 

@@ -15,8 +15,6 @@ from thermojax import diffusion, schedules
 from thermojax.densities import Gaussian, Mixture
 from thermojax.diffusion import VE, VP, Linear, Uniform
 
-pytestmark = pytest.mark.usefixtures("unoptimised")
-
 COV = jnp.array([[1.0, 0.6, 0.2], [0.6, 0.8, -0.1], [0.2, -0.1, 0.5]])
 
 

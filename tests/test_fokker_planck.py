@@ -16,8 +16,6 @@ from thermojax import _quasi_newton, evolve, optimal
 from thermojax.densities import Boltzmann, Cells, Gaussian, Point
 from thermojax.protocols import Piecewise, ramp
 
-pytestmark = pytest.mark.usefixtures("unoptimised")
-
 KAPPA, TRAP, TAU = 6.38629, 40 / 4.183, 0.44  # two wells, barrier 2.5 kT, and the trap that pulls
 
 

@@ -27,8 +27,6 @@ from thermojax.estimators import (
     second_law_excess,
 )
 
-pytestmark = pytest.mark.usefixtures("unoptimised")
-
 ONE, TWO = (jarzynski, second_cumulant, second_law_excess), (bar, crooks)
 
 

@@ -6,7 +6,6 @@ import numpy as np
 import pytest
 
 pytestmark = [
-    pytest.mark.usefixtures("unoptimised"),
     # the cases call things by the names of that commit, which have to work for one release
     pytest.mark.filterwarnings("ignore:.* goes with the next release:DeprecationWarning"),
     # some run a part of a protocol, or take steps that are long: their numbers are frozen, too

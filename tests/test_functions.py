@@ -13,8 +13,6 @@ from thermojax._closures import closed
 from thermojax.densities import Boltzmann, Gaussian
 from thermojax.protocols import Function, ramp
 
-pytestmark = pytest.mark.usefixtures("unoptimised")
-
 TS = jnp.linspace(0.0, 1.0, 5)
 K = 1.0
 TABLE = {"k": 1.0}

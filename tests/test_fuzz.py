@@ -21,7 +21,6 @@ from thermojax.protocols import Piecewise, Steps, ramp
 from thermojax.schedules import LogSNR
 
 pytestmark = [
-    pytest.mark.usefixtures("unoptimised"),
     pytest.mark.filterwarnings("ignore:A part of the protocol is run"),
     pytest.mark.filterwarnings("ignore:The step is too long"),
 ]

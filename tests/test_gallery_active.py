@@ -11,9 +11,6 @@ from scripts import example
 
 import thermojax as tjx
 
-pytestmark = pytest.mark.usefixtures("unoptimised")
-
-
 active, collective = example("active_matter"), example("collective")
 
 

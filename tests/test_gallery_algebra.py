@@ -7,8 +7,6 @@ import pytest
 import sigmas
 from scripts import example
 
-pytestmark = pytest.mark.usefixtures("unoptimised")
-
 
 @pytest.fixture(scope="module", autouse=True)
 def promoted():

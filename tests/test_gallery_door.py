@@ -11,7 +11,6 @@ import numpy as np
 import pytest
 from scripts import load, reproduce
 
-pytestmark = pytest.mark.usefixtures("unoptimised")
 ROOT = Path(__file__).parent.parent
 DOCS = ROOT / "docs"
 

@@ -13,8 +13,6 @@ from scipy import stats
 import thermojax as tjx
 from thermojax.inference import entropy_production
 
-pytestmark = pytest.mark.usefixtures("unoptimised")
-
 BEADS = np.array([[-2.0, 1.0], [1.0, -2.0]])
 HOT = np.diag([10.0, 1.0])
 TEN = -np.eye(10) + 0.2 * np.random.default_rng(4222).standard_normal((10, 10))

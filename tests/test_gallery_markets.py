@@ -12,7 +12,6 @@ from scripts import example
 import thermojax as tjx
 
 pytest.importorskip("matplotlib")
-pytestmark = pytest.mark.usefixtures("unoptimised")
 
 
 @pytest.fixture(scope="module")

@@ -9,11 +9,9 @@ import numpy as np
 import pytest
 from compare import central, flat
 from numpy.testing import assert_allclose
-from systems import ADJOINTS, GRID, SOLVERS, THETA, quick, well
+from systems import ADJOINTS, GRID, SOLVERS, THETA, well
 
 import thermojax as tjx
-
-pytestmark = pytest.mark.usefixtures("unoptimised")
 
 KEY = jax.random.key(11)
 WAYS = {
@@ -37,7 +35,7 @@ def loss(theta, *, solver="default", adjoint="default", save="ends"):
 @ft.cache
 def derivative(solver, way, save):
     adjoint, mode = WAYS[way]
-    return quick(mode(ft.partial(loss, solver=solver, adjoint=adjoint, save=save)))
+    return jax.jit(mode(ft.partial(loss, solver=solver, adjoint=adjoint, save=save)))
 
 
 def slope(solver, way, save="ends"):
@@ -97,7 +95,7 @@ def test_second_derivatives(adjoint):
     first = lambda T: derivative("default", "default reverse", "ends")((THETA[0], T, THETA[2]))[1][
         1
     ]
-    second = quick(jax.grad(jax.grad(at)))(THETA[1])
+    second = jax.jit(jax.grad(jax.grad(at)))(THETA[1])
     assert_allclose(second, central(first, THETA[1])[0], rtol=1e-6)
 
 
@@ -119,11 +117,11 @@ def test_functions_that_close_over_a_parameter(adjoint):
         return jnp.mean(got.work + 0.3 * got.heat + 0.1 * got.path.xs[:, -1, 0] ** 2)
 
     k = jnp.array([1.1, 0.8, 0.9, 0.7, 2.0, 0.6])
-    both = quick(jax.value_and_grad(loss))
+    both = jax.jit(jax.value_and_grad(loss))
     want = central(lambda k: both(k)[0], k)
     assert (np.abs(want) > 1e-3).all()
     assert_allclose(both(k)[1], want, rtol=1e-6)
     if adjoint != "recursive":
-        assert_allclose(quick(jax.jacfwd(loss))(k), want, rtol=1e-6)
+        assert_allclose(jax.jit(jax.jacfwd(loss))(k), want, rtol=1e-6)
     if adjoint == "default":
         assert_allclose(jax.value_and_grad(loss)(k)[1], want, rtol=1e-6)

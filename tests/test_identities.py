@@ -16,7 +16,6 @@ from thermojax.identities import DoesNotApply, Residual
 from thermojax.potentials import Harmonic, MovingTrap
 from thermojax.protocols import Piecewise, ramp
 
-pytestmark = pytest.mark.usefixtures("unoptimised")
 TS = jnp.linspace(0.0, 1.0, 41)
 GRID = Grid(-5.0, 5.0, 160)
 NAMES = {

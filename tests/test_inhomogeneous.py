@@ -15,8 +15,6 @@ from thermojax.densities import Boltzmann, Gaussian
 from thermojax.protocols import Joint, Piecewise, ramp
 from thermojax.systems import Inhomogeneous, Metropolis, StratonovichHeun
 
-pytestmark = pytest.mark.usefixtures("unoptimised")
-
 
 class Wavy(eqx.Module):
     """A mobility that is neither even nor odd about the middle of the trap."""

@@ -15,8 +15,6 @@ from thermojax.densities import Point, States
 from thermojax.protocols import Piecewise, ramp
 from thermojax.systems import checkerboard, ising, rows, spin_states
 
-pytestmark = pytest.mark.usefixtures("unoptimised")
-
 X64 = jax.config.jax_enable_x64
 EXACT = 1e-12 if X64 else 1e-4
 TWO, RING = jnp.array([[0.0], [1.0]]), jnp.array([[0.0], [1.0], [2.0]])

@@ -10,14 +10,12 @@ import numpy as np
 import pytest
 import scipy.stats
 from numpy.testing import assert_allclose
-from systems import ALL, CASES, ENDED, ONE_BATH, SOLVERS, quick
+from systems import ALL, CASES, ENDED, ONE_BATH, SOLVERS
 
 import thermojax as tjx
 from thermojax.densities import Gaussian
 from thermojax.potentials import Harmonic, MovingTrap
 from thermojax.protocols import AbstractProtocol, Function, Joint, Piecewise, Steps, ramp
-
-pytestmark = pytest.mark.usefixtures("unoptimised")
 
 # the ledger sees no more of a solver than where it went: each on two of the cases that hold every feature between them,
 # and each of those by two
@@ -58,7 +56,7 @@ def run(name, solver="default", rule="alternating"):
 def _run(name, solver, rule):
     process, ts = CASES[name]()
     go = lambda key: tjx.simulate(process, ts, key, solver=SOLVERS[solver], rule=rule)
-    return quick(go)(jax.random.key(3))
+    return jax.jit(go)(jax.random.key(3))
 
 
 @ft.cache
@@ -86,7 +84,7 @@ def auditor(name):
             )
         return out
 
-    return quick(audit)
+    return jax.jit(audit)
 
 
 def audit(name, solver="default", rule="alternating"):
@@ -330,11 +328,11 @@ def test_a_batch_of_paths_is_its_paths(rule):
         )
 
     xs = jax.random.normal(jax.random.key(1), (3, len(ts), 2))
-    alone = quick(lambda x: price(tjx.Path(ts, x)))
+    alone = jax.jit(lambda x: price(tjx.Path(ts, x)))
     want = jax.tree.map(lambda *v: jnp.stack(v), *map(alone, xs))
-    same(quick(lambda xs: price(tjx.Path(ts, xs)))(xs), want, 100)
+    same(jax.jit(lambda xs: price(tjx.Path(ts, xs)))(xs), want, 100)
     grids, ok = jnp.tile(ts, (3, 1)), jnp.ones(3, bool)
-    same(quick(lambda xs: price(tjx.Path(grids, xs, ok)))(xs), want, 100)
+    same(jax.jit(lambda xs: price(tjx.Path(grids, xs, ok)))(xs), want, 100)
 
 
 def test_paths_may_have_grids_of_their_own():

@@ -19,7 +19,6 @@ from thermojax.schedules import LogSNR
 modes = reproduce("eight_modes")
 MODES, STD, denoise, log_p, plane = modes.MODES, modes.STD, modes.denoise, modes.log_p, modes.plane
 
-pytestmark = pytest.mark.usefixtures("unoptimised")
 
 KEY = jax.random.key(0)
 LAM = jnp.array([4.0, 2.0, 0.5, -1.0, -2.5])

@@ -16,8 +16,6 @@ from thermojax import optimal
 from thermojax.densities import Gaussian
 from thermojax.estimators import energy_distance
 
-pytestmark = pytest.mark.usefixtures("unoptimised")
-
 TRAP = tjx.Overdamped(lambda x, lam: 0.5 * jnp.sum((x - lam) ** 2))
 RAMP = tjx.protocols.ramp(0.0, 2.0, 1.0, knots=4)
 TS = jnp.linspace(0.0, 1.0, 13)

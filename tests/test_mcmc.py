@@ -16,7 +16,6 @@ from thermojax.potentials import MovingTrap
 from thermojax.protocols import ramp
 
 pytest.importorskip("blackjax")
-pytestmark = pytest.mark.usefixtures("unoptimised")
 
 KEY = jax.random.key(8)
 TEMPERATURE = 0.8

@@ -15,8 +15,6 @@ import thermojax as tjx
 from thermojax.densities import Boltzmann, Gaussian
 from thermojax.measured import Measured, _csv, _quick, from_columns, read_csv, read_each
 
-pytestmark = pytest.mark.usefixtures("unoptimised")
-
 NAMES = {"time": "t", "positions": "x", "controls": "trap"}
 ROWS = ["0.0,1.0,2.0", "0.1,1.1,2.5", "0.2,1.2,3.0"]
 TRAP = tjx.Overdamped(tjx.potentials.MovingTrap(1.0))

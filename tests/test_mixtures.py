@@ -17,8 +17,6 @@ from thermojax.densities import Boltzmann, Empirical, Gaussian, Mixture, Point, 
 from thermojax.potentials import DoubleWell, MovingTrap, Quartic
 from thermojax.protocols import ramp
 
-pytestmark = pytest.mark.usefixtures("unoptimised")
-
 WEIGHTS = jnp.array([1.0, 2.0, 5.0])
 MEANS = jnp.array([-2.0, 0.5, 3.0])
 COVS = jnp.array([0.3, 1.5, 0.8])

@@ -13,8 +13,6 @@ import pytest
 
 import thermojax as tjx
 
-pytestmark = pytest.mark.usefixtures("unoptimised")
-
 P, D, O = tjx.protocols, tjx.densities, tjx.optimal
 
 drag = tjx.Overdamped(lambda x, lam: 0.5 * jnp.sum((x - lam) ** 2))

@@ -45,8 +45,6 @@ from thermojax.densities import Boltzmann
 from thermojax.evolve import moments
 from thermojax.potentials import Breathing, DoubleWell, MovingTrap, Quartic
 
-pytestmark = pytest.mark.usefixtures("unoptimised")
-
 DIGITS = 6e-10  # the closed forms below are written with nine decimals
 
 PARTS = ("work", "heat", "reduced", "total", "system")

@@ -29,8 +29,6 @@ from thermojax.densities import Boltzmann, Gaussian
 from thermojax.potentials import Quartic
 from thermojax.protocols import ramp
 
-pytestmark = pytest.mark.usefixtures("unoptimised")
-
 SIZE = 1_000_000
 
 

@@ -19,8 +19,6 @@ import thermojax as tjx
 from thermojax.densities import Gaussian
 from thermojax.protocols import Piecewise, ramp
 
-pytestmark = pytest.mark.usefixtures("unoptimised")
-
 
 def example(cls):
     """The code of a docstring."""

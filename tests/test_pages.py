@@ -12,7 +12,6 @@ import run_readme
 
 import thermojax as tjx
 
-pytestmark = pytest.mark.usefixtures("unoptimised")
 PAGES = Path(__file__).parent.parent / "docs" / "api"
 ROOMS = ["thermojax"] + [
     f"thermojax.{module.name}"

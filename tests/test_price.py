@@ -16,8 +16,6 @@ from thermojax import bounds, diffusion, plots, schedules
 from thermojax.densities import Empirical, Gaussian, Mixture, Uniform, noised
 from thermojax.diffusion import VE, VP, Levels, Linear, SigmaT, SubVP
 
-pytestmark = pytest.mark.usefixtures("unoptimised")
-
 KEY = jax.random.key(0)
 DATA = Gaussian(1.0, 0.25)
 ERROR = 0.1

@@ -28,8 +28,6 @@ from thermojax.protocols import (
     trainable,
 )
 
-pytestmark = pytest.mark.usefixtures("unoptimised")
-
 KNOTS = jnp.array([0.0, 0.5, 2.0])
 VALUES = jnp.array([1.0, 3.0, 2.0])
 

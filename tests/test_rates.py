@@ -13,8 +13,6 @@ from thermojax import evolve, rates
 from thermojax.densities import Boltzmann, Cells, Gaussian
 from thermojax.protocols import ramp
 
-pytestmark = pytest.mark.usefixtures("unoptimised")
-
 RING = evolve.Grid(0.0, 2 * np.pi, 256, periodic=True)
 
 

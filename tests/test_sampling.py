@@ -11,8 +11,6 @@ import thermojax as tjx
 from thermojax.densities import Gaussian
 from thermojax.measured import sampling
 
-pytestmark = pytest.mark.usefixtures("unoptimised")
-
 TRAP = tjx.Overdamped(tjx.potentials.MovingTrap(1.0))
 
 

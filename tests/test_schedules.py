@@ -17,8 +17,6 @@ from thermojax.densities import Gaussian
 from thermojax.diffusion import predictor
 from thermojax.schedules import LogSNR
 
-pytestmark = pytest.mark.usefixtures("unoptimised")
-
 # exact optima of the chain with tau = beta, for data N(0, s^2): (s, N): <w>
 OPTIMA = {
     (0.5, 10): 0.0418990830,

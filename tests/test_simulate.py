@@ -17,14 +17,12 @@ import numpy as np
 import pytest
 from compare import close
 from numpy.testing import assert_allclose, assert_array_equal
-from systems import ADJOINTS, CASES, GRID, KNOTS, LAMS, THETA, WELL, quick, uneven
+from systems import ADJOINTS, CASES, GRID, KNOTS, LAMS, THETA, WELL, uneven
 
 import thermojax as tjx
 from thermojax.densities import Gaussian
 from thermojax.potentials import MovingTrap
 from thermojax.protocols import Piecewise, ramp
-
-pytestmark = pytest.mark.usefixtures("unoptimised")
 
 KEY = jax.random.key(11)
 
@@ -34,7 +32,7 @@ KEY = jax.random.key(11)
 
 @pytest.fixture(scope="module")
 def whole():
-    return quick(lambda key: tjx.simulate(WELL, GRID, key))(KEY)
+    return jax.jit(lambda key: tjx.simulate(WELL, GRID, key))(KEY)
 
 
 @pytest.mark.parametrize(
@@ -42,7 +40,7 @@ def whole():
     [("ends", [0, 6]), (2, [0, 2, 4, 6]), (4, [0, 4, 6]), (9, [0, 6])],
 )
 def test_what_is_saved_does_not_change_it(whole, save, rows):
-    got = quick(lambda key: tjx.simulate(WELL, GRID, key, save=save))(KEY)
+    got = jax.jit(lambda key: tjx.simulate(WELL, GRID, key, save=save))(KEY)
     rows = np.array(rows)
     assert_allclose(got.path.ts, GRID[rows], rtol=0)
     assert_allclose(got.path.xs, whole.path.xs[rows], rtol=1e-14)
@@ -52,7 +50,7 @@ def test_what_is_saved_does_not_change_it(whole, save, rows):
 @pytest.mark.parametrize("adjoint", ["recursive", "direct", "forward"])
 def test_how_it_is_differentiated_does_not_change_it(whole, adjoint):
     go = lambda key: tjx.simulate(WELL, GRID, key, save=4, adjoint=ADJOINTS[adjoint])
-    got = quick(go)(KEY)
+    got = jax.jit(go)(KEY)
     assert_allclose(got.path.xs, whole.path.xs[np.array([0, 4, 6])], rtol=1e-14)
     close(got[1:], whole[1:])
 
@@ -64,7 +62,7 @@ def free():
     process = tjx.Process(system, ramp(0.0, 1.0, 1.0), Gaussian(jnp.zeros(2), 1.0))
     ts = jnp.linspace(0.0, 1.0, 4)
     go = lambda key, n: tjx.ensemble(process, ts, key, n, save="all").path.xs
-    return {n: quick(go, static_argnums=1)(KEY, n) for n in (3, 600, 1203)}
+    return {n: jax.jit(go, static_argnums=1)(KEY, n) for n in (3, 600, 1203)}
 
 
 def test_a_path_does_not_depend_on_how_many_there_are(free):
@@ -104,7 +102,7 @@ def test_ensemble_has_the_shape_of_vmap_simulate(name, save):
 def test_ensemble_and_simulate_obey_one_ledger():
     """Each path of an ensemble, priced as a stored path."""
     process, ts = CASES["several_controls"]()
-    got = quick(lambda key: tjx.ensemble(process, ts, key, 3, save="all"))(KEY)
+    got = jax.jit(lambda key: tjx.ensemble(process, ts, key, 3, save="all"))(KEY)
     stored = tjx.account(process, got.path)
     close(stored[1:], got[1:])
 
@@ -130,8 +128,8 @@ def test_uneven_grid_against_a_loop(size):
     still = lambda x, lam: 0 * jnp.sum(x)
     free = eqx.tree_at(lambda p: p.system.potential, WELL, still)
     go = tjx.simulate if size is None else ft.partial(tjx.ensemble, size=size, save="all")
-    xs = np.asarray(quick(lambda key: go(free, ts, key).path.xs)(KEY))
-    path, work, heat, entropy = quick(lambda key: go(WELL, ts, key))(KEY)
+    xs = np.asarray(jax.jit(lambda key: go(free, ts, key).path.xs)(KEY))
+    path, work, heat, entropy = jax.jit(lambda key: go(WELL, ts, key))(KEY)
     stiffness, mobility, T = 1.5, 0.7, 0.9
     energy = lambda x, lam: 0.5 * stiffness * (x - lam) ** 2 + 0.1 * x**4
     force = lambda x, lam: -stiffness * (x - lam) - 0.4 * x**3

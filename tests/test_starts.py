@@ -13,7 +13,6 @@ import thermojax as tjx
 
 P, D, O = tjx.protocols, tjx.densities, tjx.optimal
 
-pytestmark = pytest.mark.usefixtures("unoptimised")
 KEY = jax.random.key(0)
 
 

@@ -19,8 +19,6 @@ from thermojax.densities import Boltzmann, Gaussian
 from thermojax.evolve import Grid, moments, steady
 from thermojax.protocols import Function, Joint, Piecewise, fixed, ramp
 
-pytestmark = pytest.mark.usefixtures("unoptimised")
-
 STEPS = {"BAOAB": tjx.BAOAB(), "ABOBA": tjx.ABOBA()}
 each_step = pytest.mark.parametrize("step", STEPS)
 
