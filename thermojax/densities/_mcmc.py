@@ -69,7 +69,7 @@ def mcmc(
     (2021).
     """
     try:
-        from blackjax.diagnostics import ess_bulk, rhat
+        import blackjax  # noqa: F401
     except ImportError as error:
         raise ImportError(
             "thermojax.densities.mcmc needs blackjax: pip install 'thermojax[mcmc]'."
@@ -90,16 +90,18 @@ def mcmc(
     key_start, key_run = jax.random.split(key)
     with jax.numpy_dtype_promotion("standard"), jax.numpy_rank_promotion("allow"):  # for blackjax
         starts = _starts(target, key_start, chains) if start is None else _given(start, chains, dim)
-        energy = jax.vmap(target.reduced_energy)(starts.astype(dtype))
         starts = _checks.must(
-            "mcmc.start", starts, jnp.isfinite(energy), "where the potential is finite", got=starts
+            "mcmc.start",
+            starts,
+            _finite(target, starts),
+            "where the potential is finite",
+            got=starts,
         )
-        xs, phi, divergent = _run(target, starts, key_run, warmup, -(-size // chains))
-        watched = jnp.concatenate([xs, phi[..., None]], axis=-1)
-        r_hat, ess = np.asarray(rhat(watched)), np.asarray(ess_bulk(watched))
-    _converged(r_hat, ess, float(divergent.mean()), chains)
-    pool = xs.reshape(-1, xs.shape[-1]).astype(dtype)
-    draws = Draws(pool, jnp.asarray(ess.min(), dtype), jnp.asarray(r_hat.max(), dtype))
+        xs, *rest = _run(target, starts, key_run, warmup, -(-size // chains))
+    divergent, r_hat, ess = map(np.asarray, rest)
+    _converged(r_hat, ess, float(divergent), chains)
+    ess, r_hat = (jnp.asarray(value, dtype) for value in (ess.min(), r_hat.max()))
+    draws = Draws(xs.astype(dtype), ess, r_hat)
     return Boltzmann(system, lam, dim=dim, log_z=log_z, sampler=draws)
 
 
@@ -111,9 +113,11 @@ def _unsampled(key: Key) -> State:
 @eqx.filter_jit
 def _run(
     target: Boltzmann, starts: Array, key: Key, warmup: int, draws: int
-) -> tuple[Array, Array, Array]:
-    """Positions `(chains, draws, d)`, reduced energies and divergences `(chains, draws)`."""
+) -> tuple[Array, Array, Array, Array]:
+    """Positions `(chains * draws, d)`, the share of divergent steps, and R-hat and effective size of each coordinate and
+    of the reduced energy."""
     import blackjax
+    from blackjax.diagnostics import ess_bulk, rhat
 
     dtype = target.origin.dtype
     log_density = lambda x: -target.reduced_energy(x.astype(dtype)).astype(x.dtype)
@@ -132,11 +136,33 @@ def _run(
 
         return jax.lax.scan(step, state, jax.random.split(key_draws, draws))[1]
 
-    return jax.vmap(chain)(starts, jax.random.split(key, starts.shape[0]))
+    keys = jax.random.split(key, starts.shape[0])
+    xs, phi, divergent = jax.vmap(chain)(starts, keys)
+    watched = jnp.concatenate([xs, phi[..., None]], axis=-1)
+    return xs.reshape(-1, xs.shape[-1]), jnp.mean(divergent), rhat(watched), ess_bulk(watched)
+
+
+@eqx.filter_jit
+def _finite(target: Boltzmann, starts: Array) -> Array:
+    return jnp.isfinite(jax.vmap(target.reduced_energy)(starts.astype(target.origin.dtype)))
 
 
 def _starts(target: Boltzmann, key: Key, chains: int) -> Array:
     """One start per chain on random lines through the origin, in both directions of each."""
+    starts, confined, far = _on_lines(target, key, chains)
+    return _checks.must(
+        "potential",
+        starts,
+        confined,
+        "confining (on some line through the origin it is not within 4000): give mcmc(..., start=), or a potential with "
+        "an equilibrium",
+        got=far,
+    )
+
+
+@eqx.filter_jit
+def _on_lines(target: Boltzmann, key: Key, chains: int) -> tuple[Array, Array, Array]:
+    """The starts, whether each line has an end within 4000, and how far from the origin it is."""
     key_line, key_place = jax.random.split(key)
     lines = jax.random.normal(key_line, (-(-chains // 2), target.dim))
     lines = lines / jnp.linalg.norm(lines, axis=1, keepdims=True)
@@ -146,14 +172,8 @@ def _starts(target: Boltzmann, key: Key, chains: int) -> Array:
     phi = jax.vmap(jax.vmap(target.reduced_energy))(points)
     inside = phi < jnp.nanmin(phi, axis=1, keepdims=True) + 10
     far = jnp.max(jnp.where(inside, radii, 0), axis=1)
-    far = _checks.must(
-        "potential",
-        far,
-        ~inside[:, -1],
-        "confining (on some line through the origin it is not within 4000): give mcmc(..., start=), or a potential with "
-        "an equilibrium",
-    )
-    return lines * (far * jax.random.uniform(key_place, (chains,)))[:, None]
+    places = far * jax.random.uniform(key_place, (chains,))
+    return lines * places[:, None], ~inside[:, -1], far
 
 
 def _given(start: Given, chains: int, dim: int) -> Array:
