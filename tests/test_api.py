@@ -258,7 +258,7 @@ FIELDS = {
     "Entropy": "total medium system",
     "estimators.Estimate": "value stderr ess reliable",
     "estimators.Bootstrap": "value stderr ess reliable draws",
-    "measured.Measured": "path controls lengths",
+    "measured.Measured": "path controls lengths period",
     "measured.Sampling": "interval relaxation ratio variance shift stderr diffusion enough",
     "optimal.Optimum": "protocol work",
     "rates.Rates": "total medium system housekeeping excess",

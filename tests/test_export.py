@@ -69,6 +69,45 @@ def test_kinds_of_results(run):
     assert "entropy_total" not in no_final
 
 
+def test_states(tmp_path):
+    """The probabilities of all states; as netCDF by whatever engine xarray picks, as the docstring has it."""
+    levels = tjx.Spins(lambda x, lam: -lam * jnp.sum(x))
+    states = tjx.systems.spin_states(2)
+    start = tjx.densities.States.boltzmann(levels, jnp.asarray(0.0), states)
+    found = tjx.evolve.master(tjx.Process(levels, ramp(0.0, 1.0, 1.0), start), TS, states)
+    data = tjx.export.to_xarray(found, energy="kT", time="s")
+    assert data.p.dims == ("time", "state")
+    assert data.states.dims == ("state", "coordinate")
+    np.testing.assert_array_equal(data.p, found.p)
+    assert (data.p.attrs["units"], data.work.attrs["units"]) == ("1", "kT")
+    data.to_netcdf(tmp_path / "states.nc")
+    xarray.testing.assert_identical(xarray.load_dataset(tmp_path / "states.nc"), data)
+
+
+def test_every_other_time():
+    """The states are not thinned, though they be as many as the times."""
+    levels = tjx.Spins(lambda x, lam: -lam * jnp.sum(x))
+    states = tjx.systems.spin_states(2)
+    start = tjx.densities.States.boltzmann(levels, jnp.asarray(0.0), states)
+    ts = jnp.linspace(0.0, 1.0, 4)
+    found = tjx.evolve.master(tjx.Process(levels, ramp(0.0, 1.0, 1.0), start), ts, states)
+    less = found.every(2)
+    np.testing.assert_array_equal(less.states, states)
+    np.testing.assert_array_equal(less.p, found.p[::2])
+    np.testing.assert_array_equal(less.entropy.total, found.entropy.total[::2])
+
+
+def test_names_that_collide():
+    loss = lambda p, key: jnp.sum(p["a b"] ** 2) + jax.random.normal(key)
+    start = {"a b": jnp.zeros(3), "a_b": jnp.ones(3), "a_b_0": jnp.ones(())}
+    found = tjx.optimal.search(loss, start, jax.random.key(0), steps=2, progress=False)
+    data = tjx.export.to_xarray(found)
+    names = {v.attrs["long_name"]: k for k, v in data.items() if k.startswith("found")}
+    assert len({*names.values()}) == 3
+    for key, value in found.found.items():
+        np.testing.assert_array_equal(data[names[f"what was found: found[{key!r}]"]], value)
+
+
 def test_a_search(tmp_path):
     loss = lambda p, key: jnp.sum((p["k"] - 1.0) ** 2) + 0.1 * jax.random.normal(key)
     found = tjx.optimal.search(

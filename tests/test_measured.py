@@ -111,6 +111,7 @@ READ = {
         [r.replace(",", ";").replace(".", ",") for r in header()],
         {"decimal": ","},
     ),
+    "units, and a pure number": (["t,x,trap", "s,1,1", *ROWS], {}),
     "units of all kinds": (["t,x,trap", "[s],(µm),kT/nm^2", *ROWS], {}),
     "a clock": (["t,x,trap", *(f"17000000{i:02}.1{r[3:]}" for i, r in enumerate(ROWS))], {}),
 }
@@ -499,6 +500,8 @@ REFUSED = {
     "an underscore": (header("0,1_000,2", "1,2,3"), {}, f"{line}2, column 'x'.*'1_000'"),
     "decimal": (header(), {"decimal": "'"}, "decimal must be"),
     "a row of words": (header("lost,lost,lost", "0,1,2", "1,2,3"), {}, f"{line}2, column 't'.*'lost'"),
+    "units and another number": (header("s,2,um", "0,1,2", "1,2,3"), {}, f"{line}2, column 't'.*'s'"),
+    "numbers alone are no units": (header("1,1,1", "0,1,2", "1,2,3"), {}, f"{line}3, column 't': 0.0 does not come"),
     "two rows of units": (header("s,um,um", "s,um,um", "0,1,2", "1,2,3"), {}, f"{line}3, column 't'.*'s'"),
     "NaN under names in a comment": (["# t,x,trap", "0,nan,2", "1,2,3"], {}, f"{line}2, column 'x': the value is missing"),
     "a comment that is no names": (["# Monday", *ROWS], {}, "no column 't'.*no names, put a line of them on top.*'Monday'"),

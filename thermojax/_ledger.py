@@ -22,6 +22,8 @@ from ._paths import (
     a_period,
     cut_at,
     digits_kept,
+    other_turn,
+    report_turns,
     running,
     shape_of,
     unwrapped,
@@ -105,7 +107,10 @@ def account(
     their times.
 
     `period` is where an angle is cut, $2\pi$ or 360 say, or one per coordinate, infinite where there is none: every step
-    then goes the short way round, and `path.xs` of the result is continuous. Without it a path that looks cut is reported.
+    then goes the short way round, and `path.xs` of the result is continuous, on the turn of its first value. Where the
+    potential has not that period and its energy at the first control is lower a turn off, or higher by less than the
+    temperature, a `UserWarning` says that the path may be on the wrong one. Without `period` a path that looks cut is
+    reported.
 
     Raises `ValueError` for wrong shapes, times or states in float64 whose steps are lost in float32, a grid that does not
     rise or leaves the protocol's span, or an unknown rule. A path with a state or an energy that is not finite gets
@@ -123,7 +128,9 @@ def account(
     if period is None:
         _uncut(path)
     else:
-        path = path._replace(xs=unwrapped(path.xs, a_period(period, path.xs.shape[-1])))
+        period = a_period(period, path.xs.shape[-1])
+        path = path._replace(xs=unwrapped(path.xs, period))
+        check_turns("path", process, path, period)
     found = _account(process, path, step, rule, cumulative)
     if rule == "kernel":
         _of_these_steps(step, path, found)
@@ -322,6 +329,25 @@ def _uncut(path: Path) -> None:
                 f"single steps, which count as moves the other way. Give period={period:.6g}, or unwrap it (numpy.unwrap).",
                 stacklevel=3,
             )
+
+
+def check_turns(name: str, process: Process, path: Path, period: Array) -> None:
+    """Report paths that may start on another turn of an angle, by their energies at the first control."""
+    start = Path(path.ts[..., :2], path.xs[..., :2, :], path.ok)
+    periods = jnp.broadcast_to(period, start.xs[..., 0, :].shape)
+    report_turns(name, _other_turns(process, start, periods), periods)
+
+
+@eqx.filter_jit
+def _other_turns(process: Process, start: Path, period: Array) -> Array:
+    """Of each path and angle, whether it may start on another turn; a path is known by its first two samples."""
+
+    def one(process: Process, start: Path, period: Array) -> Array:
+        system, (lam, _) = process.system, ends(process.protocol, start.ts)
+        energy, temperature = lambda x: system.energy(x, lam), system.temperature(lam)
+        return other_turn(energy, start.xs[0], period, temperature)
+
+    return each_path(one, (process,), start, period)
 
 
 def check_rule(rule: str) -> None:

@@ -1,14 +1,16 @@
 """What a run or a measurement gives: paths, and the work, heat and entropy of each."""
 
-from collections.abc import Callable
+import warnings
+from collections.abc import Callable, Iterable
 from typing import NamedTuple
 
 import equinox as eqx
+import jax
 import jax.numpy as jnp
 import numpy as np
 
 from . import _checks
-from ._types import Array, ArrayLike, Bool, Float, Given, PyTree
+from ._types import Array, ArrayLike, Bool, Float, Given, PyTree, Scalar, State
 
 
 class Path(NamedTuple):
@@ -110,17 +112,49 @@ def unwrapped(xs: Array, period: Array) -> Array:
     return xs - jnp.where(jnp.isfinite(period), period, 0) * turns
 
 
-def cut_at(x: Given) -> float | None:
+def other_turn(
+    energy: Callable[[State], Scalar], x: State, period: Array, temperature: Array
+) -> Bool[Array, " d"]:
+    """Whether a path that starts at `x` may as well start on another turn of each of its angles.
+
+    A whole turn off, the energy is then lower, or higher by less than the temperature. Where it is the same, or falls by as
+    much on one side as it rises on the other, as if tilted, nothing tells turns apart.
+    """
+    whole = jnp.diag(jnp.where(jnp.isfinite(period), period, 0).astype(x.dtype))
+    here, up, down = energy(x), *(jax.vmap(energy)(x[None] + v) for v in (whole, -whole))
+    told = abs(up + down - 2 * here) > 1e-3 * (abs(up) + abs(down) + abs(here))
+    return told & (jnp.minimum(up, down) - here < jnp.max(temperature))
+
+
+def report_turns(name: str, others: Array, period: Array) -> None:
+    """Warn of paths that may start on another turn, `others` `(..., d)`, where that is known."""
+    known = _checks.known(others)
+    if known is None or not known.any():
+        return
+    i = int(np.argmax(known.reshape(-1, known.shape[-1]).any(0)))
+    off = known[..., i]
+    p = np.asarray(period, float).reshape(-1, known.shape[-1])[0, i]
+    warnings.warn(
+        f"{name}.xs[..., {i}] is an angle whose turn counts, as the potential does not have its period {p:.6g}, and "
+        f"{off.sum()} of {off.size} paths may start on the wrong one: a turn off, the energy at the first control is lower, "
+        "or higher by less than the temperature. What was cut is on the turn of its first value. If a recorded control is "
+        "the same angle, name it in the period of read_csv or from_columns: it is moved to the coordinate. Otherwise make "
+        "the paths continuous (numpy.unwrap), move each by whole turns to its control, and give no period.",
+        stacklevel=4,
+    )
+
+
+def cut_at(x: Given, periods: Iterable[float] = FULL_TURNS, fills: float = 0.9) -> float | None:
     """The period at which a coordinate `(..., times)` looks cut: it fills just one, and its steps are short of half of it or
     cross most of it, with none between, as noise of that width would have."""
     x = np.asarray(x, float)
     if x.shape[-1] < 9 or not np.isfinite(x).all():
         return None
     width, steps = np.ptp(x), abs(np.diff(x, axis=-1))
-    for period in FULL_TURNS:
-        fills = 0.9 * period <= width <= (1 + 1e-6) * period
+    for period in periods:
+        one = fills * period <= width <= (1 + 1e-6) * period
         between = (steps > 0.35 * period) & (steps < 0.65 * period)
-        if fills and not between.any() and 0 < np.mean(steps > 0.65 * period) < 0.4:
+        if one and not between.any() and 0 < np.mean(steps > 0.65 * period) < 0.4:
             return period
     return None
 

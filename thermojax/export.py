@@ -15,7 +15,7 @@ from . import _checks
 from ._paths import Trajectory
 from ._search import Search
 from ._types import Array, Given, PyTree
-from .evolve import CellEvolution, Evolution, GaussianEvolution
+from .evolve import CellEvolution, Evolution, GaussianEvolution, StatesEvolution
 
 if TYPE_CHECKING:
     import xarray
@@ -47,8 +47,10 @@ def to_xarray(
     - Of a `Trajectory`: `x` over `path`, `time`, `coordinate`; `work`, `heat` (over `bath`, if there are several),
       `entropy_total`, `entropy_medium`, `entropy_system` (where there is a `final`) and `ok` over `path`. Running totals
       have `time`, too. Times that all paths share are the coordinate `time`, others a variable `t`.
-    - Of an `Evolution`: the same running totals, `reduced_work` over `time`, and `mean` and `cov`, or `p` on the cells.
+    - Of an `Evolution`: the same running totals, `reduced_work` over `time`, and `mean` and `cov`, or `p` on the cells, or
+      `p` of the `states`.
     - Of a `Search`: `loss` and `gradient_norm` over `step`, the arrays of what was found as `found_...`, and the prices.
+      Of two that would have the same name, the second gets a `_` behind it; `long_name` says which is which.
 
     `energy`, `length`, `time` name the units that the system was given in, for the attributes `units`; nothing is
     converted. Every variable says in `long_name` what it is, signs included. `.to_netcdf(file)` writes it, `.to_dataframe()`
@@ -154,6 +156,16 @@ def _(result: CellEvolution, units: Units) -> tuple[list[_Variable], dict[str, s
     )
 
 
+@_labelled.register(StatesEvolution)
+def _(result: StatesEvolution, units: Units) -> tuple[list[_Variable], dict[str, str | float]]:
+    return _evolved(
+        result,
+        units,
+        _Variable("states", ("state", "coordinate"), result.states, "states", units.length),
+        _Variable("p", ("time", "state"), result.p, "probability of each state", "1"),
+    )
+
+
 def _evolved(
     result: Evolution, units: Units, *density: _Variable
 ) -> tuple[list[_Variable], dict[str, str | float]]:
@@ -170,12 +182,6 @@ def _evolved(
 @_labelled.register(Search)
 def _(result: Search, units: Units) -> tuple[list[_Variable], dict[str, str | float]]:
     del units
-    found = [
-        _Variable(
-            name, tuple(f"{name}_{i}" for i in range(np.ndim(leaf))), leaf, "what was found", "1"
-        )
-        for name, leaf in _leaves(result.found)
-    ]
     prices = {
         "price": result.price,
         "check_price": result.check_price,
@@ -193,14 +199,21 @@ def _(result: Search, units: Units) -> tuple[list[_Variable], dict[str, str | fl
             "gradient_norm", ("step",), result.history.gradient_norm, "norm of its gradient", "1"
         ),
     ]
-    return [*history, *found], attributes
+    return [*history, *_found(result.found)], attributes
 
 
-def _leaves(tree: PyTree) -> Iterable[tuple[str, Array]]:
-    """The arrays of a pytree by names that a file can have."""
+def _found(tree: PyTree) -> Iterable[_Variable]:
+    """The arrays of a pytree by names that a file can have, each its own."""
+    taken: set[str] = set()
     for path, leaf in jtu.tree_leaves_with_path(tree):
-        if np.asarray(leaf).dtype != object:
-            yield re.sub(r"\W+", "_", "found" + jtu.keystr(path)).rstrip("_"), leaf
+        if np.asarray(leaf).dtype == object:
+            continue
+        where = "found" + jtu.keystr(path)
+        name = re.sub(r"\W+", "_", where).rstrip("_")
+        while taken & {name, *(dims := tuple(f"{name}_{i}" for i in range(np.ndim(leaf))))}:
+            name += "_"
+        taken |= {name, *dims}
+        yield _Variable(name, dims, leaf, f"what was found: {where}", "1")
 
 
 def _exchanged(dims: tuple[str, ...], work: Array, heat: Array, units: Units) -> list[_Variable]:

@@ -1,11 +1,12 @@
 """What a density in time and its exchanges are."""
 
 import abc
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import equinox as eqx
 import jax
 import jax.numpy as jnp
+import jax.tree_util as jtu
 
 from .. import _checks
 from .._paths import Entropy
@@ -59,10 +60,12 @@ class Evolution(eqx.Module):
         """The same at every k-th time, the first among them."""
         times = self.ts.shape[0]
 
-        def one(value: Array) -> Array:
-            return value[::k] if value.ndim and value.shape[0] == times else value
+        def one(where: tuple[Any, ...], value: Array) -> Array:
+            if where[0].name == "states" or value.ndim == 0 or value.shape[0] != times:
+                return value
+            return value[::k]
 
-        return jax.tree_util.tree_map(one, self)
+        return jtu.tree_map_with_path(one, self)
 
     def _between(self, t: Time, *of: Array) -> tuple[Array, ...]:
         """What is known at `ts`, at time t."""

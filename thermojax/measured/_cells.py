@@ -35,11 +35,10 @@ def number(cell: str) -> bool:
 
 
 def units(cells: Sequence[str]) -> bool:
-    """Units under the names, in one cell at least, and no number or other word in any."""
-    plain = [cell.strip() for cell in cells]
-    return any(cell.lower() not in MISSING for cell in plain) and all(
-        cell.lower() in MISSING or (UNITS.fullmatch(cell) and not number(cell)) for cell in plain
-    )
+    """Units under the names, in one cell at least, and no other number than 1, nor another word, in any."""
+    full = [cell for cell in map(str.strip, cells) if cell.lower() not in MISSING]
+    words = [cell for cell in full if cell != "1"]
+    return bool(words) and all(UNITS.fullmatch(cell) and not number(cell) for cell in words)
 
 
 def numbers(

@@ -8,6 +8,7 @@ import jax.tree_util as jtu
 import numpy as np
 
 from .. import _checks
+from .._ledger import check_path, check_turns
 from .._paths import Path, digits_kept
 from .._process import Process, within
 from .._types import Array, Control, Density, Drive
@@ -23,13 +24,15 @@ class Measured(NamedTuple):
 
     `path` holds `ts` `(paths, m)`, or `(m,)` for all, and `xs` `(paths, m, d)`; the leaves of `controls` are
     `(paths, m)`, or `(paths, m, k)` for a control of k numbers, and `controls` is None where none was recorded. `lengths`
-    `(paths,)` says how many samples of each path were measured, if the rest only holds the last of them. `read_csv` and
-    `from_columns` make one; so may you, of your own arrays.
+    `(paths,)` says how many samples of each path were measured, if the rest only holds the last of them. `period`
+    `(paths, d)` is that of the angles that were made continuous, infinite for other coordinates; None without any.
+    `read_csv` and `from_columns` make one; so may you, of your own arrays.
     """
 
     path: Path
     controls: Control = None
     lengths: Array | None = None
+    period: Array | None = None
 
     @property
     def protocols(self) -> Piecewise:
@@ -39,7 +42,7 @@ class Measured(NamedTuple):
                 "These paths have no controls of their own. Give the drive: data.process(system, initial, "
                 "protocol=thermojax.protocols.ramp(...)); without a drive, protocol=lambda t: 0.0 * t."
             )
-        path, controls, _ = _batch(self)
+        path, controls = _batch(self)[:2]
         return jax.vmap(Piecewise)(path.ts, controls)
 
     def process(
@@ -56,13 +59,18 @@ class Measured(NamedTuple):
         the positions and controls as they stand in the file. `reduced_work`, `dissipated_work`, `path_ratio` and `reverse`
         take it too. `protocol` is any protocol or callable of time, in the place of recorded controls; its clock is that of
         `data.path.ts`, which starts at zero in what was read. Raises `ValueError` for arrays that do not fit together, times
-        that do not rise, and float64 whose steps are lost in float32.
+        that do not rise, and float64 whose steps are lost in float32. An angle that was made continuous may be on another
+        turn than its control: a `UserWarning`, where the potential can tell.
         """
-        if protocol is None:
-            return Process(system, self.protocols, initial, final)
-        path, _, lengths = _batch(self)
-        process = Process(system, protocol, initial, final)
-        if lengths is None:
+        drive = self.protocols if protocol is None else protocol
+        process = Process(system, drive, initial, final)
+        if protocol is None and self.period is None:
+            return process
+        path, _, lengths, period = _batch(self)
+        if period is not None:
+            start = check_path(process, Path(path.ts[:, :2], path.xs[:, :2], path.ok))
+            check_turns("data.path", process, start, period)
+        if protocol is None or lengths is None:
             return process
         last_two = jnp.stack([lengths - 2, lengths - 1], axis=1)
         stops = jnp.take_along_axis(path.ts, last_two, axis=1)
@@ -108,7 +116,19 @@ def _batch(data: Measured) -> Measured:
         Path(jnp.broadcast_to(ts, (paths, m)), xs, jnp.broadcast_to(ok, (paths,))),
         controls,
         None if data.lengths is None else _lengths(data.lengths, paths, m),
+        None if data.period is None else _period(data.period, xs.shape),
     )
+
+
+def _period(period: Array, shape: tuple[int, ...]) -> Array:
+    period, wanted = _checks.array("data.period", period), (shape[0], shape[2])
+    value = _checks.known(period)
+    if period.shape != wanted or (value is not None and not (value > 0).all()):
+        raise ValueError(
+            f"data.period must be numbers greater than zero, {wanted}, one for each path and coordinate, infinite where "
+            f"there is none; got {value} of shape {period.shape}."
+        )
+    return period
 
 
 def _lengths(lengths: Array, paths: int, m: int) -> Array:

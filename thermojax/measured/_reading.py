@@ -55,21 +55,24 @@ def read_csv(
     - `decimal`: `"."` or `","`; the other one then separates thousands. By default the comma is decimal in a file without a
       point; what may be read in two ways (`1,234`) is refused.
     - `period`: where angles are cut, $2\pi$ or 360 say: a number for all positions, or a dict by column, controls too. They
-      are made continuous: every step goes the short way round.
+      are made continuous: every step goes the short way round, and so does that from a position's first value to the first
+      one of a control with the same period, which is moved there by whole turns. With as many controls as positions, these
+      belong together in their order; otherwise it must be the same for all positions of that period.
     - `pad`: trajectories of unequal length become one batch, compiled once: the shorter ones hold their last sample, which
       adds neither work nor heat nor entropy; `Measured.lengths` has the lengths.
 
     Taken as they come: comment lines (`#`, `%`), a row of units under the names, empty lines, byte-order marks, Windows
     line ends, UTF-8, UTF-16 and Latin-1, stray spaces around names, decimal commas (where no number has a decimal point).
-    Reported by a warning: steps of time longer than 1.5 times the usual, and steps of a position far outside the others,
-    as of an angle that is cut. Nothing is calibrated, filled in or dropped.
+    Reported by a warning: steps of time longer than 1.5 times the usual, steps of a position far outside the others, as of
+    an angle that is cut, and a control that looks so cut; also a control that may belong to either of two angles. Nothing is
+    calibrated, filled in or dropped.
 
     Raises `ValueError`, with file, line, column and cure, for a column that is not there, a cell that is missing or no
     number, a row of another length, times that do not rise, a single sample, and trajectories of unequal length unless
     `pad`; also if the numbers need more digits than JAX's default float32 has. Raises `FileNotFoundError`.
     """
     asked = _Asked(time, positions, controls, path, period)
-    return _measured(_runs(asked, _tables(file, asked, delimiter, decimal)), pad)
+    return _measured(asked, _runs(asked, _tables(file, asked, delimiter, decimal)), pad)
 
 
 def read_each(
@@ -88,7 +91,9 @@ def read_each(
     `account` compiles anew for each length; `read_csv(..., pad=True)` makes one batch of them, which compiles once.
     """
     asked = _Asked(time, positions, controls, path, period)
-    return [_measured([run]) for run in _runs(asked, _tables(file, asked, delimiter, decimal))]
+    return [
+        _measured(asked, [run]) for run in _runs(asked, _tables(file, asked, delimiter, decimal))
+    ]
 
 
 def from_columns(
@@ -110,7 +115,7 @@ def from_columns(
     Raises `ValueError` as `read_csv` does, and `TypeError` for what is no column of real numbers.
     """
     asked = _Asked(time, positions, controls, path, period)
-    return _measured(_runs(asked, [from_mapping(columns, asked.columns(), path)]), pad)
+    return _measured(asked, _runs(asked, [from_mapping(columns, asked.columns(), path)]), pad)
 
 
 class _Asked(NamedTuple):
@@ -165,6 +170,18 @@ class _Asked(NamedTuple):
                 )
         return by_column
 
+    def partners(self) -> dict[str, list[str]]:
+        """The angles among the positions that each angle among the controls may be on the turn of."""
+        coordinates, periods = self.coordinates(), self.periods()
+        found = {}
+        for control in _parts(self.controls):
+            for i, c in enumerate(control):
+                near = coordinates[i : i + 1] if len(control) == len(coordinates) else coordinates
+                near = [x for x in near if periods.get(x) == periods.get(c)]
+                if c in periods and c not in coordinates and near:
+                    found[c] = near
+        return found
+
 
 class _Run(NamedTuple):
     """One trajectory, in float64; controls already in their structure."""
@@ -189,7 +206,7 @@ def _tables(file: Files, asked: _Asked, delimiter: str | None, decimal: str | No
     return [read(File(each), names, asked.path, delimiter, decimal) for each in files]
 
 
-def _measured(runs: list[_Run], pad: bool = False) -> Measured:
+def _measured(asked: _Asked, runs: list[_Run], pad: bool = False) -> Measured:
     """One batch; the shorter trajectories hold their last sample, if they may."""
     first, most = runs[0], max(len(run.ts) for run in runs)
     for run in runs:
@@ -205,7 +222,9 @@ def _measured(runs: list[_Run], pad: bool = False) -> Measured:
         for parts in zip(*(_longer(run, most)[1:] for run in runs), strict=True)
     )
     unequal = jnp.asarray(lengths) if lengths.min() < most else None
-    return Measured(Path(ts, xs, jnp.ones(len(runs), bool)), controls, unequal)
+    periods = [asked.periods().get(c, np.inf) for c in asked.coordinates()]
+    turns = jnp.asarray(np.tile(periods, (len(runs), 1))) if np.isfinite(periods).any() else None
+    return Measured(Path(ts, xs, jnp.ones(len(runs), bool)), controls, unequal, turns)
 
 
 def _longer(run: _Run, most: int) -> _Run:
@@ -222,7 +241,8 @@ def _longer(run: _Run, most: int) -> _Run:
 
 def _runs(asked: _Asked, tables: list[Table]) -> list[_Run]:
     coordinates, driven, periods = asked.coordinates(), _names(asked.controls), asked.periods()
-    runs, gaps, far = [], [], []
+    partners, angles = asked.partners(), [periods[c] for c in coordinates if c in periods]
+    runs, gaps, far, cut, unsure = [], [], [], [], []
     for table in tables:
         for name, rows in table.trajectories():
             ts = table.rising(asked.time, rows)
@@ -232,13 +252,21 @@ def _runs(asked: _Asked, tables: list[Table]) -> list[_Run]:
             columns = {c: table.numbers[c][rows] for c in (*coordinates, *driven)}
             for c, period in periods.items():
                 columns[c] = _continuous(table, rows, c, columns[c], period)
+            for c, near in partners.items():
+                turns = {round((columns[x][0] - columns[c][0]) / periods[c]) for x in near}
+                if len(turns) == 1:
+                    columns[c] = columns[c] + turns.pop() * periods[c]
+                else:
+                    unsure.append((c, near, name))
             if isinstance(asked.time, str):
                 _resolved(table, asked.time, ts, steps.min())
             for c in coordinates:
                 _resolved(table, c, columns[c], np.sqrt(np.mean(np.diff(columns[c]) ** 2)))
                 if c not in periods:
                     far += _far(table, rows, c, columns[c])
-            for c in set(driven) - set(coordinates):
+            for c in dict.fromkeys(c for c in driven if c not in coordinates):
+                if c not in periods:
+                    cut += _cut(table, rows, c, columns[c], angles)
                 kept = {"what": "differences", "finest": RANGE}
                 _checks.resolved(
                     f"{table.source}, column {c!r}", columns[c], np.ptp(columns[c]), **kept
@@ -248,6 +276,25 @@ def _runs(asked: _Asked, tables: list[Table]) -> list[_Run]:
     if far:
         more = f" ({len(far)} trajectories have such steps.)" if len(far) > 1 else ""
         _warn(far[0] + more, level=4)
+    if cut:
+        where, c, period = cut[0]
+        whole = {**periods, c: period}
+        _warn(
+            f"{where}: a step of the control is about a whole turn of {period:.6g}, and no other comes near. If {c!r} is an "
+            "angle that is cut, its period must be given by name, a number is for positions alone: period={"
+            + ", ".join(f"{name!r}: {value:.6g}" for name, value in whole.items())
+            + "}, with every position that is measured from the same mark, itself cut or not.",
+            level=4,
+        )
+    if unsure:
+        c, near, name = unsure[0]
+        _warn(
+            f"{name}, column {c!r}: the control is an angle of the same period as the positions {near}, which start on "
+            f"different turns as it sees them: it is left on its own ({len(unsure)} such columns in all trajectories). "
+            "Unless the potential has this period, give as many controls as positions, in their order, or make the columns "
+            "continuous (numpy.unwrap), and leave them out of period.",
+            level=4,
+        )
     if gaps:
         most, where = max(gaps)
         _warn(
@@ -262,12 +309,17 @@ def _warn(message: str, level: int = 5) -> None:
     warnings.warn(message, stacklevel=level)
 
 
-def _names(controls: Any) -> list[str]:
+def _parts(controls: Any) -> list[list[str]]:
+    """The names of each control."""
     if controls is None:
         return []
     if isinstance(controls, Mapping):
-        return [name for part in controls.values() for name in _names(part)]
-    return [controls] if isinstance(controls, str) else list(controls)
+        return [names for part in controls.values() for names in _parts(part)]
+    return [[controls] if isinstance(controls, str) else list(controls)]
+
+
+def _names(controls: Any) -> list[str]:
+    return [name for part in _parts(controls) for name in part]
 
 
 def _tree(controls: Any, columns: dict[str, np.ndarray]) -> Control:
@@ -298,6 +350,22 @@ def _continuous(
             "which way it went is not sure. Sample faster."
         )
     return out
+
+
+def _cut(
+    table: Table, rows: np.ndarray, column: str, x: np.ndarray, angles: list[float]
+) -> list[tuple[str, str, float]]:
+    """Where a control looks like an angle that is cut, by the periods of the positions or else by a full turn: as it goes
+    on behind the cut as before, a jump by a whole turn is not longer or shorter than that by more than its usual steps."""
+    period = cut_at(x, angles, 0.5) if angles else cut_at(x)
+    if period is None:
+        return []
+    steps = abs(np.diff(x))
+    jumps = steps > 0.5 * period
+    if abs(steps[jumps] - period).max() > 2 * steps[~jumps].max():
+        return []
+    i = int(np.argmax(jumps))
+    return [(f"{table.at(rows[i + 1])}, column {column!r}", column, period)]
 
 
 def _far(table: Table, rows: np.ndarray, column: str, x: np.ndarray) -> list[str]:
