@@ -24,7 +24,6 @@ FLOORS = [
         "_citation",
         "_closures",
         "_factor",
-        "_fingerprint",
         "_guard",
         "_affine",
         "_nodes",
@@ -35,8 +34,8 @@ FLOORS = [
         "_tridiagonal",
     },
     # estimators: numbers in, numbers out, knows no noun of the library
-    {"_checkpoint", "_loss", "_paths", "estimators", "potentials", "protocols", "systems"},
-    {"_quasi_newton", "_start"},
+    {"_fingerprint", "_loss", "_paths", "estimators", "potentials", "protocols", "systems"},
+    {"_checkpoint", "_quasi_newton", "_start"},
     {"_diffrax", "_process", "_search", "densities"},
     {"_ledger", "_stiff", "evolve"},
     {"_action", "_ratio", "_solvers", "measured"},

@@ -1,6 +1,7 @@
 """Plain functions that users give: static under JAX, and read anew where the numbers change that they use."""
 
 import types
+from collections import deque
 
 import equinox as eqx
 import jax
@@ -243,6 +244,53 @@ def test_what_its_calls_write_is_not_read(monkeypatch):
     assert read() == first
     monkeypatch.setitem(globals(), "FIVE", 4.0)
     assert read() != first
+
+
+NOTES, KS, LATEST, ONES = [], [1.0], deque([1.0]), {1.0}
+PACKAGE = types.ModuleType("package")
+PACKAGE.part = types.ModuleType("package.part")
+PACKAGE.part.k = 1.0
+
+
+def of_package(x):
+    return PACKAGE.part.k * x
+
+
+def of_queue(x):
+    return LATEST[0] * x
+
+
+def of_set(x):
+    return sum(ONES) * x
+
+
+def with_terms(x):
+    """Writes into lists and dicts of its own, beside the outer ones that it reads."""
+    terms, made = [], {}
+    for k in KS:
+        terms.append(k * x)
+    made["sum"] = sum(terms)
+    return made["sum"]
+
+
+def with_notes(x):
+    NOTES.append(x)
+    return KS[0] * x
+
+
+@pytest.mark.parametrize("fn", [of_package, of_queue, of_set, with_terms, with_notes])
+def test_numbers_in_containers(monkeypatch, fn):
+    """Of a queue, a set and a module within a module; and of a list beside one that the function writes into."""
+    read = lambda: jax.tree.structure(closed(fn))
+    first = read()
+    fn(1.0)
+    assert read() == first
+    monkeypatch.setattr(PACKAGE.part, "k", 4.0)
+    KS[0] = LATEST[0] = 4.0
+    ONES.add(4.0)
+    assert read() != first
+    KS[0] = LATEST[0] = 1.0
+    ONES.discard(4.0)
 
 
 @pytest.mark.parametrize("many", [list, tuple, lambda springs: dict(enumerate(springs))])

@@ -9,6 +9,7 @@ import signal
 import subprocess
 import sys
 import time
+import types
 
 import equinox as eqx
 import hurry
@@ -212,6 +213,38 @@ def test_a_global_that_is_read_counts(monkeypatch):
     before = fingerprint(weighed)
     monkeypatch.setitem(globals(), "WEIGHT", 2.0)
     assert fingerprint(weighed) != before
+
+
+class Slotted:
+    __slots__ = ("k",)
+
+
+class Fixed:
+    k = 1.0
+
+
+SLOTTED, MODULE = Slotted(), types.ModuleType("settings_of_a_user")
+MODULE.part = types.ModuleType("settings_of_a_user.part")
+
+
+@pytest.mark.parametrize(
+    ("held", "fn"),
+    [
+        (SLOTTED, lambda p, key: SLOTTED.k * squares(p, key)),
+        (Fixed, lambda p, key: Fixed.k * squares(p, key)),
+        (Fixed, lambda p, key: Fixed().k * squares(p, key)),
+        (MODULE, lambda p, key: MODULE.k * squares(p, key)),
+        (MODULE.part, lambda p, key: MODULE.part.k * squares(p, key)),
+    ],
+    ids=["slots", "class", "object of a class", "module", "module of a package"],
+)
+def test_a_number_that_others_hold_counts(monkeypatch, held, fn):
+    for k in (1.0, squares):
+        monkeypatch.setattr(held, "k", k, raising=False)
+        before = fingerprint(fn)
+        assert fingerprint(fn) == before
+        monkeypatch.setattr(held, "k", 2.0 if k == 1.0 else cubes, raising=False)
+        assert fingerprint(fn) != before
 
 
 @pytest.mark.parametrize(

@@ -11,7 +11,8 @@ import functools
 import sys
 import sysconfig
 import types
-from collections.abc import Callable, Hashable
+from collections import deque
+from collections.abc import Callable, Hashable, Iterable, Mapping
 from typing import Any
 
 import jax
@@ -23,7 +24,8 @@ from ._types import PyTree
 MOST = 1000  # functions, lists and objects that are looked into
 LARGEST = 100_000  # bytes of an array that are compared
 INSTALLED = tuple({sysconfig.get_path(name) for name in ("purelib", "platlib")})
-WRITERS = frozenset({"append", "extend", "insert", "pop", "setdefault", "update"})
+WRITERS = frozenset("add append appendleft extend insert pop setdefault update".split())
+SILENT = ("CACHE", "RESUME", "NOP", "EXTENDED_ARG", "PRECALL")
 # Whose functions read no numbers of a user's
 FOREIGN = frozenset(
     "builtins chex diffrax equinox functools interpax itertools jax jaxlib jaxtyping math numpy operator optax "
@@ -103,8 +105,10 @@ def _read(value: Any, seen: dict[int, object]) -> Hashable:
     if fixed or id(value) in seen or len(seen) > MOST:
         return _Same(value)
     seen[id(value)] = value
-    if isinstance(value, list | tuple):
+    if isinstance(value, list | tuple | deque):
         return type(value), *(_read(item, seen) for item in value)
+    if isinstance(value, set | frozenset):
+        return type(value), frozenset(_read(item, seen) for item in value)
     if isinstance(value, dict):
         return dict, *((_read(k, seen), _read(v, seen)) for k, v in value.items())
     if isinstance(value, functools.partial):
@@ -123,19 +127,33 @@ def _read(value: Any, seen: dict[int, object]) -> Hashable:
 def _read_function(fn: types.FunctionType, seen: dict[int, object]) -> Hashable:
     if _foreign(fn.__module__):
         return _Same(fn)
-    names, keeps_notes = _names(fn.__code__)
-    outer = [(name, fn.__globals__[name]) for name in names if name in fn.__globals__]
-    found = [(name, value) for name, value in outer if not _is_foreign(value)]
-    for name, module in outer:  # numbers of a user's module, by its attributes
-        if isinstance(module, types.ModuleType) and not _is_foreign(module):
-            of = vars(module)
-            found += [(f"{name}.{n}", of[n]) for n in names if n in of]
+    names, notes = _names(fn.__code__), _notes(fn.__code__)
+    found = reached(names, fn.__globals__, _foreign)
     found += zip(fn.__code__.co_freevars, map(_content, fn.__closure__ or ()), strict=True)
-    read = [
-        (n, _Same(v) if keeps_notes and isinstance(v, list | dict) else _read(v, seen))
-        for n, v in found
-    ]
+    read = [(n, _Same(v) if n in notes else _read(v, seen)) for n, v in found]
     return fn.__code__, tuple(read), _read((fn.__defaults__, fn.__kwdefaults__), seen)
+
+
+def reached(
+    names: Iterable[str], within: Mapping[str, object], known: Callable[[str], bool]
+) -> list[tuple[str, object]]:
+    """What a program with these names may read of its globals, and of the modules among them by their attributes: of those
+    that are not `known` by their name."""
+    found, at, looked = [], [("", within)], set()
+    for prefix, of in at:
+        for name in names:
+            value = of.get(name)
+            if (
+                name not in of
+                or (module := isinstance(value, types.ModuleType))
+                and known(value.__name__)
+            ):
+                continue
+            found.append((prefix + name, value))
+            if module and value.__name__ not in looked:
+                looked.add(value.__name__)
+                at.append((f"{prefix}{name}.", vars(value)))
+    return found
 
 
 def _content(cell: types.CellType) -> object:
@@ -152,7 +170,7 @@ def _attributes(value: object) -> dict[str, object]:
     leaves = jtu.tree_leaves(value)
     if _foreign(cls.__module__) or not (len(leaves) == 1 and leaves[0] is value):
         return {}
-    slots = [n for c in cls.__mro__ for n, v in vars(c).items() if _is_slot(v)]
+    slots = [n for c in cls.__mro__ for n, v in vars(c).items() if is_slot(v)]
     own = {n: getattr(value, n, None) for n in slots}
     return {"class": cls, **_unwritten(cls, {**own, **getattr(value, "__dict__", {})})}
 
@@ -162,7 +180,7 @@ def _parts(cls: type) -> dict[str, object]:
     mine = [
         c for c in reversed(cls.__mro__) if not (_foreign(c.__module__) or _installed(c.__module__))
     ]
-    held = {n: _plain(v) for c in mine for n, v in vars(c).items() if not _is_slot(v)}
+    held = {n: _plain(v) for c in mine for n, v in vars(c).items() if not is_slot(v)}
     return _unwritten(
         cls, {n: v for n, v in held.items() if n == "__call__" or not n.startswith("__")}
     )
@@ -182,7 +200,7 @@ def _plain(held: Any) -> Any:
     return held.fget if isinstance(held, property) else held
 
 
-def _is_slot(held: object) -> bool:
+def is_slot(held: object) -> bool:
     return isinstance(held, types.MemberDescriptorType)
 
 
@@ -197,19 +215,40 @@ def _foreign(module: str | None) -> bool:
     return (module or "").partition(".")[0] in FOREIGN
 
 
-def _is_foreign(value: object) -> bool:
-    return isinstance(value, types.ModuleType) and _foreign(value.__name__)
+def _inner(code: types.CodeType) -> list[types.CodeType]:
+    return [const for const in code.co_consts if isinstance(const, types.CodeType)]
 
 
 @functools.lru_cache(maxsize=4096)
-def _names(code: types.CodeType) -> tuple[tuple[str, ...], bool]:
-    """The names of outer things in a program and in the functions within it; whether it writes into lists (of its calls,
-    say): what it writes is not what it reads."""
-    inner = [_names(c) for c in code.co_consts if isinstance(c, types.CodeType)]
-    names = dict.fromkeys([*code.co_names, *(n for names, _ in inner for n in names)])
-    writes = any(step.opname == "STORE_SUBSCR" for step in dis.get_instructions(code))
-    notes = writes or not WRITERS.isdisjoint(names) or any(notes for _, notes in inner)
-    return tuple(n for n in names if n not in _stored(code)), notes
+def _names(code: types.CodeType) -> tuple[str, ...]:
+    """The names of outer things in a program and in the functions within it, without those that it sets."""
+    names = dict.fromkeys([*code.co_names, *(n for c in _inner(code) for n in _names(c))])
+    return tuple(n for n in names if n not in _stored(code))
+
+
+@functools.lru_cache(maxsize=4096)
+def _notes(code: types.CodeType) -> frozenset[str]:
+    """The outer things that a program writes into, a list of its calls say: what it writes is not what it reads."""
+    steps = [s for s in dis.get_instructions(code) if s.opname not in SILENT]
+    found = set()
+    for i, step in enumerate(steps):
+        if step.argval in WRITERS and step.opname in ("LOAD_METHOD", "LOAD_ATTR"):
+            found.add(_root(steps, i, 1))
+        elif step.opname in ("STORE_SUBSCR", "DELETE_SUBSCR"):
+            # with its index, and after `x[i] += 1` with the value, the last on the stack
+            found.add(_root(steps, i, 3 if steps[i - 1].opname == "SWAP" else 2))
+    outer = found & {*code.co_names, *code.co_freevars, *code.co_cellvars}
+    return frozenset(outer).union(*map(_notes, _inner(code)))
+
+
+def _root(steps: list[dis.Instruction], end: int, depth: int) -> str | None:
+    """The name with which the expression begins that made the value so deep on the stack: `x` of `x.y[0]`."""
+    held = 0
+    for step in reversed(steps[:end]):
+        held += dis.stack_effect(step.opcode, step.arg, jump=False)
+        if held >= depth:
+            return step.argval if isinstance(step.argval, str) else None
+    return None
 
 
 @functools.lru_cache(maxsize=4096)

@@ -16,6 +16,8 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
+from ._closures import is_slot, reached
+
 # of these the name says it: their code may change with a version
 OURS = "beartype blackjax diffrax equinox interpax jax jaxlib jaxtyping lineax numpy optax optimistix scipy thermojax"
 LIBRARIES = (sys.stdlib_module_names | {*OURS.split()}) - {"__main__"}
@@ -56,12 +58,14 @@ def _parts(thing: object) -> tuple[bytes, Iterable[object]]:
     """What it is, in a word, and what it is made of."""
     if dataclasses.is_dataclass(thing):
         fields = [field.name for field in dataclasses.fields(thing)]
-        inside = [vars(thing).get(name) for name in fields]
+        inside = [getattr(thing, name, None) for name in fields]
         return " ".join(fields).encode(), (type(thing), *inside)
     wrapped = getattr(thing, "__wrapped__", None)  # of jax.jit and its like, and of methods
     if wrapped is not None or _known(type(thing)):
         return b"", (wrapped,)
-    return b"", (type(thing), getattr(thing, "__dict__", None))
+    slots = [n for c in type(thing).__mro__ for n, v in sorted(vars(c).items()) if is_slot(v)]
+    held = [(name, getattr(thing, name, None)) for name in slots]
+    return b"", (type(thing), held, getattr(thing, "__dict__", None))
 
 
 @_parts.register(str)
@@ -115,8 +119,8 @@ def _(thing: types.MethodType) -> tuple[bytes, Iterable[object]]:
 def _(thing: type) -> tuple[bytes, Iterable[object]]:
     if _known(thing):
         return thing.__qualname__.encode(), ()
-    own = (v for _, v in sorted(vars(thing).items()) if _is_code(v))
-    return thing.__qualname__.encode(), (*thing.__bases__, *own)
+    own = [(n, v) for n, v in sorted(vars(thing).items()) if _is_code(v) or _is_value(n, v)]
+    return thing.__qualname__.encode(), (*thing.__bases__, own)
 
 
 @_parts.register
@@ -130,7 +134,7 @@ def _(thing: types.FunctionType) -> tuple[bytes, Iterable[object]]:
     bound = thing.__defaults__, thing.__kwdefaults__, cells
     if _known(thing):
         return f"{thing.__module__}.{thing.__qualname__}".encode(), bound
-    read = [(name, thing.__globals__.get(name)) for name in sorted(_names(thing.__code__))]
+    read = reached(sorted(_names(thing.__code__)), thing.__globals__, _library)
     return b"", (thing.__code__, *bound, read)
 
 
@@ -152,11 +156,20 @@ def _content(cell: types.CellType) -> object:
         return None
 
 
+def _is_value(name: str, value: object) -> bool:
+    """A number, or whatever else, that a class holds for all its objects."""
+    return not (name.startswith(("__", "_abc_")) or is_slot(value))
+
+
 def _is_code(value: object) -> bool:
     return isinstance(value, types.FunctionType | staticmethod | classmethod | property)
 
 
 def _known(thing: object) -> bool:
-    root = str(getattr(thing, "__module__", None)).partition(".")[0]
+    return _library(str(getattr(thing, "__module__", None)))
+
+
+def _library(module: str) -> bool:
+    root = module.partition(".")[0]
     installed = str(getattr(sys.modules.get(root), "__file__", ""))
     return root in LIBRARIES or "site-packages" in installed or "dist-packages" in installed
