@@ -12,7 +12,7 @@ import interpax
 import jax.numpy as jnp
 import numpy as np
 
-from ._checks import floating, known, lenient, one_float
+from ._checks import floating, known, lenient, marked, one_float
 from ._guard import held
 from ._types import Array, Control, Float, Given, Scalar, State
 
@@ -185,6 +185,10 @@ class Tabulated(AbstractPotential):
             raise ValueError(f'Tabulated.outside must be "infinite" or "linear", got {outside!r}.')
         self.outside = outside
         at, slopes = known(self.x), known(self._slopes())
+        if at is None or slopes is None:
+            self.U = marked(
+                self.U, self._fit(), "Tabulated.x must rise, and a linear outside confine."
+            )
         if at is not None and not (np.diff(at) > 0).all():
             i = int(np.flatnonzero(~(np.diff(at) > 0))[0])
             raise ValueError(
@@ -195,6 +199,13 @@ class Tabulated(AbstractPotential):
                 f"Tabulated: straight on with the slopes {slopes[0]:.3g} and {slopes[1]:.3g} at its ends the table does not "
                 'confine. Cut it where it rises outwards, or outside="infinite".'
             )
+
+    def _fit(self) -> Array:
+        """Whether x rises, and so does the potential outside."""
+        left, right = self._slopes()
+        return jnp.all(jnp.diff(self.x) > 0) & (
+            (self.outside != "linear") | ((left < 0) & (right > 0))
+        )
 
     def _slopes(self) -> Float[Array, "2"]:
         """U' at the ends."""
@@ -211,6 +222,7 @@ class Tabulated(AbstractPotential):
         if self.outside == "infinite":
             return jnp.sum(jnp.where((x < lower) | (x > upper), jnp.inf, inside))
         left, right = self._slopes()
-        return jnp.sum(
-            inside + left * jnp.minimum(x - lower, 0) + right * jnp.maximum(x - upper, 0)
+        beyond = jnp.where(
+            x < lower, left * (x - lower), jnp.where(x > upper, right * (x - upper), 0)
         )
+        return jnp.sum(inside + beyond)

@@ -35,8 +35,10 @@ class Gaussian(AbstractKnownDensity):
             raise ValueError(
                 f"Gaussian.cov must be (), ({dim},) or ({dim}, {dim}) for a mean of {dim}, got {cov.shape}."
             )
-        if given is not None and given.ndim == 2:
-            if not _positive(given):
+        if cov.ndim == 2:
+            if given is None:
+                cov = _checks.marked(cov, _even(cov), "Gaussian.cov must be symmetric.")
+            elif not _positive(given):
                 raise ValueError(
                     f"Gaussian.cov must be symmetric and positive definite, got {given}."
                 )
@@ -81,6 +83,13 @@ class Gaussian(AbstractKnownDensity):
 
     def noised(self, scale: Scalar, variance: Scalar) -> "Gaussian":
         return Gaussian.from_root(scale * self.mean, _noised(self.root, scale, variance))
+
+
+def _even(cov: Array) -> Array:
+    """Whether it is symmetric, but for rounding."""
+    scale = jnp.sqrt(jnp.abs(jnp.diag(cov)))
+    apart = jnp.abs(cov - cov.T) / jnp.outer(scale, scale)
+    return jnp.all(apart < 1e3 * jnp.finfo(cov.dtype).eps)
 
 
 def _positive(cov: np.ndarray) -> bool:

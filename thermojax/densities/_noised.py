@@ -44,9 +44,9 @@ def noised(density: Density, scale: Given, variance: Given) -> Density:
     """
     _checks.density("noised.density", density)
     scale, variance = _number("noised.scale", scale), _number("noised.variance", variance)
-    value = _checks.known(variance)
-    if value is not None and not value >= 0:
-        raise ValueError(f"noised.variance must not be negative, got {value}.")
+    variance = _checks.must(
+        "noised.variance", variance, variance >= 0, "zero or greater", got=variance
+    )
     if isinstance(density, AbstractKnownDensity):
         return density.noised(scale, variance)
     return Noised(density, scale, variance)

@@ -101,10 +101,18 @@ class Smoothed(AbstractKnownDensity):
         x = self.xs[jax.random.randint(row, (), 0, self.xs.shape[0])]
         return x + jnp.sqrt(self.variance) * jax.random.normal(shift, x.shape, x.dtype)
 
-    @eqx.filter_jit
     def log_prob(self, x: State) -> Scalar:
+        if _checks.known(self.variance) == 0:
+            raise ValueError(
+                "Smoothed of variance zero is its points, and has no density. Give noise, noised(density, scale, variance) "
+                "with a variance above zero: of a noising, a schedule that starts later (Linear(t0=1e-3))."
+            )
+        _checks.point("Smoothed.log_prob", x, self.xs.shape[1])
+        return self._log_prob(x)
+
+    @eqx.filter_jit
+    def _log_prob(self, x: State) -> Scalar:
         n, d = self.xs.shape
-        _checks.point("Smoothed.log_prob", x, d)
         heights = -jnp.sum((x[None] - self.xs) ** 2, 1) / (2 * self.variance)
         norm = jnp.log(2 * jnp.pi * self.variance)
         return jax.scipy.special.logsumexp(heights) - jnp.log(float(n)) - 0.5 * d * norm

@@ -91,7 +91,7 @@ class SmoothedUniform(AbstractKnownDensity):
     @eqx.filter_jit
     def log_prob(self, x: State) -> Scalar:
         _checks.point("SmoothedUniform.log_prob", x, self.middle.size)
-        noisy = self.variance > 0
+        noisy = ~(self.variance <= 0)
         sd = jnp.sqrt(jnp.where(noisy, self.variance, 1))
         away = (x - self.middle) / sd
         found = jnp.sum(jax.vmap(_log_mean_normal)(away, self.width / sd)) - x.size * jnp.log(sd)

@@ -187,7 +187,8 @@ def _solved(
         saveat=dfx.SaveAt(t1=True),
         throw=False,
     )
-    good = solution.result == dfx.RESULTS.successful
+    # a span that is NaN or endless is none at all to a solver
+    good = (solution.result == dfx.RESULTS.successful) & jnp.isfinite(way[1] - way[0])
     return jax.tree.map(lambda v: jnp.where(good, v[0], jnp.nan), solution.ys)
 
 

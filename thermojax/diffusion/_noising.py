@@ -126,7 +126,10 @@ def transition(process: Process, x: State, t0: Time, t1: Time) -> tuple[State, S
         raise ValueError(
             f"transition noises, from t0 to a later t1; got t0 = {early} and t1 = {late}."
         )
-    return _transition(process, x, _inside(process, "t0", t0), _inside(process, "t1", t1))
+    t0, t1 = _inside(process, "t0", t0), _inside(process, "t1", t1)
+    if early is None or late is None:
+        t1 = _checks.marked(t1, t0 <= t1, "transition noises, from t0 to a later t1.")
+    return _transition(process, x, t0, t1)
 
 
 @eqx.filter_jit
@@ -152,7 +155,10 @@ def _inside(process: Process, name: str, t: Time) -> Array:
     t = jnp.asarray(t)
     schedule = schedule_of(process)
     value, t0, t1 = (_checks.known(v) for v in (t, schedule.t0, schedule.t1))
-    if value is not None and t0 is not None and t1 is not None and not t0 <= value <= t1:
+    if value is None or t0 is None or t1 is None:
+        inside = (t >= schedule.t0) & (t <= schedule.t1)
+        return _checks.marked(t, inside, f"{name} must lie in the span of the schedule.")
+    if not t0 <= value <= t1:
         raise ValueError(f"{name} must lie in [{t0}, {t1}], the span of the schedule; got {value}.")
     return t
 

@@ -78,6 +78,9 @@ def _span(t0: Time, t1: Time, low: float = 0.0, high: float = np.inf) -> tuple[A
         raise ValueError(
             f"A noise schedule needs {low} <= t0 < t1 <= {high}, got t0 = {start} and t1 = {stop}."
         )
+    if start is None or stop is None:
+        inside = (low <= t0) & (t0 < t1) & (t1 <= high)
+        t1 = _checks.marked(t1, inside, f"A noise schedule needs {low} <= t0 < t1 <= {high}.")
     return t0, t1
 
 
@@ -107,7 +110,10 @@ class Linear(AbstractSchedule):
         self.b1 = _checks.floating("Linear.b1", b1, positive=True)
         self.t0, self.t1 = _span(t0, t1)
         last = _checks.known(self.b0 + (self.b1 - self.b0) * self.t1)
-        if last is not None and not last > 0:
+        if last is None:
+            rising = self.b0 + (self.b1 - self.b0) * self.t1 > 0
+            self.b1 = _checks.marked(self.b1, rising, "Linear's rate at t1 must be above zero.")
+        elif not last > 0:
             raise ValueError(f"Linear's rate at t1 must be greater than zero, got {last:.6g}.")
         self.sub = sub
 
@@ -120,7 +126,7 @@ class Linear(AbstractSchedule):
 
     def log_snr(self, t: Scalar) -> Scalar:
         total = self.b0 * t + 0.5 * (self.b1 - self.b0) * t**2
-        noisy = total > 0  # clean data at t = 0: infinite, whatever the parameters
+        noisy = ~(total <= 0)  # clean data at t = 0: infinite, whatever the parameters
         total = jnp.where(noisy, total, 1)
         lam = -total - (1 + self.sub) * jnp.log(-jnp.expm1(-total))
         return jnp.where(noisy, lam, jnp.inf)
@@ -161,7 +167,7 @@ class Cosine(AbstractSchedule):
         turned = 0.5 * jnp.pi * t / (1 + self.offset)  # theta - theta_0
         first = self._first
         # cos^2 theta_0 - cos^2 theta = sin(theta - theta_0) sin(theta + theta_0)
-        noisy = turned > 0
+        noisy = ~(turned <= 0)
         rest = jnp.sin(jnp.where(noisy, turned, 1)) * jnp.sin(turned + 2 * first)
         return jnp.where(noisy, 2 * jnp.log(jnp.cos(turned + first)) - jnp.log(rest), jnp.inf)
 
@@ -196,7 +202,11 @@ class EDM(AbstractSchedule):
         low, high = _checks.known(sigma_min), _checks.known(sigma_max)
         self.sigma_min = _checks.floating("EDM.sigma_min", sigma_min, positive=True)
         self.sigma_max = _checks.floating("EDM.sigma_max", sigma_max, positive=True)
-        if low is not None and high is not None and not low < high:
+        if low is None or high is None:
+            rising = self.sigma_min < self.sigma_max
+            message = "EDM needs sigma_min < sigma_max."
+            self.sigma_max = _checks.marked(self.sigma_max, rising, message)
+        elif not low < high:
             raise ValueError(f"EDM needs sigma_min < sigma_max, got {low} and {high}.")
         self.rho = _checks.floating("EDM.rho", rho, positive=True)
         self.t0, self.t1 = _span(t0, t1, high=1.0)
@@ -232,7 +242,10 @@ class Uniform(AbstractSchedule):
         high, low = _checks.known(top), _checks.known(bottom)
         self.top = _checks.floating("Uniform.top", top)
         self.bottom = _checks.floating("Uniform.bottom", bottom)
-        if high is not None and low is not None and not low < high:
+        if high is None or low is None:
+            falling = self.bottom < self.top
+            self.top = _checks.marked(self.top, falling, "Uniform needs bottom < top.")
+        elif not low < high:
             raise ValueError(
                 f"A noise schedule falls: Uniform needs bottom < top, got {low} and {high}."
             )
@@ -260,8 +273,8 @@ class SigmaT(AbstractSchedule):
     t1: Array
 
     def __init__(self, sigma: ArrayLike = 25.0, *, t0: Time = 1e-3, t1: Time = 1.0):
-        self.sigma = _checks.floating("SigmaT.sigma", sigma, positive=True)
-        _checks.must("SigmaT.sigma", self.sigma, self.sigma > 1, "above 1", got=self.sigma)
+        sigma = _checks.floating("SigmaT.sigma", sigma, positive=True)
+        self.sigma = _checks.must("SigmaT.sigma", sigma, sigma > 1, "above 1", got=sigma)
         self.t0, self.t1 = _span(t0, t1)
 
     @property
@@ -273,7 +286,7 @@ class SigmaT(AbstractSchedule):
 
     def log_snr(self, t: Scalar) -> Scalar:
         rate = 2 * jnp.log(self.sigma)
-        noisy = t > 0
+        noisy = ~(t <= 0)
         lam = jnp.log(rate) - jnp.log(jnp.expm1(rate * jnp.where(noisy, t, 1)))
         return jnp.where(noisy, lam, jnp.inf)
 

@@ -8,7 +8,7 @@ import equinox as eqx
 import jax.numpy as jnp
 import jax.tree_util as jtu
 
-from .._checks import floating, known, rank, tracing
+from .._checks import floating, known, marked, rank, tracing
 from .._types import Array, ArrayLike, Control, PyTree, Time
 
 P = TypeVar("P")
@@ -122,7 +122,9 @@ def span(t0: ArrayLike, t1: ArrayLike) -> tuple[Array, Array]:
     a, b = known(t0), known(t1)
     for name, t in (("t0", t0), ("t1", t1)):
         rank(name, t, {0}, "(), one time")
-    if a is not None and b is not None and not b > a:
+    if a is None or b is None:
+        return t0, marked(t1, t0 < t1, "A protocol needs t0 < t1.")
+    if not b > a:
         raise ValueError(f"A protocol needs t0 < t1, got t0 = {a} and t1 = {b}.")
     return t0, t1
 

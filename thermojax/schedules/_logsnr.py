@@ -39,6 +39,9 @@ class LogSNR(AbstractSearchable):
         self.logits = _checks.floating("logits", logits)
         # of the precision of the logits from the start: a loop that moves them would make it so, and compile again
         self.low, self.high = (jnp.asarray(end, self.logits.dtype) for end in (low, high))
+        if least is None or most is None:
+            message = "LogSNR.low must lie below LogSNR.high."
+            self.high = _checks.marked(self.high, self.low < self.high, message)
 
     @eqx.filter_jit
     def __call__(self) -> Array:
