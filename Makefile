@@ -47,7 +47,7 @@ thorough: lint $(VENV)/stamp-test
 	$(BIN)/pytest -n $(JOBS) --dist loadfile -m "thorough or not thorough"
 
 test32: $(VENV)/stamp-test
-	THERMOJAX_TEST_X64=0 $(BIN)/pytest -n $(JOBS) --dist load tests/test_float32.py tests/test_frozen.py
+	THERMOJAX_TEST_X64=0 $(BIN)/pytest -n $(JOBS) --dist load tests/test_float32.py tests/test_frozen.py tests/test_far.py
 
 lint: $(VENV)/stamp-test,lint
 	$(BIN)/ruff check

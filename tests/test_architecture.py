@@ -33,6 +33,7 @@ FLOORS = [
         "_spell",
         "_tridiagonal",
     },
+    {"_widths"},
     # estimators: numbers in, numbers out, knows no noun of the library
     {"_fingerprint", "_loss", "_paths", "estimators", "potentials", "protocols", "systems"},
     {"_checkpoint", "_quasi_newton", "_start"},

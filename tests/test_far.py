@@ -2,21 +2,23 @@
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 import pytest
 from numpy.testing import assert_allclose
 
 import thermojax as tjx
-from thermojax.densities import Gaussian
-from thermojax.potentials import MovingTrap
+from thermojax.densities import Empirical, Gaussian, Uniform
+from thermojax.potentials import MovingTrap, Tabulated
 from thermojax.protocols import ramp
+from thermojax.systems import Grid
 
+TRAP = tjx.Overdamped(MovingTrap(1.0))
 TS = jnp.linspace(0.0, 1.0, 11)
 FAR = 2.0**33 if jax.config.jax_enable_x64 else 2.0**16  # rounded to 2e-6, and to 8e-3
 
 
 def dragged(c):
-    system = tjx.Overdamped(MovingTrap(1.0))
-    return tjx.Process(system, ramp(c, c + 1, 1.0), Gaussian(c, 1.0), Gaussian(c + 1, 1.0))
+    return tjx.Process(TRAP, ramp(c, c + 1, 1.0), Gaussian(c, 1.0), Gaussian(c + 1, 1.0))
 
 
 def test_moments():
@@ -29,7 +31,46 @@ def test_moments():
     assert_allclose(far.mean - FAR, near.mean, atol=2 * jnp.spacing(FAR))
 
 
-@pytest.mark.skipif(jax.config.jax_enable_x64, reason="single precision is lost at 1e6")
+SINGLE = pytest.mark.skipif(jax.config.jax_enable_x64, reason="what single precision loses")
+
+
+@SINGLE
 def test_too_far():
+    far = tjx.Process(TRAP, ramp(2.0**22, 2.0**22 + 1, 1.0), Gaussian(2.0**22, 16.0))
     with pytest.raises(RuntimeError, match="Positions near 4.19e[+]06 are 0.5 apart in float32"):
-        tjx.evolve.moments(dragged(2.0**22), TS)
+        tjx.evolve.moments(far, TS)
+
+
+NARROW = 1e6 + 0.01 * np.random.default_rng(0).normal(size=(100, 1))
+
+
+@SINGLE
+@pytest.mark.parametrize(
+    ("make", "name"),
+    [
+        (lambda: Gaussian(1e8, 1.0), "Gaussian.mean"),
+        (lambda: Gaussian(np.array([0.0, 1e8]), np.array([1e-9, 1.0])), "Gaussian.mean"),
+        (lambda: Uniform(1e6, 1e6 + 0.1), "Uniform.upper"),
+        (lambda: Empirical(NARROW), "Empirical.xs"),
+        (lambda: tjx.bounds.wasserstein(NARROW, NARROW + 0.01), "p"),
+        (lambda: Tabulated(1e4 + 1e-3 * np.arange(20), np.arange(20.0) ** 2), "Tabulated.x"),
+        (lambda: Grid(1e6, 1e6 + 1, 100), "Grid"),
+    ],
+)
+def test_widths_that_are_lost(make, name):
+    """Given in double precision, and as good as nothing in single."""
+    with pytest.raises(
+        ValueError, match=f"{name}: widths of .* are lost in float32.*nearer origin"
+    ):
+        make()
+
+
+def test_a_covariance_that_rounding_makes_singular():
+    even, dtype = np.array([[1, 1 - 1e-9], [1 - 1e-9, 1]]), np.float32
+    with pytest.raises(ValueError, match="positive definite, in float32"):
+        Gaussian(jnp.zeros(2, dtype), jnp.asarray(even, dtype))
+
+
+def test_near_enough():
+    for density in (Gaussian(1e5, 1.0), Uniform(-1e5, 1e5), Empirical(np.zeros((5, 1)))):
+        assert np.isfinite(density.sample(jax.random.key(0))).all()

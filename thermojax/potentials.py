@@ -12,9 +12,10 @@ import interpax
 import jax.numpy as jnp
 import numpy as np
 
-from ._checks import floating, known, lenient, marked, one_float
+from ._checks import floating, known, lenient, marked, one_float, shortened
 from ._guard import held
 from ._types import Array, Control, Float, Given, Scalar, State
+from ._widths import wide_enough
 
 
 class AbstractPotential(eqx.Module):
@@ -173,6 +174,7 @@ class Tabulated(AbstractPotential):
     outside: Literal["infinite", "linear"] = eqx.field(static=True)
 
     def __init__(self, x: Given, U: Given, outside: Literal["infinite", "linear"] = "infinite"):
+        given = np.asarray(x, float) if shortened(x) else None
         self.x, self.U = floating("Tabulated.x", x), floating("Tabulated.U", U)
         if self.x.ndim != 1 or self.x.shape != self.U.shape or self.x.size < 4:
             raise ValueError(
@@ -184,6 +186,8 @@ class Tabulated(AbstractPotential):
         if outside not in ("infinite", "linear"):
             raise ValueError(f'Tabulated.outside must be "infinite" or "linear", got {outside!r}.')
         self.outside = outside
+        if given is not None:
+            wide_enough("Tabulated.x", given[1:], np.diff(given), kind)
         at, slopes = known(self.x), known(self._slopes())
         if at is None or slopes is None:
             self.U = marked(

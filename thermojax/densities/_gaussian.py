@@ -7,6 +7,7 @@ import numpy as np
 
 from .. import _checks, _factor
 from .._types import Array, Float, Given, Key, Scalar, State
+from .._widths import wide_enough
 from ._base import AbstractKnownDensity, GaussianParts
 
 
@@ -38,10 +39,13 @@ class Gaussian(AbstractKnownDensity):
         if cov.ndim == 2:
             if given is None:
                 cov = _checks.marked(cov, _even(cov), "Gaussian.cov must be symmetric.")
-            elif not _positive(given):
+            elif not _positive(given, float(jnp.finfo(cov.dtype).eps)):
                 raise ValueError(
-                    f"Gaussian.cov must be symmetric and positive definite, got {given}."
+                    f"Gaussian.cov must be symmetric and positive definite, in {cov.dtype}, got {given.tolist()}."
                 )
+        if given is not None:
+            variance = np.diagonal(given) if given.ndim == 2 else given
+            wide_enough("Gaussian.mean", mean, np.sqrt(np.asarray(variance, float)), mean.dtype, 4)
         self.mean = jnp.broadcast_to(mean, (dim,))
         independent = cov.ndim < 2
         self.root = jnp.broadcast_to(jnp.sqrt(cov), (dim,)) if independent else _factor.root(cov)
@@ -92,14 +96,14 @@ def _even(cov: Array) -> Array:
     return jnp.all(apart < 1e3 * jnp.finfo(cov.dtype).eps)
 
 
-def _positive(cov: np.ndarray) -> bool:
+def _positive(cov: np.ndarray, least: float) -> bool:
     """Whether it is symmetric and positive definite, in whatever units the coordinates are."""
     cov = np.asarray(cov, float)
     scale = np.sqrt(np.abs(np.diag(cov)))
     if not (scale > 0).all():
         return False
     shape = cov / scale / scale[:, None]
-    return bool(np.allclose(shape, shape.T) and np.linalg.eigvalsh(shape).min() > 0)
+    return bool(np.allclose(shape, shape.T) and np.linalg.eigvalsh(shape).min() > least)
 
 
 @jax.jit

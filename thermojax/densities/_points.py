@@ -7,6 +7,7 @@ import numpy as np
 
 from .. import _checks
 from .._types import Array, Float, Given, Key, Scalar, State
+from .._widths import wide_enough
 from ._base import AbstractKnownDensity, GaussianParts
 from ._gaussian import Gaussian
 
@@ -27,7 +28,8 @@ class Point(AbstractKnownDensity):
 
     def log_prob(self, x: State) -> Scalar:
         raise ValueError(
-            "Point has no density, so a run that starts (or whose reverse starts) at a point has no finite entropy "
+            "Point has no density, so a path from there has none, and a run that starts (or whose reverse starts) at a point "
+            "has no finite entropy "
             "production. Use a narrow Gaussian, or final=None for work, heat and the medium's entropy alone."
         )
 
@@ -52,6 +54,7 @@ class Empirical(AbstractKnownDensity):
     xs: Float[Array, "n d"]
 
     def __init__(self, xs: Given):
+        given = np.asarray(xs, float) if _checks.shortened(xs) and np.ndim(xs) == 2 else None
         xs = _checks.array("Empirical.xs", xs)
         if jnp.issubdtype(xs.dtype, jnp.integer):
             raise TypeError(
@@ -69,6 +72,8 @@ class Empirical(AbstractKnownDensity):
                 f"Empirical.xs must be finite: {len(rows)} of {len(value)} rows are not, the first is row {rows[0]}, "
                 f"{value[rows[0]]}. Leave them out: xs[jnp.isfinite(xs).all(axis=1)]."
             )
+        if given is not None:
+            wide_enough("Empirical.xs", np.abs(given).max(0), given.std(0), xs.dtype)
         self.xs = _checks.floating("Empirical.xs", xs)
 
     @eqx.filter_jit

@@ -3,11 +3,13 @@ r"""The uniform density of a box, and the same with noise on top, both in closed
 import equinox as eqx
 import jax
 import jax.numpy as jnp
+import numpy as np
 from jax.scipy.special import log_ndtr
 
 from .. import _checks
 from .._nodes import nodes
 from .._types import Given, Key, Scalar, State
+from .._widths import wide_enough
 from ._base import AbstractKnownDensity
 
 # A box narrower than this, in units of the noise, is integrated over by as many points; a difference would lose digits.
@@ -25,6 +27,7 @@ class Uniform(AbstractKnownDensity):
     upper: State
 
     def __init__(self, lower: Given, upper: Given):
+        low, high = _checks.known(lower), _checks.known(upper)
         lower = _checks.floating("Uniform.lower", lower)
         upper = _checks.floating("Uniform.upper", upper)
         for name, side in (("Uniform.lower", lower), ("Uniform.upper", upper)):
@@ -35,6 +38,10 @@ class Uniform(AbstractKnownDensity):
             raise ValueError(
                 f"Uniform.lower and Uniform.upper must have as many coordinates, got {lower.shape} and {upper.shape}."
             )
+        if low is not None and high is not None:
+            low, high = np.asarray(low, float), np.asarray(high, float)
+            farthest = np.maximum(np.abs(low), np.abs(high))
+            wide_enough("Uniform.upper", farthest, high - low, upper.dtype)
         lower, upper = (jnp.broadcast_to(side, (dim,)) for side in (lower, upper))
         self.lower = lower
         self.upper = _checks.must(

@@ -9,6 +9,7 @@ import numpy as np
 
 from .. import _checks
 from .._types import Array, Given
+from .._widths import wide_enough
 
 
 class Grid(eqx.Module):
@@ -67,6 +68,8 @@ class Grid(eqx.Module):
                 raise ValueError(f"Grid.lower must be below Grid.upper, both finite; got {a}, {b}.")
             if around and wall:
                 raise ValueError("Grid.periodic and Grid.walls exclude each other on one axis.")
+        farthest = np.maximum(np.abs(self.lower), np.abs(self.upper))
+        wide_enough("Grid", farthest, self.widths, jnp.result_type(float), 4)
 
     @property
     def dim(self) -> int:
