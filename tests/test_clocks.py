@@ -77,6 +77,65 @@ def test_a_run_does_not_depend_on_the_clock():
         assert_allclose(tjx.account(process, later.path).work, later.work, rtol=1e-4)
 
 
+LATE, SHORT = 3600.0, 3e-3  # in single precision: steps of twelve roundings
+
+
+def late(n):
+    return jnp.asarray(LATE + SHORT * np.arange(n + 1), jnp.float32)
+
+
+def test_a_step_that_starts_late_comes_in_time():
+    """Each step is asked for its middle: what rounding may move an edge by is well below half a step."""
+    ts = late(20)
+    drive = Steps(ts[::10], single(jnp.array([0.0, 1.0])))
+    seen = jax.vmap(drive)(0.5 * (ts[1:] + ts[:-1]))
+    assert int(jnp.argmax(seen > 0)) == 10
+
+
+def test_a_grid_that_ends_a_step_early_is_told_of_late_clocks_too():
+    ts = late(40)
+    process = single(BEST.replace(protocol=ramp(0.0, 5.0, 1.0)))
+    drive = Piecewise(ts[jnp.array([0, -1])], single(jnp.array([1.0, 4.0])))
+    drive = eqx.tree_at(lambda d: d.after, drive, jnp.float32(5.0))
+    with pytest.warns(UserWarning, match="ends at"):
+        tjx.account(
+            process.replace(protocol=drive), tjx.Path(ts[:-1], jnp.zeros((40, 1), jnp.float32))
+        )
+
+
+def test_moments_do_not_depend_on_the_clock():
+    """Each interval is solved on a clock of its own: a late one has no digits for the solver's steps."""
+    for t0 in (0.0, LATE):
+        ts = jnp.asarray(t0 + np.linspace(0, 1, 11), jnp.float32)
+        process = tjx.Process(TRAP, ramp(0.0, 5.0, t0 + 1.0, t0=t0), START)
+        assert_allclose(work(ts, single(process)), 25 / np.e, rtol=1e-4)
+
+
+def test_moments_see_steps_change_at_their_edges():
+    """The solver asks for the ends of an interval, too: what lies there belongs to the next one."""
+    ts = jnp.array([0.0, 0.5, 1.0])
+    process = tjx.Process(TRAP, Steps(ts, jnp.array([0.0, 1.0])), START)
+    assert_allclose(work(ts, process), 0.5, rtol=1e-9)
+
+
+@pytest.mark.parametrize("t0", [0.0, 1e6])
+def test_two_chains_share_a_span_on_any_clock(t0):
+    there = tjx.Process(TRAP, ramp(0.0, 5.0, t0 + 1.0, t0=t0), START)
+    back = there.replace(protocol=ramp(5.0, 0.0, t0 + 2.0, t0=t0))
+    with pytest.raises(ValueError, match="share one span"):
+        tjx.path_ratio(there, back, STILL._replace(ts=t0 + STILL.ts))
+
+
+def test_the_work_on_a_grid_follows_the_duration():
+    grid = tjx.evolve.Grid(-5.0, 6.0, 60)
+
+    def paid(t1):
+        process = tjx.Process(TRAP, ramp(0.0, 1.0, t1), START)
+        return tjx.evolve.fokker_planck(process, t1 * jnp.linspace(0.0, 1.0, 11), grid).work[-1]
+
+    assert_allclose(jax.grad(paid)(1.0), -0.10321, rtol=1e-4)
+
+
 def test_a_long_grid_keeps_its_last_steps():
     """All steps of 170 000 are distinct in single precision, the last ones too."""
     n = 170_000

@@ -96,6 +96,23 @@ def exactly(make, theta):
 # ---------------------------------------------------------------------------- exact values
 
 
+def test_a_turn_does_not_depend_on_the_unit_of_length():
+    """Five turns in a medium that rotates, in metres: the mean is where it was."""
+    length, turn = 1e-8, jnp.array([[0.0, -1.0], [1.0, 0.0]])
+    system = tjx.Overdamped(
+        lambda x, lam: 0.0 * jnp.sum(x),
+        mobility=1e-12,
+        temperature=4e-21,
+        velocity=lambda x, lam: lam * turn @ x,
+    )
+    start = tjx.densities.Gaussian(length * jnp.array([1.0, 0.0]), length**2)
+    omega = 2 * jnp.pi
+    process = tjx.Process(system, tjx.protocols.ramp(omega, omega, 5.0), start)
+    found = moments(process, jnp.array([0.0, 5.0]))
+    np.testing.assert_allclose(found.mean[-1] / length, [1.0, 0.0], atol=1e-8)
+    np.testing.assert_allclose(found.cov[-1] / length**2, jnp.eye(2), atol=1e-8)
+
+
 @pytest.mark.smoke
 @pytest.mark.parametrize(
     ("make", "theta", "want"),

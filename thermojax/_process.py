@@ -243,7 +243,8 @@ def gaps(ts: PyTree, t0: PyTree, t1: PyTree) -> tuple[PyTree, PyTree]:
     at = jnp if _checks.tracing((ts, t0, t1)) else np
     ts = at.asarray(ts)
     t0, t1 = at.asarray(t0, ts.dtype), at.asarray(t1, ts.dtype)
-    rounding = 8 * jnp.finfo(ts.dtype).eps * at.maximum(at.abs(t0), at.abs(t1))
+    far = at.maximum(at.abs(t0), at.abs(t1))
+    rounding = 2 * at.spacing(far if at is np else jax.lax.stop_gradient(far))
     early, late = ts[..., 0] - t0, t1 - ts[..., -1]
     first, last = ts[..., 1] - ts[..., 0], ts[..., -1] - ts[..., -2]
 

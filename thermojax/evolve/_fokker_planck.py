@@ -28,6 +28,7 @@ from ..systems import (
     implicit,
 )
 from ._evolution import CellEvolution, Totals
+from ._moments import inner
 
 Scheme = Literal["second", "positive"]
 _GAMMA = 1 - 0.5**0.5  # of the L-stable SDIRK2
@@ -159,7 +160,7 @@ def _run(process: Process, ts: Array, grid: Grid, scheme: Scheme) -> tuple[CellE
             heats[axis] = heats[axis] + jnp.sum(flow * edges[axis].affinity)
         medium = jnp.stack(heats)
         heat = medium * system.temperature(lam)
-        turn = _turned(lattice, protocol, t, p)
+        turn = _turned(lattice, protocol, inner(*t, ts), p)
         done = _Step(
             later,
             heat if several else jnp.sum(heat),
@@ -270,9 +271,8 @@ def _at_a_point(x0: Array, grid: Grid, dtype: np.dtype) -> tuple[Array, Scalar]:
 
 
 def _turned(lattice: Lattice, protocol: object, t: tuple[Array, Array], p: Array) -> Scalar:
-    """The variance over the density of how far the reduced energy turns within a step."""
-    first, last = jnp.nextafter(t[0], t[1]), jnp.nextafter(t[1], t[0])
-    lams = [jax.lax.stop_gradient(protocol(at)) for at in (first, last)]  # pyright: ignore
+    """The variance over the density of how far the reduced energy turns between two times."""
+    lams = [jax.lax.stop_gradient(protocol(at)) for at in t]  # pyright: ignore
     one, two = (
         lattice.energies(lam, p.dtype) / jnp.min(lattice.system.temperature(lam)) for lam in lams
     )

@@ -1,6 +1,7 @@
 r"""Densities without sampling: the exact evolution of a driven linear system, with its mean work, heat and entropy."""
 
 import warnings
+from collections.abc import Callable
 from typing import NamedTuple
 
 import diffrax as dfx
@@ -22,7 +23,7 @@ from ._evolution import GaussianEvolution
 
 
 class _Moments(NamedTuple):
-    mean: Array
+    mean: Array  # from where it was at first
     cov: Array
     heat: Array
     medium: Array
@@ -73,16 +74,23 @@ def moments(
             )
         raise
     if not _checks.tracing((found, solved, unknown)):
-        _told(found, bool(solved), unknown)
+        _told(found, bool(solved), unknown, _gaussian(process.initial).mean)
     return found
 
 
-def _told(found: GaussianEvolution, solved: bool, unknown: Array) -> None:
+def _told(found: GaussianEvolution, solved: bool, unknown: Array, start: State) -> None:
     """Refuse what was not solved; say it if what the tolerance leaves open in the medium entropy matters."""
     if not solved:
+        far = np.max(np.abs(start))
+        coarse = (
+            f" Positions near {far:.3g} are {np.spacing(far):.1g} apart in {start.dtype}: count them, and the controls, "
+            "from near there, or use float64."
+        )
         raise RuntimeError(
             "moments: the solver of the moments' equations did not come through, in 4096 steps between two of the times. "
             "Give more times, a larger rtol=, or a system less stiff."
+            + coarse
+            * bool(np.spacing(far) > 1e-3)
         )
     medium = np.abs(np.asarray(found.entropy.medium[-1]))
     if unknown > 0.01 * medium and unknown > 1e-3:
@@ -99,69 +107,82 @@ def _moments(
     process: Process, ts: Array, rtol: float | None, adjoint: dfx.AbstractAdjoint
 ) -> tuple[GaussianEvolution, Array, Array]:
     protocol, start = process.protocol, _gaussian(process.initial)
-    system = _linear(process.system, start.mean, protocol, ts)
+    system = linear(process.system, start.mean, protocol, ts)
     dim, dtype = start.mean.shape[0], jnp.result_type(start.mean)
     ts = ts.astype(dtype)
-    origin = jnp.zeros(dtype=dtype, shape=dim)
+    origin = start.mean  # what is expanded about it keeps its digits wherever it lies
     before, after = ends(protocol, ts)
 
-    def flow(t: Time, y: _Moments, args: None) -> _Moments:
+    def averaged(fn: Callable[[State], Array], y: _Moments) -> Array:
+        """The mean of a quadratic function, by its expansion about the origin."""
+        slope, bend = jax.jacfwd(fn)(origin), jax.hessian(fn)(origin)
+        second = y.cov + jnp.outer(y.mean, y.mean)
+        return fn(origin) + matmul(slope, y.mean) + 0.5 * einsum("...ij,ij->...", bend, second)
+
+    def flow(t: Time, y: _Moments) -> _Moments:
         lam = protocol(t)
-        spread = matmul(jax.jacfwd(system.drift)(origin, lam), y.cov)
+        slope = jax.jacfwd(system.drift)(origin, lam)
+        spread = matmul(slope, y.cov)
         noise = jnp.broadcast_to(2 * system.diffusion(origin, lam), (dim,))
-        bend = jax.hessian(system.heating)(origin, lam)
-        heat = system.heating(y.mean, lam) + 0.5 * einsum("...ij,ij->...", bend, y.cov)
+        heat = averaged(lambda x: system.heating(x, lam), y)
         cov = spread + spread.T + jnp.where(jnp.eye(dim, dtype=bool), noise[:, None], 0)
         medium = jnp.sum(heat / system.temperature(lam))
         if isinstance(system, AbstractOverdamped) and system.velocity is not None:
-            medium = medium - system.dilation(
-                y.mean, lam
-            )  # the same everywhere: the flow is linear
-        return _Moments(system.drift(y.mean, lam), cov, heat, medium)
+            medium = medium - system.dilation(origin, lam)  # the same everywhere: it is linear
+        return _Moments(system.drift(origin, lam) + matmul(slope, y.mean), cov, heat, medium)
 
     def gross(mean: Array, cov: Array, lam: Control) -> Scalar:
         """The rate of the medium entropy with all its terms positive: what an error of `rtol` is relative to."""
         bend = jax.hessian(system.heating)(origin, lam)
-        terms = jnp.abs(system.heating(mean, lam)) + 0.5 * jnp.abs(
-            einsum("...ij,ij->...", bend, cov)
-        )
+        spread = 0.5 * jnp.abs(einsum("...ij,ij->...", bend, cov))
+        terms = jnp.abs(system.heating(origin + mean, lam)) + spread
         return jnp.sum(terms / system.temperature(lam))
 
     several = baths(process, ts)
-    y0 = _Moments(start.mean, start.cov, jnp.zeros(several, dtype), jnp.zeros((), dtype))
+    y0 = _Moments(
+        jnp.zeros_like(origin), start.cov, jnp.zeros(several, dtype), jnp.zeros((), dtype)
+    )
     if rtol is None:
         rtol = 1e-10 if dtype == jnp.float64 else 1e-6
     solver, controller = dfx.Dopri8(), _WholeFirst(dfx.PIDController(rtol=rtol, atol=rtol))
+    width = widths(system, start, protocol(ts[0]), ts[-1] - ts[0])
+    warmth = jnp.broadcast_to(jax.lax.stop_gradient(system.temperature(before)), several)
+    units = _Moments(width, jnp.outer(width, width), warmth, jnp.ones((), dtype))
+
+    def scaled(s: Time, y: _Moments, t: Array) -> _Moments:
+        rate = flow(
+            jnp.clip(t[0] + s, *inner(t[0], t[1], ts)), jtu.tree_map(jnp.multiply, y, units)
+        )
+        return jtu.tree_map(jnp.divide, rate, units)
 
     def leg(y: _Moments, t: Array) -> tuple[_Moments, tuple[_Moments, Array]]:
-        # each interval on its own: a kink or a jump of the protocol at one of `ts` is then never stepped over
-        a, b = jax.lax.stop_gradient((t[0], t[1]))  # the ends of what is inside move with `ts`
-        inside = t[0] + (jnp.nextafter(a, b) - a), t[1] + (jnp.nextafter(b, a) - b)
+        # each interval on its own: a kink or a jump of the protocol at one of `ts` is then never stepped over; its clock
+        # starts at zero, so that the solver's steps keep their digits
         solution = dfx.diffeqsolve(
-            dfx.ODETerm(lambda s, y, args: flow(jnp.clip(s, *inside), y, args)),
+            dfx.ODETerm(scaled),
             solver,
-            t[0],
-            t[1],
+            jnp.zeros_like(t[0]),
+            t[1] - t[0],
             None,
-            y,
+            jtu.tree_map(jnp.divide, y, units),
+            args=t,
             stepsize_controller=controller,
             adjoint=adjoint,
             max_steps=4096,
             throw=False,
         )
-        y = jtu.tree_map(lambda v: v[0], solution.ys)
+        y = jtu.tree_map(lambda v, unit: v[0] * unit, solution.ys, units)
         return y, (y, solution.result == dfx.RESULTS.successful)
 
     _, (later, solved) = jax.lax.scan(leg, y0, jnp.stack([ts[:-1], ts[1:]], axis=1))
     path = jtu.tree_map(lambda a, b: jnp.concatenate([a[None], b]), y0, later)
 
-    def energy(mean: Array, cov: Array, lam: Control) -> Scalar:
-        curvature = jax.hessian(lambda x: system.energy(x, lam))(origin)
-        return system.energy(mean, lam) + 0.5 * jnp.sum(curvature * cov)
+    def energy(y: _Moments, lam: Control) -> Scalar:
+        return averaged(lambda x: system.energy(x, lam), y)
 
     lams = jax.vmap(protocol)(ts)
     lams = jtu.tree_map(lambda v, b, a: v.at[0].set(b).at[-1].set(a), lams, before, after)
-    energies = jax.vmap(energy)(path.mean, path.cov, lams)
+    energies = jax.vmap(energy)(path, lams)
     heat = path.heat.sum(-1) if several else path.heat
     half_log_det = 0.5 * jax.vmap(_log_det)(path.cov)
     gain = (half_log_det - half_log_det[0]).at[0].set(0)
@@ -177,7 +198,7 @@ def _moments(
         path.heat,
         reduced,
         Entropy(gain + path.medium, path.medium, gain),
-        path.mean,
+        origin[None] + path.mean,
         path.cov,
     )
     rates = jax.vmap(gross)(path.mean, path.cov, lams)
@@ -223,6 +244,29 @@ class _WholeFirst(dfx.AbstractStepSizeController):
         )
 
 
+def widths(system: AbstractDiffusion, start: GaussianParts, lam: Control, span: Scalar) -> Array:
+    """The width of each coordinate, which an error is relative to: the start's or, where greater, what noise makes of it.
+
+    That is what it comes to in the relaxation time, or in the time `span` if that is shorter; of a coordinate without noise
+    of its own, what it has of those with.
+    """
+    slope = jnp.abs(jax.jacfwd(system.drift)(start.mean, lam))
+    fastest = jnp.sqrt(jnp.max(jnp.diagonal(matmul(slope, slope))))
+    time = 1 / (1 / span + 2 * fastest)
+    diffusion = jnp.broadcast_to(system.diffusion(start.mean, lam), start.mean.shape)
+    noise = jnp.sqrt(2 * time * diffusion)
+    coupled = jnp.max(time * slope * noise[None, :], axis=1)
+    own = jnp.sqrt(jnp.diagonal(start.cov))
+    return jax.lax.stop_gradient(jnp.maximum(own, jnp.maximum(noise, coupled)))
+
+
+def inner(t0: Array, t1: Array, ts: Array) -> tuple[Array, Array]:
+    """The ends of a step, three roundings of the clock inside it: `Steps` takes what is two before an edge for the edge."""
+    last = jnp.maximum(jnp.abs(ts[0]), jnp.abs(ts[-1]))
+    inset = 3 * jnp.spacing(jax.lax.stop_gradient(last))
+    return t0 + inset, t1 - inset
+
+
 def _log_det(cov: Array) -> Scalar:
     """Minus infinity where there is no width in some direction, as of a point."""
     narrow = jnp.isnan(_factor.log_det(_factor.root(jax.lax.stop_gradient(cov))))
@@ -242,7 +286,7 @@ def _gaussian(density: Density) -> GaussianParts:
     return start
 
 
-def _linear(system: AbstractSystem, x: State, protocol: Drive, ts: Times) -> AbstractDiffusion:
+def linear(system: AbstractSystem, x: State, protocol: Drive, ts: Times) -> AbstractDiffusion:
     """The system, if its drift is linear in x and its potential quadratic."""
     if not isinstance(system, AbstractDiffusion):
         raise TypeError(

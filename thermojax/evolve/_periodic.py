@@ -1,5 +1,7 @@
 r"""What a process comes to that is repeated for ever."""
 
+from typing import Any
+
 import equinox as eqx
 import jax
 import jax.numpy as jnp
@@ -9,14 +11,13 @@ import numpy as np
 import optimistix as optx
 
 from .. import _checks, _factor
-from .._process import Process, a_process, ends
-from .._products import matmul
-from .._types import Array, Times
+from .._process import Process, a_process, check_run, ends, one_protocol
+from .._types import Array, PyTree, Times
 from ..densities import Cells, Gaussian, normal
 from ..systems import Grid
 from ._evolution import Evolution
 from ._fokker_planck import fokker_planck, masses
-from ._moments import moments
+from ._moments import linear, moments, widths
 
 _CYCLES = 4096
 
@@ -38,7 +39,8 @@ def periodic(process: Process, ts: Times, grid: Grid | None = None) -> Evolution
     """
     a_process("process", process)
     ts = _checks.times("ts", ts)
-    _closes(process, ts)
+    one_protocol("periodic", process)
+    _closes(process, check_run(process, ts))
     if grid is None:
         start, solved = _gaussian(process, ts)
     else:
@@ -55,10 +57,15 @@ def periodic(process: Process, ts: Times, grid: Grid | None = None) -> Evolution
 
 def _closes(process: Process, ts: Array) -> None:
     with jax.ensure_compile_time_eval():
-        before, after = ends(process.protocol, ts)
-    for one, two in zip(jtu.tree_leaves(before), jtu.tree_leaves(after), strict=True):
-        a, b = _checks.known(one), _checks.known(two)
-        if a is not None and b is not None and not np.allclose(a, b, rtol=1e-5, atol=1e-7):
+        closed = ends(process.protocol, ts)
+        along = jax.vmap(process.protocol)(ts)
+    for *both, inside in zip(*map(jtu.tree_leaves, (*closed, along)), strict=True):
+        a, b, inside = map(_checks.known, (*both, inside))
+        if a is None or b is None or inside is None:
+            continue
+        all_of_it = np.concatenate([a[None], b[None], inside])
+        rounding = 8 * np.spacing(np.abs(all_of_it).max(0))
+        if np.any(np.abs(a - b) > 1e-5 * np.ptp(all_of_it, 0) + rounding):
             raise ValueError(
                 f"periodic: the control is {a} before the period and {b} after it, so that the period does not close. Give "
                 "the protocol the same before and after; a jump between two periods is charged at the start of the one."
@@ -71,39 +78,80 @@ def _run(process: Process, ts: Array, grid: Grid | None) -> Evolution:
 
 @eqx.filter_jit
 def _gaussian(process: Process, ts: Array) -> tuple[Gaussian, Array]:
-    r"""A period takes m to $\Phi m + c$ and $\Sigma$ to $\Phi \Sigma \Phi^T + N$, told from d + 1 starts."""
+    r"""A period takes m to $\Phi m + c$ and $\Sigma$ to $\Phi \Sigma \Phi^T + N$, told from d + 1 points, a width apart."""
     given = normal(process.initial)
     if given is None:
         raise ValueError(
             "periodic without a grid is for linear systems with a Gaussian start. Give grid=evolve.Grid(...)."
         )
-    d = given.mean.size
+    d, ts = given.mean.size, ts.astype(given.mean.dtype)
+    system = linear(process.system, given.mean, process.protocol, ts)
+    width = widths(system, given, process.protocol(ts[0]), ts[-1] - ts[0])
     eye = jnp.eye(d, dtype=given.mean.dtype)
 
-    def later(mean: Array) -> tuple[Array, Array]:
-        found = moments(process.replace(initial=Gaussian.from_root(mean, eye)), ts)
-        return found.mean[-1], found.cov[-1]
+    def nearer(mean: Array, _: None) -> tuple[Array, tuple[Array, Array]]:
+        def later(z: Array) -> tuple[Array, Array]:
+            point = Gaussian.from_root(mean + width * z, jnp.zeros_like(eye))
+            found = moments(process.replace(initial=point), ts)
+            return (found.mean[-1] - mean) / width, found.cov[-1] / jnp.outer(width, width)
 
-    ends, covs = jax.vmap(later)(jnp.concatenate([jnp.zeros_like(eye[:1]), eye]))
-    shift, turn = ends[0], (ends[1:] - ends[:1]).T
-    noise = covs[0] - matmul(turn, turn.T)
-    mean = jnp.linalg.solve(eye - turn, shift)
+        ends, covs = jax.vmap(later)(jnp.concatenate([jnp.zeros_like(eye[:1]), eye]))
+        turn = (ends[1:] - ends[:1]).T
+        return mean + width * jnp.linalg.solve(eye - turn, ends[0]), (turn, covs[0])
+
+    # twice: from a start that is far away it comes near, and then there
+    mean, found = jax.lax.scan(nearer, given.mean, length=2)
+    turn, noise = (v[-1] for v in found)
     both = jnp.eye(d * d, dtype=eye.dtype) - jnp.kron(turn, turn)
     cov = jnp.linalg.solve(both, noise.reshape(-1)).reshape(d, d)
     root = _factor.root(0.5 * (cov + cov.T))
     # a period is stable if and only if this has a positive solution
-    return Gaussian.from_root(mean, root), jnp.all(jnp.isfinite(root)) & jnp.all(jnp.isfinite(mean))
+    start = Gaussian.from_root(mean, width[:, None] * root)
+    return start, jnp.all(jnp.isfinite(root)) & jnp.all(jnp.isfinite(mean))
 
 
-def _later(p: Array, given: tuple[Process, Array, Grid]) -> Array:
+def _density(shape: Array, grid: Grid) -> Array:
+    return shape / (jnp.sum(shape) * grid.volume)
+
+
+def _later(shape: Array, given: tuple[Process, Array, Grid]) -> Array:
+    """The density a period later, as the one before in units of its greatest value: what rounding is relative to."""
     process, ts, grid = given
-    return fokker_planck(process.replace(initial=Cells(grid, p)), ts, grid).p[-1]
+    start = Cells(grid, _density(shape, grid))
+    p = fokker_planck(process.replace(initial=start), ts, grid).p[-1]
+    return p / jnp.max(p)
+
+
+class _Relative(lx.AbstractLinearSolver):
+    """To a tolerance relative to the greatest entry of the vector: a gradient may have any unit."""
+
+    solver: lx.GMRES
+
+    def init(self, operator: lx.AbstractLinearOperator, options: dict[str, Any]) -> PyTree:
+        return self.solver.init(operator, options)
+
+    def compute(
+        self, state: PyTree, vector: Array, options: dict[str, Any]
+    ) -> tuple[Array, lx.RESULTS, dict[str, Any]]:
+        size = jnp.max(jnp.abs(vector))
+        size = jnp.where(size > 0, size, 1)
+        found, result, stats = self.solver.compute(state, vector / size, options)
+        return found * size, result, stats
+
+    def transpose(self, state: PyTree, options: dict[str, Any]) -> tuple[PyTree, dict[str, Any]]:
+        return self.solver.transpose(state, options)
+
+    def conj(self, state: PyTree, options: dict[str, Any]) -> tuple[PyTree, dict[str, Any]]:
+        return self.solver.conj(state, options)
+
+    def assume_full_rank(self) -> bool:
+        return self.solver.assume_full_rank()
 
 
 @eqx.filter_jit
 def _cells(process: Process, ts: Array, grid: Grid) -> tuple[Array, Array]:
     dtype = _checks.draw("initial", process.initial).dtype
-    start = jax.lax.stop_gradient(masses(process.initial, grid, dtype)[0] / grid.volume)
+    start = jax.lax.stop_gradient(masses(process.initial, grid, dtype)[0])
     eps = float(jnp.finfo(dtype).eps)
     solution = optx.fixed_point(
         _later,
@@ -111,7 +159,9 @@ def _cells(process: Process, ts: Array, grid: Grid) -> tuple[Array, Array]:
         start,
         (process, ts, grid),
         max_steps=_CYCLES,
-        adjoint=optx.ImplicitAdjoint(lx.GMRES(rtol=1e4 * eps, atol=1e4 * eps, restart=50)),
+        adjoint=optx.ImplicitAdjoint(
+            _Relative(lx.GMRES(rtol=1e4 * eps, atol=1e4 * eps, restart=50))
+        ),
         throw=False,
     )
-    return solution.value, solution.result == optx.RESULTS.successful
+    return _density(solution.value, grid), solution.result == optx.RESULTS.successful

@@ -87,12 +87,9 @@ class Steps(AbstractKnots, AbstractMade):
     def __call__(self, t: Time) -> Control:
         t = instant(t)
         # a time that rounding has put just before its edge, as that of a reversed grid, is at the edge
-        last = (
-            8
-            * jnp.finfo(self.ts.dtype).eps
-            * jnp.maximum(jnp.abs(self.ts[0]), jnp.abs(self.ts[-1]))
-        )
-        i = _interval(self.ts, t + jax.lax.stop_gradient(last).astype(t.dtype))
+        last = jnp.maximum(jnp.abs(self.ts[0]), jnp.abs(self.ts[-1]))
+        rounding = 2 * jnp.spacing(jax.lax.stop_gradient(last))
+        i = _interval(self.ts, t + rounding.astype(t.dtype))
         value = jtu.tree_map(lambda v: v[i], self.values)
         return _switched(value, eqx.filter(self, eqx.is_inexact_array)) if tracing(self) else value
 
