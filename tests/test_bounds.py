@@ -713,3 +713,33 @@ def test_traced_values_that_are_not_allowed_are_nan():
     )
     assert np.isnan(jax.jit(force)(0.1)).all()
     close(jax.jit(force)(0.0), [[1.0]])
+
+
+# ---- any unit, in single precision
+
+
+@pytest.mark.parametrize("scale", [1e-20, 1e18])
+def test_tur_of_a_current_in_any_unit(scale):
+    x = np.random.default_rng(0).normal(3.0, 1.0, 500).astype(np.float32)
+    current, known = jnp.asarray(x * np.float32(scale)), B.tur_of(jnp.asarray(x))
+    for verb in (B.tur_of, jax.jit(B.tur_of)):
+        found = verb(current)
+        np.testing.assert_allclose(found.value, known.value, rtol=1e-5)
+        np.testing.assert_allclose(found.stderr, known.stderr, rtol=1e-4)
+    with pytest.raises(ValueError, match="whose members differ"):
+        B.tur_of(jnp.full(20, np.float32(scale)))
+
+
+def test_narrow_gaussians():
+    """Of a width of 1e-10 the fourth power is no number in single precision."""
+    (m, s), (n, r) = covariances(2)
+    width = 1e-10
+    p, q = (
+        Gaussian(jnp.asarray(width * c, jnp.float32), jnp.asarray(width**2 * v, jnp.float32))
+        for c, v in ((m, s), (n, r))
+    )
+    np.testing.assert_allclose(
+        B.wasserstein(p, q) / np.float32(width), bures(m, s, n, r), rtol=1e-4
+    )
+    slope = jax.grad(lambda c: B.wasserstein(Gaussian(jnp.zeros(2), c), Gaussian(jnp.zeros(2), c)))
+    assert np.isfinite(slope(jnp.eye(2))).all()

@@ -13,7 +13,17 @@ import numpy as np
 import pytest
 from scipy import stats
 
-from thermojax.estimators import Estimate, _correlation, integral_fluctuation, jarzynski, mean
+from thermojax.estimators import (
+    Estimate,
+    _correlation,
+    crooks,
+    energy_distance,
+    integral_fluctuation,
+    jarzynski,
+    mean,
+    second_cumulant,
+    second_law_excess,
+)
 
 RATE = 1e-6
 EXPONENTIAL = (jarzynski, integral_fluctuation)
@@ -395,3 +405,42 @@ def test_works_given_in_half_precision():
     assert "too large for their precision" in coarse.why
     assert "too large for their precision" not in fine.why
     assert coarse.stderr > 0.4 > 4 * fine.stderr  # 0.98 is the unit of half precision there
+
+
+@pytest.mark.parametrize("scale", [1e-21, 1e-18, 1e20])
+def test_any_unit(scale):
+    """Joules, in single precision: the squares of their deviations are no numbers there, their errors are."""
+    x = np.random.default_rng(0).normal(3.0, 1.0, (2, 2000)).astype(np.float32)
+    one = np.float32(scale)
+    small = jnp.asarray(x * one)
+    for verb in (mean, lambda w: second_law_excess(w, np.float32(0.0))):
+        found, known = verb(small[0]), verb(jnp.asarray(x[0]))
+        assert found.reliable
+        np.testing.assert_allclose(found.value / one, known.value, rtol=1e-5)
+        np.testing.assert_allclose(found.stderr / one, known.stderr, rtol=1e-5)
+        slope = jax.grad(lambda w, verb=verb: verb(w).stderr)
+        np.testing.assert_allclose(slope(small[0]), slope(jnp.asarray(x[0])), rtol=1e-4, atol=1e-9)
+    assert mean(jnp.full(20, one)).stderr == 0
+
+
+@pytest.mark.parametrize("scale", [1e-21, 1e-18])
+def test_small_works(scale):
+    """Works that are nil to e^-w are Gaussian ones yet: mean and crossing are those of their numbers."""
+    x = np.random.default_rng(0).normal(3.0, 1.0, (2, 2000)).astype(np.float32)
+    one, (there, back) = np.float32(scale), x - np.float32(2.5)
+    found = second_cumulant(jnp.asarray(there * one))
+    np.testing.assert_allclose(found.stderr / one, there.std() / 2000**0.5, rtol=1e-3)
+    found = crooks(jnp.asarray(there * one), jnp.asarray(back * one))
+    known = crooks(jnp.asarray(there), jnp.asarray(back))
+    np.testing.assert_allclose(found.value / one, known.value, rtol=1e-4, atol=1e-5)
+    np.testing.assert_allclose(found.stderr / one, known.stderr, rtol=1e-4)
+    assert np.isfinite(jax.grad(lambda w: crooks(w, w).stderr)(jnp.zeros(200))).all()
+
+
+@pytest.mark.parametrize("scale", [1e-21, 1e20])
+def test_energy_distance_in_any_unit(scale):
+    x, y = np.random.default_rng(0).normal(size=(2, 400, 2)).astype(np.float32)
+    one = np.float32(scale)
+    known = energy_distance(jnp.asarray(x), jnp.asarray(y + 1))
+    found = energy_distance(jnp.asarray(x * one), jnp.asarray((y + 1) * one))
+    np.testing.assert_allclose(found / one, known, rtol=1e-4)

@@ -158,3 +158,15 @@ def test_jumps_have_no_relaxation():
     process, path = drags(0.5, paths=2)
     with pytest.raises(TypeError):
         sampling(path, process)
+
+
+def test_a_gap_is_seen_wherever_it_lies():
+    """A relaxation time of 1 and frames every 0.05, but for twenty lost ones: no even spacing of looks meets that gap."""
+    process, path = drags(0.05, 0.3, paths=20)
+    kept = np.r_[0:103, 123 : path.ts.shape[0]]
+    gap = tjx.Path(path.ts[kept], path.xs[:, kept])
+    with pytest.warns(UserWarning, match="relaxation times apart"):
+        found = sampling(process, gap)
+    np.testing.assert_allclose([found.ratio, found.interval], 1.05, rtol=1e-4)
+    assert not found.enough
+    assert 0.8 < found.diffusion < 1.25

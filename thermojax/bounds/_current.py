@@ -51,10 +51,13 @@ def tur_of(current: Float[Array, " paths"], *, failed: str = "raise") -> Estimat
 
 @jax.jit
 def _influence(x: Array, mean: Scalar) -> tuple[Array, Scalar]:
-    """B and what each member moves it by, NaN where that failed; and the variance."""
+    """B and what each member moves it by, NaN where that failed; and the variance, of any unit."""
     there = jnp.isfinite(x)
     count = jnp.sum(there).astype(x.dtype)
     apart = jnp.where(there, x - mean, 0)
+    scale = jax.lax.stop_gradient(jnp.max(jnp.abs(apart)))  # of which B does not depend
+    scale = jnp.where(scale > 0, scale, 1)
+    mean, apart = mean / scale, apart / scale
     variance = jnp.sum(apart**2) / (count - 1)
     ratio = mean / variance
     moved = 4 * ratio * apart - 2 * ratio**2 * (apart**2 - jnp.sum(apart**2) / count)

@@ -12,6 +12,7 @@ from .. import _checks, _factor
 from .._guard import clipped_root
 from .._products import matmul
 from .._types import Array, Given, Scalar
+from .._widths import wide_enough
 from ..densities import Cells, Empirical, GaussianParts, Point, normal
 from ..systems import Grid
 
@@ -34,7 +35,8 @@ def wasserstein(
     - `densities.Cells`, or `(grid, p)`: a one-dimensional `systems.Grid` and the density at its centres, `(cells,)`, which
       is normalised. The density is taken as constant in each cell, and of two such densities, on any two grids, the
       distance is exact. Cells of a smooth density are off by the order of their width squared.
-    - any other density in one dimension, if `grid=` is given: it is put on these cells by its `log_prob`.
+    - any other density in one dimension, if `grid=` is given: it is put on these cells by its `log_prob`. They must hold
+      it, but for a hundredth.
 
     In one dimension $W_2^2 = \int_0^1 (Q_p(u) - Q_q(u))^2 du$ with the quantile functions Q.
 
@@ -50,7 +52,7 @@ def wasserstein(
     does not converge is NaN.
 
     Raises `TypeError` for what is none of these, `ValueError` for two that do not fit, a density of cells that is negative
-    somewhere or on a ring, and `ImportError` without ott.
+    somewhere or on a ring, a grid that does not hold the density, and `ImportError` without ott.
     Source: Villani, *Optimal Transport* (2009), ch. 6; Givens & Shortt, Mich. Math. J. 31, 231 (1984), for Gaussians;
     Feydy et al., AISTATS 2019, for the divergence.
     """
@@ -101,6 +103,9 @@ def _form(name: str, given: Given, grid: Grid | None) -> Given:
     if not all(map(callable, verbs)):
         x = _checks.floating(name, given)
         _checks.rank(name, x, {2}, "(n, d), one row per draw, also for d = 1")
+        if _checks.shortened(given):
+            xs = np.asarray(given, float)
+            wide_enough(name, np.abs(xs).max(0), xs.std(0), x.dtype)
         return x
     parts = normal(given)
     if parts is not None and (grid is None or isinstance(given, Point)):
@@ -113,13 +118,17 @@ def _form(name: str, given: Given, grid: Grid | None) -> Given:
     if grid.dim == 2:
         raise ValueError(_ONE.format(name="grid"))
     dtype = _checks.draw(name, given).dtype
-    return _cut(name, grid, jnp.exp(grid.each(given.log_prob, dtype)))
+    cut = _cut(name, grid, jnp.exp(grid.each(given.log_prob, dtype)))
+    held = jnp.sum(cut[1]) * grid.volume
+    allowed = "held and resolved by the grid: its sum over the centres, times the width of a cell, is then 1 (to 1e-2)"
+    return grid, _checks.must(name, cut[1], jnp.abs(held - 1) < HELD, allowed, got=held)
 
 
 def _is_cut(given: Given) -> bool:
     return isinstance(given, tuple) and len(given) == 2 and isinstance(given[0], Grid)
 
 
+HELD = 1e-2
 _ONE = "{name} must have one dimension: in two the distance on cells has no closed form. Give samples of both, (n, 2)."
 
 
@@ -177,7 +186,9 @@ def _orthogonal(a: Array) -> Array:
     Not LAPACK's eigenvalues, which must not be batched: see `_factor`.
     Source: Higham, *Functions of Matrices* (2008), eq. 8.20.
     """
-    size = jnp.sqrt(jnp.sum(a**2))
+    top = jax.lax.stop_gradient(jnp.max(jnp.abs(a)))
+    a = a / jnp.where(top > 0, top, 1)  # of which U does not depend
+    size = clipped_root(jnp.sum(a**2))
     none = ~(size > 0)
     x0 = jnp.where(none, 1, a) / jnp.where(none, 1, size)
     x0 = jnp.where(none, jnp.eye(len(a), dtype=a.dtype), x0)

@@ -55,10 +55,23 @@ def doubts_of_weights(weights: Weights, w: Array, count: Array) -> Array:
     return few | doubt(TAIL, ~(extrapolated >= ENOUGH) | heavy(w, weights.ess, extrapolated))
 
 
+def norm(v: Array) -> Scalar:
+    """The root of the sum of squares, of numbers of any size."""
+    scale = size_of(v)
+    return scale * clipped_root(jnp.sum((v / scale) ** 2))
+
+
+def size_of(v: Array) -> Scalar:
+    """The largest of some numbers, by which they are divided before they are squared; one, if they are all zero."""
+    top = jax.lax.stop_gradient(jnp.max(jnp.abs(v)))
+    return jnp.where((top > 0) & (top < jnp.inf), top, 1)
+
+
 class Moments(NamedTuple):
-    """Mean and variance of a sample, the deviations of its members (zero for dropped ones), and its size."""
+    """Mean, spread and variance of a sample, the deviations of its members (zero for dropped ones), and its size."""
 
     mean: Scalar
+    spread: Scalar
     variance: Scalar
     deviations: Array
     size: Array
@@ -70,8 +83,9 @@ def sample_moments(w: Array, count: Array) -> Moments:
     spoilt = jnp.sum(keep).astype(w.dtype) < count
     middle = jnp.sum(jnp.where(keep, w, 0)) / count + jnp.where(spoilt, jnp.nan, 0)
     deviations = jnp.where(keep, jnp.where(keep, w, middle) - middle, 0)
-    variance = jnp.sum(deviations**2) / jnp.maximum(count - 1, 1)
-    return Moments(middle, variance, deviations, count)
+    free = jnp.maximum(count - 1, 1)
+    variance = jnp.sum(deviations**2) / free
+    return Moments(middle, norm(deviations) / jnp.sqrt(free), variance, deviations, count)
 
 
 class Shape(NamedTuple):
@@ -87,8 +101,7 @@ def shape(m: Moments) -> Shape:
     """
     third = jnp.sum(m.deviations**3) / m.size
     fourth = jnp.sum(m.deviations**4) / m.size - 3 * m.variance**2
-    spread = clipped_root(m.variance)
-    errors = (jnp.sqrt(6 / m.size) * spread**3 / 6, jnp.sqrt(24 / m.size) * spread**4 / 24)
+    errors = (jnp.sqrt(6 / m.size) * m.spread**3 / 6, jnp.sqrt(24 / m.size) * m.spread**4 / 24)
     return Shape(jnp.abs(jnp.stack([third / 6, fourth / 24])), jnp.stack(errors))
 
 

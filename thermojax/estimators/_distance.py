@@ -6,6 +6,7 @@ import numpy as np
 
 from .. import _checks
 from .._types import Array, Float, Numbers, Scalar
+from ._base import size_of
 
 PAIRS = 32  # other draws that each draw is compared with
 
@@ -74,6 +75,8 @@ def _energy_distance(x: Array, y: Array) -> Scalar:
 
     both = jax.lax.stop_gradient(jnp.concatenate([x, y]))
     spread = jnp.max(both, 0) - jnp.min(both, 0)
+    scale = size_of(spread)
+    x, y = x / scale, y / scale  # so that no square is lost
     grain = jnp.finfo(x.dtype).eps * jnp.max(jnp.abs(both), 0)
     coarse = jnp.any((grain > 0.1 * spread) & (spread > 0))
-    return jnp.where(coarse, jnp.nan, 2 * apart(x, y) - apart(x, x) - apart(y, y))
+    return jnp.where(coarse, jnp.nan, scale * (2 * apart(x, y) - apart(x, x) - apart(y, y)))

@@ -15,7 +15,9 @@ from ._base import (
     coarse,
     doubts_of_weights,
     negligible,
+    norm,
     sample_moments,
+    size_of,
     weigh,
     works,
 )
@@ -118,7 +120,7 @@ def _second_cumulant(given: Works) -> Estimate:
     w, count = given.w, given.left
     m = sample_moments(w, count)
     influence = m.deviations - 0.5 * (m.deviations**2 - jnp.where(jnp.isfinite(w), m.variance, 0))
-    plain = clipped_root(jnp.sum(influence**2)) / count
+    plain = norm(influence) / count
     doubts = doubt(FEW, ~(count >= ENOUGH)) | doubt(
         SHAPE, ~negligible(m, plain) & (count >= ENOUGH)
     )
@@ -129,9 +131,9 @@ def _averaged(
     value: Array, stderr: Array, influence: Array, m: Moments, doubts: Array, given: Works
 ) -> Estimate:
     """An estimate of which each member moves the value by its influence."""
-    seen, g = correlated(given.w, influence)
+    seen, g = correlated(given.w, influence / size_of(influence))
     value = value + given.shift
-    stderr, rounded = coarse(value, stderr * jnp.sqrt(g), m.variance, given)
+    stderr, rounded = coarse(value, stderr * jnp.sqrt(g), m.spread, given)
     return estimate(value, stderr, m.size / g, doubts | rounded | doubt(CORRELATED, seen))
 
 
@@ -164,11 +166,11 @@ def _excess(given: Works) -> Estimate:
     m = sample_moments(w, count)
     weights = weigh(-w, count)
     influence = m.deviations + _influence(w, count, weights)
-    stderr = clipped_root(jnp.sum(influence**2)) / count
+    stderr = norm(influence) / count
     seen, g = correlated(w, influence)
     doubts = doubts_of_weights(weights, w, count) | doubt(CORRELATED, seen)
     value = m.mean + weights.log_mean
-    stderr, rounded = coarse(value, stderr * jnp.sqrt(g), m.variance, given)
+    stderr, rounded = coarse(value, stderr * jnp.sqrt(g), m.spread, given)
     return estimate(value, stderr, weights.ess / g, doubts | rounded)
 
 
@@ -184,7 +186,7 @@ def mean(x: Float[Array, " samples"], *, failed: str = "raise") -> Estimate:
 @jax.jit
 def _mean(given: Works) -> Estimate:
     m = sample_moments(given.w, given.left)
-    squares = m.deviations**2
+    squares = (m.deviations / size_of(m.deviations)) ** 2
     alone = jnp.max(squares) > (0.5 + 3 / m.size) * jnp.sum(squares)
     doubts = doubt(FEW, ~(m.size >= LEAST)) | doubt(DOMINATED, alone & (m.size >= LEAST))
-    return _averaged(m.mean, clipped_root(m.variance / m.size), m.deviations, m, doubts, given)
+    return _averaged(m.mean, m.spread / jnp.sqrt(m.size), m.deviations, m, doubts, given)

@@ -19,7 +19,9 @@ from ._base import (
     checked,
     coarse,
     gaussian_within,
+    norm,
     sample_moments,
+    size_of,
     taken,
     weigh,
 )
@@ -152,7 +154,7 @@ def _overlap(share: Array, given: Works, influence: Array | None = None) -> Over
 
 def _unlawful(f: Moments, r: Moments) -> Array:
     """Whether the mean works add up to less than zero. (An infinite mean is lawful.)"""
-    error = clipped_root(f.variance / f.size + r.variance / r.size)
+    error = jnp.hypot(f.spread / jnp.sqrt(f.size), r.spread / jnp.sqrt(r.size))
     return doubt(UNLAWFUL, f.mean + r.mean < -SIGHT * error)
 
 
@@ -179,26 +181,33 @@ def crooks(
 def _crooks(there: Works, back: Works) -> Estimate:
     (w_f, n_f), (w_r, n_r) = there[:2], back[:2]
     f, r = sample_moments(w_f, n_f), sample_moments(w_r, n_r)
-    of = (f.mean, f.variance, -r.mean, r.variance)
-    delta, slopes = jax.value_and_grad(lambda of: _crossing(*of))(of)
-    shares = _shares(delta, w_f, n_f, w_r, n_r)
-    square, doubts = jnp.zeros_like(delta), _unlawful(f, r)
-    for given, share, m, (by_mean, by_variance) in (
-        (there, shares[0], f, slopes[:2]),
-        (back, shares[1], r, (-slopes[2], slopes[3])),
+    scale = size_of(jnp.concatenate([f.deviations, r.deviations]))  # so that no square is lost
+    mean_f, mean_r, var_f, var_r = (
+        f.mean / scale,
+        r.mean / scale,
+        (f.spread / scale) ** 2,
+        (r.spread / scale) ** 2,
+    )
+    delta, slopes = jax.value_and_grad(lambda of: _crossing(*of))((mean_f, var_f, -mean_r, var_r))
+    shares = _shares(scale * delta, w_f, n_f, w_r, n_r)
+    errors, doubts = [], _unlawful(f, r)
+    for given, share, m, variance, (by_mean, by_variance) in (
+        (there, shares[0], f, var_f, slopes[:2]),
+        (back, shares[1], r, var_r, (-slopes[2], slopes[3])),
     ):
-        influence = by_mean * m.deviations + by_variance * (
-            m.deviations**2 - jnp.where(jnp.isfinite(given.w), m.variance, 0)
+        apart = m.deviations / scale
+        influence = by_mean * apart + by_variance * (
+            apart**2 - jnp.where(jnp.isfinite(given.w), variance, 0)
         )
         overlap = _overlap(share, given, influence)
-        square = square + jnp.sum(influence**2) / m.size**2 * overlap.inefficiency
+        errors.append(norm(influence) / m.size * jnp.sqrt(overlap.inefficiency))
         doubts |= overlap.doubts
-    stderr = clipped_root(square)
+    stderr = scale * norm(jnp.stack(errors))
     gaussian = gaussian_within(f, stderr) & gaussian_within(r, stderr)
     few = jnp.minimum(n_f, n_r) < ENOUGH
     doubts |= doubt(SHAPE, ~gaussian & ~few) | doubt(FEW, few)
-    value = delta + there.shift
-    stderr, rounded = coarse(value, stderr, f.variance + r.variance, there)
+    value = scale * delta + there.shift
+    stderr, rounded = coarse(value, stderr, f.spread + r.spread, there)
     return estimate(value, stderr, jnp.minimum(n_f, n_r), doubts | rounded)
 
 

@@ -27,6 +27,11 @@ class Frame(eqx.Module):
         """How many numbers say where a state is."""
         return len(self.angles) + sum(self.angles)
 
+    def short(self, moved: Array) -> Array:
+        """The displacement that goes the short way round."""
+        turns = jnp.where(np.array(self.angles), jnp.round(moved / self.span), 0)
+        return moved - turns * self.span
+
     def place(self, x: State) -> Array:
         """Where x is, `(size,)`, angles last."""
         angles = np.array(self.angles)

@@ -3,8 +3,8 @@
 from typing import NamedTuple
 
 import equinox as eqx
+import jax
 import jax.numpy as jnp
-import numpy as np
 
 from .._types import Array
 from ._currents import Frame
@@ -36,8 +36,7 @@ def pairs(given: Recordings, lag: Array, folds: int, frame: Frame) -> Pairs:
     _, frames, d = given.xs.shape
     x0 = given.xs.reshape(-1, d)
     moved = jnp.roll(given.xs, -lag, 1).reshape(-1, d) - x0  # so that a new lag compiles nothing
-    turns = jnp.where(np.array(frame.angles)[None], jnp.round(moved / frame.span[None]), 0)
-    moved = moved - turns * frame.span[None]
+    moved = jax.vmap(frame.short)(moved)
     there = (jnp.arange(frames)[None] + lag < given.lengths[:, None]).reshape(-1)
     moved = jnp.where(there[:, None], moved, 0)
     place, total = jnp.cumsum(there) - 1, jnp.sum(there)

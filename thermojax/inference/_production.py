@@ -1,5 +1,7 @@
 r"""From recordings to a bound: the verb of the room, and what it refuses."""
 
+from collections.abc import Callable
+
 import equinox as eqx
 import jax
 import jax.numpy as jnp
@@ -69,7 +71,8 @@ def entropy_production(
     `features(x0, x1)`, `(m,)`, are yours; of any, the part that changes sign under exchange is taken. By default they
     are displacements times midpoints, $(x_1 - x_0)_i\,(x_0 + x_1)_j/2$, $d^2$ of them. They see how two coordinates
     turn about each other, so one alone has none, unless it is an angle: `period` is its full turn, one number for all
-    coordinates or one for each, None where it is no angle. An angle's displacement counts by itself, too.
+    coordinates or one for each, None where it is no angle. An angle's displacement counts by itself, too. Your own
+    functions must not change when all they take is a full turn on; they see pairs the short way round.
 
     The recordings are cut into `folds`, at least 4, and each is priced by an h learnt from the others. So the expected
     value lies below $\Sigma_\tau$ by what learning costs, up to $2m/n$ nats for m features and n pairs; `corrected` is
@@ -101,7 +104,16 @@ def entropy_production(
     given = recordings(xs, dt)
     _enough(given, lag, len(WEIGHTS[extrapolate]))
     frame = _frame(given, period)
-    _seen(given.xs, lag, **own)
+    if method == "score" and any(frame.angles) and (score is None or drift is None):
+        missing = " and ".join(f"{name}=" for name in ("score", "drift") if own[name] is None)
+        raise ValueError(
+            f'method="score" with period= needs {missing}, fields on the ring: by default they are a Gaussian\'s score and '
+            "a linear drift, which a full turn changes. Or take the default method."
+        )
+    _seen(given.xs, lag, frame, **own)
+    for name, fn in own.items():
+        if fn is not None and any(frame.angles):
+            given = given._replace(xs=_on_the_ring(name, fn, given.xs, lag, frame))
     if method in ("max_entropy", "tur") and features is None and frame.size == 1:
         raise ValueError(
             "xs has one coordinate, which carries no current that the default features could see: a pair of frames of it "
@@ -175,6 +187,7 @@ def _units(given: Recordings, span: Array, angles: tuple[bool, ...]) -> Frame:
 def _seen(
     xs: Array,
     lag: int,
+    frame: Frame,
     features: Features | None,
     network: Network | None,
     score: Field | None,
@@ -197,7 +210,7 @@ def _seen(
         raise ValueError(f"features must return one array (m,), got {shape}.")
     if _checks.tracing(xs):
         return
-    whole, part = _sizes(features, xs[:, :-lag], xs[:, lag:])
+    whole, part = _sizes(features, *_some_pairs(xs, lag, frame))
     wrong = np.flatnonzero(~np.isfinite(whole))
     if wrong.size:
         raise ValueError(f"features {wrong.tolist()} are not finite at these frames.")
@@ -209,11 +222,43 @@ def _seen(
         )
 
 
-def _sizes(features: Features, before: Array, after: Array) -> tuple[np.ndarray, np.ndarray]:
-    """How large each feature is, and its odd part, on some pairs of frames."""
-    x0, x1 = (x.reshape(-1, x.shape[-1]) for x in (before, after))
+def _on_the_ring(name: str, fn: Callable[..., Array], xs: Array, lag: int, frame: Frame) -> Array:
+    """The frames, if a full turn does not change what a user's function sees of them: by a thousandth, or its rounding."""
+    x0, x1 = _some_pairs(xs, lag, frame)
+    if name in ("score", "drift"):
+        seen = lambda turn: (jax.vmap(fn)(x0 + turn),) * 2
+    else:
+        pair = lambda a, b: jnp.ravel(jnp.asarray(fn(a, b)))
+        seen = lambda turn: (
+            jax.vmap(pair)(x0 + turn, x1 + turn),
+            odd(pair, x0 + turn, x1 + turn),
+        )
+    whole, part = seen(jnp.zeros_like(x0))
+    size, limit = (jnp.max(jnp.abs(v), 0) for v in (whole, part))
+    for i in np.flatnonzero(np.array(frame.angles)):
+        turn = jnp.where(np.arange(xs.shape[-1]) == i, frame.span, 0)[None]
+        grain = 64 * jnp.finfo(x0.dtype).eps * (1 + jnp.max(jnp.abs(x0[:, i])) / frame.span[i])
+        changed = jnp.max(jnp.abs(seen(turn)[1] - part), 0)
+        good = jnp.all(changed <= 1e-3 * limit + grain * size)
+        allowed = (
+            f"the same a full turn on, as xs[..., {i}] is an angle: what the period= of {frame.span[i]} changes is no "
+            f"{'field' if name in ('score', 'drift') else 'current'} on the ring, and calls equilibrium driven. Write it in "
+            f"cos(2 pi x[{i}] / period) and sin"
+        )
+        xs = _checks.must(name, xs, good, allowed)
+    return xs
+
+
+def _some_pairs(xs: Array, lag: int, frame: Frame) -> tuple[Array, Array]:
+    """Some pairs of frames, the short way round."""
+    x0, x1 = (x.reshape(-1, x.shape[-1]) for x in (xs[:, :-lag], xs[:, lag:]))
     few = np.unique(np.linspace(0, len(x0) - 1, LOOK).astype(int))
     x0, x1 = x0[few], x1[few]
+    return x0, x0 + jax.vmap(frame.short)(x1 - x0)
+
+
+def _sizes(features: Features, x0: Array, x1: Array) -> tuple[np.ndarray, np.ndarray]:
+    """How large each feature is, and its odd part, on pairs of frames."""
     whole = jax.vmap(lambda a, b: jnp.ravel(features(a, b)))(x0, x1)
     return (
         np.abs(np.asarray(whole)).max(0),

@@ -18,6 +18,7 @@ from ..estimators import jarzynski
 from ..systems import AbstractDiffusion, AbstractUnderdamped
 
 LOOKS = 32  # times along a path at which it is looked at
+LONGEST = 4  # and so many of its longest intervals
 MANY = 8  # paths from which a mean over them is subtracted
 RELAXED = 1.0  # longest interval, in relaxation times, for one per cent of the work of a long drive
 RELAXED_ALONE = 0.25  # the same for any drive
@@ -121,8 +122,8 @@ def _looked(process: Process, path: Path) -> tuple[Sampling, Array]:
     steps = path.xs.shape[-2] - 1
     at = np.unique(np.linspace(0, steps - 1, min(steps, LOOKS)).astype(int))
     looks = each_path(lambda process, path: _at(process, path, at), (process,), path)
-    h, rate, noise, kept = (v.reshape(-1, len(at)) for v in looks[1:])
-    errors = looks[0].reshape(-1, len(at), path.xs.shape[-1])
+    h, rate, noise, kept = (v.reshape(-1, v.shape[-1]) for v in looks[1:])
+    errors = looks[0].reshape(*h.shape, path.xs.shape[-1])
 
     def over_paths(v: Array) -> Array:
         return jnp.mean(v, axis=0, where=kept)
@@ -130,6 +131,8 @@ def _looked(process: Process, path: Path) -> tuple[Sampling, Array]:
     ratios = over_paths(h * rate)
     i = jnp.nanargmax(ratios)
     interval, ratio = over_paths(h)[i], ratios[i]
+    # of the longest intervals the length alone counts
+    errors, noise, kept = (v[:, : len(at)] for v in (errors, noise, kept))
     z = 0.5 * ratio
     small = z < 0.01
     variance = jnp.where(small, 1 + z**2 / 3, z / jnp.tanh(jnp.where(small, 1, z)))
@@ -148,14 +151,17 @@ def _looked(process: Process, path: Path) -> tuple[Sampling, Array]:
 
 
 def _at(process: Process, path: Path, at: np.ndarray) -> tuple[Array, ...]:
-    r"""For the steps `at`: what is unexpected of them, their length, the rate of relaxation, the mean square of the noise
-    expected, and whether they count. With the curvature of each coordinate held over the step, $z = h/\tau_i$,
+    r"""For the steps `at` and the longest: what is unexpected of them, their length, the rate of relaxation, the mean square
+    of the noise expected, and whether they count. With the curvature of each coordinate held over the step, $z = h/\tau_i$,
 
     $$\Delta x_i = b_i h\, \frac{1 - e^{-z}}{z} \pm \sqrt{2 D_i h\, \frac{1 - e^{-2z}}{2z}} .$$
     """
     system = AbstractDiffusion.needed_by("sampling", process.system)
     moves = jnp.any(path.xs[:-1] != path.xs[-1:], axis=-1)  # not yet held at the last sample
-    kept = path.ok & (jnp.cumsum(moves[::-1])[::-1] > 0)[at]
+    moving = jnp.cumsum(moves[::-1])[::-1] > 0
+    longest = jax.lax.top_k(jnp.where(moving, jnp.diff(path.ts), 0), min(LONGEST, len(moves)))[1]
+    steps = jnp.concatenate([jnp.asarray(at, longest.dtype), longest])
+    kept = path.ok & moving[steps]
 
     def one(x0: State, x1: State, t0: Scalar, t1: Scalar) -> tuple[State, Scalar, Scalar, Scalar]:
         h, lam = t1 - t0, process.protocol(0.5 * (t0 + t1))
@@ -166,7 +172,7 @@ def _at(process: Process, path: Path, at: np.ndarray) -> tuple[Array, ...]:
         return x1 - x0 - expected, h, rate(system, x0, lam), jnp.sum(noise + 0 * z)
 
     ts, xs = path.ts, jnp.where(jnp.isfinite(path.xs), path.xs, 0)
-    return *jax.vmap(one)(xs[at], xs[at + 1], ts[at], ts[at + 1]), kept
+    return *jax.vmap(one)(xs[steps], xs[steps + 1], ts[steps], ts[steps + 1]), kept
 
 
 def _decay(z: Array) -> Array:
