@@ -28,9 +28,9 @@ class Point(AbstractKnownDensity):
 
     def log_prob(self, x: State) -> Scalar:
         raise ValueError(
-            "Point has no density, so a path from there has none, and a run that starts (or whose reverse starts) at a point "
-            "has no finite entropy "
-            "production. Use a narrow Gaussian, or final=None for work, heat and the medium's entropy alone."
+            "Point has no density, so a path from there has none, and a run that starts (or whose reverse starts) there has "
+            "no finite entropy production. Use a narrow Gaussian, or final=None for work, heat and the medium's entropy "
+            "alone."
         )
 
     def normal(self) -> GaussianParts:
