@@ -49,9 +49,28 @@ def callable_of(name: str, value: Given, *args: str) -> Callable:
 
 
 def same(x: Array, y: Array) -> Array:
-    """Whether states, `(..., d)`, are one and the same: to the rounding of the arithmetic that made them."""
-    near = 1e3 * float(jnp.finfo(x.dtype).eps)
-    return jnp.all(jnp.abs(x - y) <= near * (1 + jnp.abs(x)), axis=-1)
+    """Whether states, a list `(..., n, d)` and one that is looked up, or two `(d,)`, are one and the same.
+
+    In whole numbers exactly; in others to their rounding, or, where that is not enough (what is left of 0.1 - 0.1), if no
+    other state of the list is nearly as near. Units do not matter: distances are measured by the largest number of the
+    list, coordinate by coordinate.
+    """
+    eps, far = float(jnp.finfo(x.dtype).eps), jnp.abs(x - y)
+    size = jnp.maximum(jnp.abs(x), jnp.abs(y))
+    whole = (x == jnp.round(x)) & (y == jnp.round(y))
+    rounded = (far == 0) | (~whole & (far <= 4 * eps * size))
+    if far.ndim == 1:
+        return jnp.all(rounded)
+    extent = jnp.max(jnp.where(jnp.isfinite(size), size, 0), axis=-2, keepdims=True)
+    apart = jnp.where(~whole & jnp.isfinite(far), far / jnp.where(extent > 0, extent, 1), jnp.inf)
+    apart = jnp.max(jnp.where(rounded, 0, apart), axis=-1)
+    nearest = jnp.min(apart, axis=-1, keepdims=True)
+    others = apart > nearest
+    next_one = jnp.min(jnp.where(others, apart, jnp.inf), axis=-1, keepdims=True)
+    near = jnp.where(
+        jnp.any(others, axis=-1, keepdims=True), jnp.minimum(next_one / 100, 1e3 * eps), 0
+    )
+    return ~others & (nearest <= near)
 
 
 def slack(dtype: np.dtype) -> float:

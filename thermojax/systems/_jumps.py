@@ -30,7 +30,8 @@ class Jumps(AbstractJumps):
     - `temperature`: $T > 0$: a scalar, `(baths,)`, or a callable of `lam`.
     - `bath`: with several baths, which one each event is of: whole numbers, one for each event.
 
-    The step is `Once`, at most one jump a step, so steps should be short beside $1/\sum_e k_e$. Two levels, E apart:
+    The step is `Once`, at most one jump a step, so steps should be short: $dt \sum_e k_e$ at most 0.05. Above 0.25 a run
+    under the alternating rule warns. Two levels, E apart:
 
     ```python
     import jax

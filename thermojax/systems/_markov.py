@@ -8,7 +8,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from .. import _checks
-from .._types import Array, Bool, Control, Float, Scalar, State
+from .._types import Array, Bool, Control, Drive, Float, Scalar, State, Times
 from ._base import AbstractSystem, Exchange
 from ._discrete import AbstractDiscrete, same, slack, temperature_fits
 from ._precision import one_precision
@@ -16,6 +16,8 @@ from ._precision import one_precision
 Events = Float[Array, " events"]
 
 REACHED = 32  # states that are looked at for what is wrong
+HASTY = 0.25  # jumps due in a step; there work is off by 3 %, what is dissipated by a third
+SEEN, STEPS = 64, 256  # states of a run, and steps, whose rates are looked at
 
 
 class AbstractJumps(AbstractDiscrete):
@@ -52,15 +54,19 @@ class AbstractJumps(AbstractDiscrete):
         If several do and their works or baths differ, the ends of a step do not tell: the path is marked. Let the state
         count what does, then. Of a conservative system with one bath, any step will do, of several jumps, too.
         """
-        there = same(self.after(x0), x1[None]) & (self.rates(x0, lam) > 0)
+        there = self.leads(x0, x1) & (self.rates(x0, lam) > 0)
         found, known = self._of(x0, x1, lam, lost, there)
-        still, zero = same(x0, x1), jnp.zeros_like(lost)
+        still, zero = jnp.all(x0 == x1), jnp.zeros_like(lost)
         if self.bath is None and not self.implied and self.work(x0, lam) is None:
             known = known | ~jnp.any(there)
             found = Exchange(zero, lost, lost / self.temperature(lam))
         nan = jnp.full_like(lost, jnp.nan)
         work, heat, medium = (jnp.where(known, v, nan) for v in found)
         return Exchange(*(jnp.where(still, zero, v) for v in (work, heat, medium)))
+
+    def leads(self, x: State, y: State) -> Bool[Array, " events"]:
+        """Which events lead from x to y."""
+        return same(jnp.concatenate([x[None], self.after(x)]), y[None])[1:]
 
     def events(self, x: State, lam: Control) -> Exchange:
         """What each event out of x exchanges: work and medium `(events,)`, heat `(events,)` or `(events, baths)`. It is NaN
@@ -81,7 +87,7 @@ class AbstractJumps(AbstractDiscrete):
         """What the one of the events `there` exchanges, and whether that can be told."""
         there = jax.lax.stop_gradient(there)
         forth, back = self.rates(x0, lam), self.rates(x1, lam)
-        returns = same(self.after(x1), x0[None]) & (back > 0)
+        returns = self.leads(x1, x0) & (back > 0)
         bath = np.zeros(len(forth), int) if self.bath is None else np.asarray(self.bath)
         pairs = returns[None] & jnp.asarray(bath[:, None] == bath[None])
         reverse = jnp.sum(jnp.where(pairs, back[None], 0), axis=1)
@@ -102,7 +108,7 @@ class AbstractJumps(AbstractDiscrete):
             size = jnp.abs(ratio) + jnp.abs(self.energy(x0, lam)) / each
             balanced = gap <= slack(gap.dtype) * (1 + size)
         first = jnp.argmax(there)
-        alike = jnp.abs(work - work[first]) <= slack(work.dtype) * (1 + jnp.abs(work))
+        alike = jnp.abs(work - work[first]) <= slack(work.dtype) * (each + jnp.abs(work))
         alike = alike & (jnp.asarray(bath) == jnp.asarray(bath)[first])
         known = jnp.any(there) & jnp.all(~there | (both & balanced & alike))
         heat = lost + work[first]
@@ -162,7 +168,7 @@ class AbstractJumps(AbstractDiscrete):
                 if rate > 0 and len(seen) < REACHED and np.asarray(y).tobytes() not in known:
                     known.add(np.asarray(y).tobytes())
                     seen.append(y)
-        return ""
+        return next(filter(None, (self._untold(x, lam) for x in seen)), "")
 
     def _complaint_at(self, x: State, lam: Control) -> str:
         rates, ys = np.asarray(self.rates(x, lam)), np.asarray(self.after(x))
@@ -173,7 +179,7 @@ class AbstractJumps(AbstractDiscrete):
             if k == 0 or np.isfinite(of[e]):
                 continue
             y = jnp.asarray(y)
-            returns = np.asarray(same(self.after(y), x[None]))
+            returns = np.asarray(self.leads(y, x))
             if self.bath is not None:
                 returns = returns & (np.asarray(self.bath) == self.bath[e])
             back = np.asarray(self.rates(y, lam))[returns]
@@ -189,12 +195,54 @@ class AbstractJumps(AbstractDiscrete):
             T = temperature[self.bath[e]] if self.bath is not None else temperature
             lost = self.energy(x, lam) - self.energy(y, lam)
             w = 0.0 if self.implied else float(self._work(x, lam)[e])
+            if np.sum(back > 0) > 1:
+                return (
+                    f"{np.sum(back > 0)} events lead back {way}: which one is the reverse is not told. Of all of them, "
+                    f"ln k/k' = {np.log(k / back.sum()):.6g}, and heat / T = {float(lost + w) / T:.6g}. Give each way and "
+                    "its reverse a bath of their own (bath=, with temperature= one for each, which may be equal), or let "
+                    "the state count what each way does."
+                )
             return (
                 f"Local detailed balance is broken {way}: ln k/k' = {np.log(k / back.sum()):.6g}, and heat / T = "
                 f'{float(lost + w) / T:.6g}. Correct the rates or the energies, give work= (or work="rates", what the rates '
                 "imply)."
             )
         return ""
+
+    def _untold(self, x: State, lam: Control) -> str:
+        """Which events lead to one state and exchange different things, so that a path doesn't tell what happened."""
+        if self.bath is None and not self.implied and self.work(x, lam) is None:
+            return ""
+        rates, ys = np.asarray(self.rates(x, lam)), self.after(x)
+        for e in np.flatnonzero(rates):
+            there = self.leads(x, ys[e]) & (rates > 0)
+            lost = self.energy(x, lam) - self.energy(ys[e], lam)
+            if bool(jnp.all(ys[e] == x)) or bool(self._of(x, ys[e], lam, lost, there)[1]):
+                continue
+            return (
+                f"The events {np.flatnonzero(there).tolist()} all lead from x = {x} to {ys[e]} at lam = {lam}, and their "
+                "baths or works differ: a path holds states, and does not tell which it was. Let the state count what they "
+                "do (one more coordinate that they raise and lower), or take evolve.master, which adds up event by event."
+            )
+        return ""
+
+    def haste(self, protocol: Drive, ts: Times, xs: State | Array) -> str:
+        """What is wrong with steps of at most one jump on the grid `ts`, in words, by the rates out of the states `xs`
+        `(n, d)` of a run; empty if nothing is."""
+        longest = int(np.argmax(np.diff(np.asarray(ts))))
+        steps = np.append(_evenly(len(ts) - 1, STEPS), longest)
+        xs = xs[_evenly(len(xs), SEEN)]
+        due = np.nan_to_num(np.asarray(_due(self, protocol, ts, xs, jnp.asarray(steps))))
+        i, k = np.unravel_index(np.argmax(due), due.shape)
+        if due[i, k] <= HASTY:
+            return ""
+        t = ts[steps[k]]
+        return (
+            f"The step is too long for what it follows: it makes one jump at most, and h = {ts[steps[k] + 1] - t:.3g}, at "
+            f"t = {t:.4g}, is {due[i, k]:.2g} times the mean time to the next one out of x = {xs[i]} (h times the sum of "
+            "its rates). Jumps come late, and work and heat are off by several per cent or more. Take about "
+            f"{np.ceil(due[i, k] / 0.05):.0f} times as many steps, there at least."
+        )
 
     @staticmethod
     def needed_by(name: str, system: AbstractSystem) -> "AbstractJumps":
@@ -205,3 +253,17 @@ class AbstractJumps(AbstractDiscrete):
                 "None, the step of the system itself."
             )
         return system
+
+
+@eqx.filter_jit
+def _due(system: AbstractJumps, protocol: Drive, ts: Times, xs: Array, steps: Array) -> Array:
+    """How many jumps are due in a step, `(states, steps)`."""
+    middles, h = (0.5 * (ts[steps] + ts[steps + 1])).astype(xs.dtype), ts[steps + 1] - ts[steps]
+    lams = jax.vmap(protocol)(middles)
+    of = lambda x, lam: jnp.sum(system.rates(x, lam))
+    return h[None] * jax.vmap(jax.vmap(of, (None, 0)), (0, None))(xs, lams)
+
+
+def _evenly(n: int, k: int) -> np.ndarray:
+    """At most k of n, from the first to the last."""
+    return np.unique(np.linspace(0, n - 1, min(n, k)).astype(int))

@@ -105,6 +105,11 @@ class Spins(AbstractDiscrete):
             lambda y: self.potential(y, lam), (away,), (jnp.zeros_like(x).at[i].set(1),)
         )[1]
 
+    def rounding(self, x: State, lam: Control, *energies: Array) -> Array:
+        """How far fields and energies may be apart: by their rounding, or by what is nothing beside T."""
+        size = sum(map(jnp.abs, energies)) + x.size * self.temperature(lam)
+        return 1e3 * jnp.finfo(x.dtype).eps * size
+
     def flip(self, x: State) -> State:
         return x
 
@@ -143,7 +148,8 @@ class Spins(AbstractDiscrete):
         eye = jnp.eye(x.size, dtype=bool)
         ups, downs = jnp.where(eye, 1, x[None]), jnp.where(eye, -1, x[None])
         energy = jax.vmap(lambda y: self.energy(y, lam))
-        true = 0.5 * np.asarray(energy(downs) - energy(ups))
+        low, high = energy(downs), energy(ups)
+        true = 0.5 * np.asarray(low - high)
         groups = self.groups(x.size)
         masks = np.asarray(eye) if groups is None else groups
         found = np.zeros_like(true)
@@ -157,7 +163,8 @@ class Spins(AbstractDiscrete):
             )
             found = np.where(mask, at, found)
         worst = int(np.argmax(np.abs(found - true)))
-        if abs(found[worst] - true[worst]) <= 1e-3 * (1 + abs(true[worst])):
+        off = abs(found[worst] - true[worst])
+        if off <= self.rounding(x, lam, low[worst], high[worst]):
             return "" if groups is None else self._together(x, lam, groups, true)
         return (
             f"The local field of site {worst} is {found[worst]:.6g}, and half of the energy that turning it up releases is "
@@ -171,8 +178,9 @@ class Spins(AbstractDiscrete):
         start = self.energy(x, lam)
         for group in groups:
             sites, alone = np.flatnonzero(group), 2 * np.sum((np.asarray(x) * fields)[group])
-            gain = float(self.energy(jnp.where(group, -x, x), lam) - start)
-            if abs(gain - alone) > 1e-3 * (1 + abs(alone)):
+            end = self.energy(jnp.where(group, -x, x), lam)
+            gain = float(end - start)
+            if abs(gain - alone) > self.rounding(x, lam, start, end):
                 return (
                     f"The sites {sites[:8]} are visited at once (order=) and interact: to turn them over together costs "
                     f"{gain:.6g}, one by one {alone:.6g}, in x = {np.asarray(x)} at lam = {lam}. Sites of a group must not "
@@ -235,8 +243,7 @@ class Swept(eqx.Module):
 
         x, gained = self._walk(turned, gain, u)
         before, after = (self.system.energy(x, self.lam) for x in (self.x, x))
-        size = jnp.abs(before) + jnp.abs(after) + x.size
-        told = jnp.abs(after - before - gained) <= 1e3 * jnp.finfo(x.dtype).eps * size
+        told = jnp.abs(after - before - gained) <= self.system.rounding(x, self.lam, before, after)
         return jnp.where(told & jnp.all(jnp.abs(self.x) == 1), x, jnp.nan)
 
     def sample(self, key: Key) -> State:
