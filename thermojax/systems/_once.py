@@ -62,8 +62,9 @@ class Jumped(eqx.Module):
 
     def log_prob(self, x: State) -> Scalar:
         """Of all events that lead to x."""
-        leads = same(self.after, x[None]) & (self.logs > -jnp.inf)
-        ways = jnp.append(leads, same(self.x, x))
+        there = same(jnp.concatenate([self.after, self.x[None]]), x[None])
+        leads = there[:-1] & (self.logs > -jnp.inf)
+        ways = jnp.append(leads, there[-1])
         logs = jnp.append(jnp.where(leads, self.logs, 0), self.stay)
         some = jnp.any(ways)
         total = jax.scipy.special.logsumexp(logs, b=jnp.where(some, ways, True).astype(logs.dtype))
