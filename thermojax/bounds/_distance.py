@@ -262,12 +262,12 @@ def _sinkhorn(x: Array, y: Array, epsilon: Given) -> Scalar:
                 "wasserstein of samples with more than one coordinate needs ott-jax: pip install thermojax[transport]. "
                 "Gaussians and one coordinate do without."
             ) from error
-    return _divergence(x, y, epsilon)
+    with _checks.lenient():  # of a derivative, which is traced here, too
+        return _divergence(x, y, epsilon)
 
 
 @eqx.filter_jit
 def _divergence(x: Array, y: Array, epsilon: Array | None) -> Scalar:
     sinkdiv = importlib.import_module("ott.tools.sinkhorn_divergence").sinkdiv
-    with _checks.lenient():
-        square, found = sinkdiv(x, y, epsilon=epsilon)
+    square, found = sinkdiv(x, y, epsilon=epsilon)
     return jnp.where(jnp.all(jnp.stack(found.converged)), square, jnp.nan)

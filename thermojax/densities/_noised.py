@@ -44,9 +44,11 @@ def noised(density: Density, scale: Given, variance: Given) -> Density:
     """
     _checks.density("noised.density", density)
     scale, variance = _number("noised.scale", scale), _number("noised.variance", variance)
-    variance = _checks.must(
-        "noised.variance", variance, variance >= 0, "zero or greater", got=variance
-    )
+    value = _checks.known(variance)
+    if value is None:
+        variance = _checks.marked(variance, variance >= 0, "noised.variance must not be negative.")
+    elif not value >= 0:
+        raise ValueError(f"noised.variance must not be negative, got {value}.")
     if isinstance(density, AbstractKnownDensity):
         return density.noised(scale, variance)
     return Noised(density, scale, variance)
