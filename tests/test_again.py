@@ -61,6 +61,7 @@ DRIVE = ramp(0.0, 1.0, 1.0)
 BETWEEN = tjx.Process(SYSTEM, DRIVE, Boltzmann(SYSTEM, 0.0), Boltzmann(SYSTEM, 1.0))
 LINEAR = tjx.Process(TRAP, DRIVE, Boltzmann(TRAP, 0.0), Boltzmann(TRAP, 1.0))
 XS = jnp.linspace(-1.0, 1.0, 8)[:, None]
+PLANE = jnp.concatenate([XS, XS**2], axis=1)
 NOISED = diffusion.noising(Gaussian(jnp.zeros(1), 0.5), diffusion.Linear())
 LAM = jnp.array([4.0, 1.0, -3.0])
 CURVE = schedules.Curve(
@@ -103,6 +104,7 @@ VERBS = {
     "mean_work": lambda: schedules.mean_work(LAM, CURVE),
     "a loss": lambda: LOSS(DRIVE, KEY),
     "wasserstein": lambda: bounds.wasserstein(GAUSSIAN, Gaussian(jnp.ones(2), 0.3)),
+    "wasserstein of samples": lambda: bounds.wasserstein(PLANE, PLANE[:5] + 1.0, epsilon=0.5),
     "steady, of jumps": lambda: tjx.evolve.steady(JUMPS, 0.5, states=jnp.array([[0.0], [1.0]])),
     "rates of samples": lambda: rates.sampled(TRAP, 0.5, lambda x: -x, XS),
     "rates along paths": lambda: rates.sampled_along(

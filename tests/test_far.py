@@ -31,7 +31,7 @@ def test_moments():
     assert_allclose(far.mean - FAR, near.mean, atol=2 * jnp.spacing(FAR))
 
 
-SINGLE = pytest.mark.skipif(jax.config.jax_enable_x64, reason="what single precision loses")
+SINGLE = pytest.mark.skipif(jax.config.jax_enable_x64, reason="in single precision: make test32")
 
 
 @SINGLE

@@ -50,6 +50,14 @@ def test_a_motor_far_out_or_small_works(start, step, rule):
     np.testing.assert_allclose(run.heat, run.work, rtol=1e-5, atol=1e-5)
 
 
+def test_the_way_on_and_the_stay_of_a_small_state():
+    """One event, far below one in the units given: its probability and that of none add up to one."""
+    system = tjx.Jumps(lambda x, lam: jnp.array([1.0]), lambda x: x[None] + 1e-14)
+    kernel = tjx.systems.Once().kernel(system, jnp.array([0.0]), 0.0, jnp.asarray(0.5))
+    chances = [np.exp(kernel.log_prob(jnp.array([at]))) for at in (0.0, 1e-14, 2 * 1e-14)]
+    np.testing.assert_allclose(chances, [np.exp(-0.5), 1 - np.exp(-0.5), 0], rtol=1e-5)
+
+
 def test_which_states_are_the_same():
     """In whole numbers exactly; in other units to rounding, of many coordinates, and of what is left at zero."""
     assert np.array_equal(

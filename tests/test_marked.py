@@ -28,6 +28,11 @@ CASES = {
     "EDM, falling": (lambda a, b: likelihood(diffusion.EDM(a, b)), (80.0, 0.1), (0.1, 80.0)),
     "a span": (lambda a, b: likelihood(diffusion.Linear(t0=a, t1=b)), (0.9, 0.1), (0.1, 0.9)),
     "a negative rate": (lambda b: likelihood(diffusion.Linear(b0=b)), (-0.5,), (0.1,)),
+    "a rate that ends below zero": (
+        lambda b: likelihood(diffusion.Linear(b0=5.0, b1=b, t1=1.5)),
+        (1.0,),
+        (4.0,),
+    ),
     "SigmaT below one": (lambda s: likelihood(diffusion.SigmaT(s)), (0.5,), (25.0,)),
     "limits of levels": (
         lambda a, b: schedules.LogSNR(jnp.zeros(3), a, b)()[0],

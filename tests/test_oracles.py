@@ -430,3 +430,12 @@ def test_samples_of_the_quadrature_are_reparametrised():
     _, slope = jax.jvp(square, (jnp.asarray(1.1),), (jnp.ones(()),))
     sigmas.assert_within(slope, want, bias=0.05)
     sigmas.assert_sees(slope, want, bias=0.05)
+
+
+def test_a_potential_that_is_computed_twice():
+    """`jax.checkpoint` changes how a gradient is computed, and not what is linear."""
+    drive, start = tjx.protocols.ramp(0.0, 1.0, 1.0), tjx.densities.Gaussian(0.0, 1.0)
+    process = lambda U: tjx.Process(tjx.Overdamped(U), drive, start)
+    work = lambda U: moments(process(U), jnp.linspace(0.0, 1.0, 3)).work
+    trap = lambda x, lam: 0.5 * jnp.sum((x - lam) ** 2)
+    np.testing.assert_allclose(work(jax.checkpoint(trap)), work(trap), rtol=1e-12)

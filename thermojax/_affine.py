@@ -7,6 +7,7 @@ import jax.numpy as jnp
 from jax.core import ShapedArray
 from jax.extend.core import ClosedJaxpr, Jaxpr, Literal
 
+from ._indices import INLINED
 from ._types import Array, State
 
 
@@ -31,7 +32,9 @@ def _uses(program: Jaxpr, uses: list[bool], kinks: list[str]) -> list[bool]:
         inner = inner.jaxpr if isinstance(inner, ClosedJaxpr) else inner
         if step.primitive.name == "integer_pow" and step.params["y"] == 0:
             out = [False]  # x to the power of 0, left behind by the derivatives of x**2
-        elif inner is not None and len(inner.invars) == len(used) and step.primitive.name in _CALLS:
+        elif (
+            inner is not None and len(inner.invars) == len(used) and step.primitive.name in INLINED
+        ):
             out = _uses(inner, used, kinks)
         else:
             out = [any(used)] * len(step.outvars)
@@ -57,15 +60,4 @@ _KINKED = (
     "rem",
     "reduce_max",
     "reduce_min",
-)
-_CALLS = (
-    "jit",
-    "pjit",
-    "closed_call",
-    "core_call",
-    "custom_jvp_call",
-    "custom_vjp_call",
-    "remat",
-    "remat2",
-    "checkpoint",
 )

@@ -91,3 +91,9 @@ def clipped_root(square: Scalar) -> Scalar:
     """The root of what rounding may have left below zero, with derivative zero there."""
     positive = ~(square <= 0)  # NaN stays
     return jnp.where(positive, jnp.sqrt(jnp.where(positive, square, 1)), 0)
+
+
+def size_of(v: Array) -> Scalar:
+    """The largest of some numbers, by which they are divided before they are squared; one, if they are all zero."""
+    top = jax.lax.stop_gradient(jnp.max(jnp.abs(v)))
+    return jnp.where((top > 0) & (top < jnp.inf), top, 1)

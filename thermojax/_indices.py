@@ -10,7 +10,18 @@ from jax.extend.core import ClosedJaxpr, Jaxpr, Literal
 
 from ._types import PyTree
 
-INLINED = ("jit", "pjit", "closed_call", "core_call", "custom_jvp_call", "custom_vjp_call", "remat")
+# programs within a program, by the names that JAX has for them in its versions
+INLINED = (
+    "jit",
+    "pjit",
+    "closed_call",
+    "core_call",
+    "custom_jvp_call",
+    "custom_vjp_call",
+    "remat",
+    "remat2",
+    "checkpoint",
+)
 FOLDED = {  # how an index is made of the number that was written, and of an array of indices
     "lt": np.less,
     "add": np.add,

@@ -13,6 +13,7 @@ import numpy as np
 
 from . import _checks
 from ._diffrax import Diffrax
+from ._nodes import evenly
 from ._paths import Trajectory
 from ._process import Process, paths
 from ._types import Array, Control, Drive, Scalar, State, Times
@@ -100,8 +101,8 @@ def _along(system: AbstractSystem, protocol: Drive, ts: Times, xs: Array, many: 
     h, middles = jnp.diff(ts), 0.5 * (ts[1:] + ts[:-1])
     leaves = jtu.tree_leaves(jax.eval_shape(protocol, ts[0]))
     n, size = len(h), xs[:2].size + sum(leaf.size for leaf in leaves)
-    even = jnp.asarray(_evenly(n, EVEN))
-    at = jnp.asarray(_evenly(n, max(many // size, EVEN)))
+    even = jnp.asarray(evenly(n, EVEN))
+    at = jnp.asarray(evenly(n, max(many // size, EVEN)))
     if len(at) < n:
         extremes = jax.lax.map(lambda t: _extremes(protocol(t)), middles, batch_size=BATCH)
         more = (jax.lax.top_k(h, WORST)[1], jnp.argmax(extremes, 0))
@@ -123,11 +124,6 @@ def _along(system: AbstractSystem, protocol: Drive, ts: Times, xs: Array, many: 
     worst = at[jax.lax.top_k(rough, min(WORST, len(at)))[1]]
     steps = jnp.concatenate([even, worst])
     return Followed(looked(xs, steps, TURNS), steps)
-
-
-def _evenly(n: int, k: int) -> np.ndarray:
-    """At most k of n, from the first to the last."""
-    return np.unique(np.linspace(0, n - 1, min(n, k)).astype(int))
 
 
 def _extremes(lam: Control) -> Array:
@@ -153,7 +149,7 @@ def _some(process: Process, ts: Times, run: Trajectory) -> tuple[Process, Array,
     """The process, where a few of its paths start and end, as `_followed` takes them, and which of them stayed finite."""
     xs, ok = run.path.xs.reshape(-1, *run.path.xs.shape[-2:]), np.atleast_1d(run.path.ok)
     own = paths(process)
-    few = np.arange(LOOKS) if own is None else _evenly(own, PATHS)
+    few = np.arange(LOOKS) if own is None else evenly(own, PATHS)
     if own is not None and len(few) < own:
         few = np.concatenate([few, np.asarray(_extreme_paths(process, ts))])
     few = few[few < len(ok)]
@@ -190,7 +186,7 @@ def watched(
         return run
     of = np.where(kept[..., None], of, np.nan)[there]  # now `(1, states, steps)` of one drive, too
     of, steps = of.reshape(-1, *of.shape[-2:]), steps[there].reshape(-1, steps.shape[-1])
-    even = len(_evenly(len(ts) - 1, EVEN))
+    even = len(evenly(len(ts) - 1, EVEN))
     unstable = (np.median(np.nanmin(of[..., :even], axis=1), axis=1) > UNSTABLE).all()
     middle = np.nanmedian(of, axis=1)
     most, k = np.max(middle), steps.flat[np.argmax(middle)]
@@ -246,7 +242,7 @@ def _complain(system: AbstractDiscrete, process: Process, ts: Times, run: Trajec
         return
     ends = run.path.xs.reshape(-1, *run.path.xs.shape[-2:])[failed[:LOOKS], -1]
     middles = 0.5 * (ts[1:] + ts[:-1]).astype(ends.dtype)
-    steps = np.unique(np.linspace(0, ts.shape[0] - 2, LOOKS).astype(int))
+    steps = evenly(ts.shape[0] - 1, LOOKS)
     for x, k in itertools.product(ends, steps):
         if why := system.complaint(x, process.protocol(middles[k])):
             raise ValueError(f"{len(failed)} of {np.size(run.path.ok)} paths failed. {why}")

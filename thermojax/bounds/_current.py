@@ -4,6 +4,7 @@ import jax
 import jax.numpy as jnp
 
 from .. import _checks, estimators
+from .._guard import size_of
 from .._types import Array, ArrayLike, Float, Scalar
 from ..estimators import Estimate
 
@@ -55,8 +56,7 @@ def _influence(x: Array, mean: Scalar) -> tuple[Array, Scalar]:
     there = jnp.isfinite(x)
     count = jnp.sum(there).astype(x.dtype)
     apart = jnp.where(there, x - mean, 0)
-    scale = jax.lax.stop_gradient(jnp.max(jnp.abs(apart)))  # of which B does not depend
-    scale = jnp.where(scale > 0, scale, 1)
+    scale = size_of(apart)  # of which B does not depend
     mean, apart = mean / scale, apart / scale
     variance = jnp.sum(apart**2) / (count - 1)
     ratio = mean / variance

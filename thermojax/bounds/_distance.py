@@ -9,7 +9,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from .. import _checks, _factor
-from .._guard import clipped_root
+from .._guard import clipped_root, size_of
 from .._products import matmul
 from .._types import Array, Given, Scalar
 from .._widths import wide_enough
@@ -186,8 +186,7 @@ def _orthogonal(a: Array) -> Array:
     Not LAPACK's eigenvalues, which must not be batched: see `_factor`.
     Source: Higham, *Functions of Matrices* (2008), eq. 8.20.
     """
-    top = jax.lax.stop_gradient(jnp.max(jnp.abs(a)))
-    a = a / jnp.where(top > 0, top, 1)  # of which U does not depend
+    a = a / size_of(a)  # of which U does not depend
     size = clipped_root(jnp.sum(a**2))
     none = ~(size > 0)
     x0 = jnp.where(none, 1, a) / jnp.where(none, 1, size)

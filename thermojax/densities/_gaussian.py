@@ -90,10 +90,10 @@ class Gaussian(AbstractKnownDensity):
 
 
 def _even(cov: Array) -> Array:
-    """Whether it is symmetric, but for rounding."""
+    """Whether it is symmetric, as exactly as where it is known."""
     scale = jnp.sqrt(jnp.abs(jnp.diag(cov)))
     apart = jnp.abs(cov - cov.T) / jnp.outer(scale, scale)
-    return jnp.all(apart < 1e3 * jnp.finfo(cov.dtype).eps)
+    return jnp.all(apart < 1e-5)
 
 
 def _positive(cov: np.ndarray, least: float) -> bool:

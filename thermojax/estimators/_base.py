@@ -8,7 +8,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from .. import _checks
-from .._guard import clipped_root
+from .._guard import clipped_root, size_of
 from .._types import Array, Numbers, Scalar
 from ._estimate import DOMINATED, FEW, ROUNDED, TAIL, doubt
 from ._tail import heavy, reach
@@ -59,12 +59,6 @@ def norm(v: Array) -> Scalar:
     """The root of the sum of squares, of numbers of any size."""
     scale = size_of(v)
     return scale * clipped_root(jnp.sum((v / scale) ** 2))
-
-
-def size_of(v: Array) -> Scalar:
-    """The largest of some numbers, by which they are divided before they are squared; one, if they are all zero."""
-    top = jax.lax.stop_gradient(jnp.max(jnp.abs(v)))
-    return jnp.where((top > 0) & (top < jnp.inf), top, 1)
 
 
 class Moments(NamedTuple):

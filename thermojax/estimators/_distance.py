@@ -5,8 +5,8 @@ import jax.numpy as jnp
 import numpy as np
 
 from .. import _checks
+from .._guard import size_of
 from .._types import Array, Float, Numbers, Scalar
-from ._base import size_of
 
 PAIRS = 32  # other draws that each draw is compared with
 

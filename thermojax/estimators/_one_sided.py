@@ -5,7 +5,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from .. import _checks
-from .._guard import clipped_root
+from .._guard import clipped_root, size_of
 from .._types import Array, ArrayLike, Float, Scalar
 from ._base import (
     ENOUGH,
@@ -17,7 +17,6 @@ from ._base import (
     negligible,
     norm,
     sample_moments,
-    size_of,
     weigh,
     works,
 )

@@ -7,7 +7,7 @@ import jax.numpy as jnp
 import optimistix as optx
 
 from .. import _checks
-from .._guard import clipped_root
+from .._guard import clipped_root, size_of
 from .._types import Array, Float, Scalar
 from ._base import (
     ENOUGH,
@@ -21,7 +21,6 @@ from ._base import (
     gaussian_within,
     norm,
     sample_moments,
-    size_of,
     taken,
     weigh,
 )

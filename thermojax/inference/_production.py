@@ -252,7 +252,7 @@ def _on_the_ring(name: str, fn: Callable[..., Array], xs: Array, lag: int, frame
 def _some_pairs(xs: Array, lag: int, frame: Frame) -> tuple[Array, Array]:
     """Some pairs of frames, the short way round."""
     x0, x1 = (x.reshape(-1, x.shape[-1]) for x in (xs[:, :-lag], xs[:, lag:]))
-    few = np.unique(np.linspace(0, len(x0) - 1, LOOK).astype(int))
+    few = evenly(len(x0), LOOK)
     x0, x1 = x0[few], x1[few]
     return x0, x0 + jax.vmap(frame.short)(x1 - x0)
 

@@ -120,7 +120,7 @@ def _warn(found: Sampling, close: np.ndarray | None, alike: np.ndarray | None) -
 def _looked(process: Process, path: Path) -> tuple[Sampling, Array]:
     """What the system says of the relaxation, and the paths of their steps, at some of the times; and whether both agree."""
     steps = path.xs.shape[-2] - 1
-    at = np.unique(np.linspace(0, steps - 1, min(steps, LOOKS)).astype(int))
+    at = evenly(steps, LOOKS)
     looks = each_path(lambda process, path: _at(process, path, at), (process,), path)
     h, rate, noise, kept = (v.reshape(-1, v.shape[-1]) for v in looks[1:])
     errors = looks[0].reshape(*h.shape, path.xs.shape[-1])

@@ -8,6 +8,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from .. import _checks
+from .._nodes import evenly
 from .._types import Array, Bool, Control, Drive, Float, Scalar, State, Times
 from ._base import AbstractSystem, Exchange
 from ._discrete import AbstractDiscrete, same, slack, temperature_fits
@@ -230,8 +231,8 @@ class AbstractJumps(AbstractDiscrete):
         """What is wrong with steps of at most one jump on the grid `ts`, in words, by the rates out of the states `xs`
         `(n, d)` of a run; empty if nothing is."""
         longest = int(np.argmax(np.diff(np.asarray(ts))))
-        steps = np.append(_evenly(len(ts) - 1, STEPS), longest)
-        xs = xs[_evenly(len(xs), SEEN)]
+        steps = np.append(evenly(len(ts) - 1, STEPS), longest)
+        xs = xs[evenly(len(xs), SEEN)]
         due = np.nan_to_num(np.asarray(_due(self, protocol, ts, xs, jnp.asarray(steps))))
         i, k = np.unravel_index(np.argmax(due), due.shape)
         if due[i, k] <= HASTY:
@@ -262,8 +263,3 @@ def _due(system: AbstractJumps, protocol: Drive, ts: Times, xs: Array, steps: Ar
     lams = jax.vmap(protocol)(middles)
     of = lambda x, lam: jnp.sum(system.rates(x, lam))
     return h[None] * jax.vmap(jax.vmap(of, (None, 0)), (0, None))(xs, lams)
-
-
-def _evenly(n: int, k: int) -> np.ndarray:
-    """At most k of n, from the first to the last."""
-    return np.unique(np.linspace(0, n - 1, min(n, k)).astype(int))
