@@ -40,6 +40,17 @@ def test_what_the_cells_do_not_resolve(p):
     assert np.isfinite(by_p).all()
 
 
+def test_within_a_cell():
+    """An exponential, of the smaller of the two slopes to its neighbours, that holds what was given."""
+    cells = Cells(Grid(0.0, 2.5, 5), 2 * np.array([0.0, 0.1, 0.3, 0.6, 0.0]))
+    slope = np.log(2) / 0.5  # less steep than ln 3 / 0.5 on the other side
+    x = 1 + 0.5 * np.linspace(0.0005, 0.9995, 1000)
+    found = jax.vmap(cells.log_prob)(x[:, None])
+    assert_allclose(np.diff(found), slope * np.diff(x), rtol=2e-3)
+    assert_allclose(np.exp(found).mean() * 0.5, 0.3, rtol=1e-5)
+    assert_allclose(jax.grad(lambda x: cells.log_prob(x[None]))(1.1), slope, rtol=1e-5)
+
+
 def test_in_two_dimensions():
     grid = Grid([-3.0, -3.0], [3.0, 3.0], 30)
     x, y = np.moveaxis(np.asarray(grid.centres()), -1, 0)

@@ -247,6 +247,7 @@ def test_what_its_calls_write_is_not_read(monkeypatch):
 
 
 NOTES, KS, LATEST, ONES = [], [1.0], deque([1.0]), {1.0}
+COUNTS = {"calls": 0}
 PACKAGE = types.ModuleType("package")
 PACKAGE.part = types.ModuleType("package.part")
 PACKAGE.part.k = 1.0
@@ -278,7 +279,12 @@ def with_notes(x):
     return KS[0] * x
 
 
-@pytest.mark.parametrize("fn", [of_package, of_queue, of_set, with_terms, with_notes])
+def with_counts(x):
+    COUNTS["calls"] += 1
+    return KS[0] * x
+
+
+@pytest.mark.parametrize("fn", [of_package, of_queue, of_set, with_terms, with_notes, with_counts])
 def test_numbers_in_containers(monkeypatch, fn):
     """Of a queue, a set and a module within a module; and of a list beside one that the function writes into."""
     read = lambda: jax.tree.structure(closed(fn))

@@ -63,6 +63,8 @@ def test_which_states_are_the_same():
     assert np.array_equal(
         same(jnp.arange(2.0**24 - 4, 2.0**24)[:, None], jnp.full((1, 1), 2.0**24 - 2)), [0, 0, 1, 0]
     )
+    close = 0.1 * (1 + 100 * float(jnp.finfo(float).eps) * jnp.array([[0.0], [1.0], [0.4]]))
+    assert not same(close[:2], close[2:]).any()  # it lies between the two
     for unit in (1.0, 0.1, STEP, 1e-20):
         states = unit * (jnp.arange(-20.0, 21.0)[:, None] + jnp.array([[0.0, 300.0]]))
         rest = states[20] + jnp.array([1.0, 2.0]) * unit * 3 * float(jnp.finfo(states.dtype).eps)
