@@ -69,7 +69,7 @@ def test_each_path_its_own_drive():
     assert "none of them is marked ok" in words[0]
     assert not ok.any()
     soft = jnp.ones(100)
-    one = int(np.setdiff1d(np.arange(100), _stiff._evenly(100, _stiff.PATHS))[7])
+    one = int(np.setdiff1d(np.arange(100), _stiff.evenly(100, _stiff.PATHS))[7])
     words, ok = said(process(soft.at[one].set(30.0)), ts, 100)
     assert "is 3.9 relaxation times" in words[0]
     assert ok.all()

@@ -9,6 +9,7 @@ import numpy as np
 import optax
 
 from .. import _checks
+from .._nodes import evenly
 from .._types import Array, Given, Key
 from ._currents import Features, Frame, odd
 from ._infer import WEIGHTS, How, inferred

@@ -10,6 +10,7 @@ import numpy as np
 
 from .. import _checks
 from .._ledger import account, reduced_work
+from .._nodes import evenly
 from .._paths import Path
 from .._process import Process, a_process, baths, each_path
 from .._stiff import rate
