@@ -329,7 +329,7 @@ def test_sharding():
         assert len(four.path.xs.sharding.device_set) == 4, four.path.xs.sharding
     """
     flags = f"{hurry.flags()} --xla_force_host_platform_device_count=4"
-    environment = dict(os.environ, XLA_FLAGS=flags)
+    environment = dict(os.environ, XLA_FLAGS=flags, JAX_PLATFORMS="cpu")
     done = subprocess.run(
         [sys.executable, "-c", textwrap.dedent(program)],
         env=environment,

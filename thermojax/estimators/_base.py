@@ -31,21 +31,45 @@ class Works(NamedTuple):
 
 
 class Weights(NamedTuple):
-    """An average of weights $e^a$: logarithm of their mean, $(\\sum u)^2/\\sum u^2$, the largest share."""
+    """An average of weights $u = e^a$: logarithm of their mean, $\\sqrt{\\overline{u^2}/\\bar u^2 - 1}$,
+    $(\\sum u)^2/\\sum u^2$, the largest share.
+    """
 
     log_mean: Scalar
+    spread: Scalar
     ess: Scalar
     largest: Scalar
 
 
+def norm(v: Array) -> Scalar:
+    """The root of the sum of squares, of numbers of any size."""
+    scale = size_of(v)
+    return scale * clipped_root(jnp.sum((v / scale) ** 2))
+
+
 @jax.jit
 def weigh(a: Array, count: Array) -> Weights:
-    """The mean of $e^a$ over `count` entries, of which some (-inf) weigh nothing."""
+    """The mean of $e^a$ over `count` entries, of which some (-inf) weigh nothing; to the digits of how far the a differ,
+    however little.
+    """
     top = jax.lax.stop_gradient(jnp.max(jnp.where(a < jnp.inf, a, -jnp.inf)))
-    weights = jnp.exp(a - jnp.where(top > -jnp.inf, top, 0))
+    below = a - jnp.where(top > -jnp.inf, top, 0)
+    weights = jnp.exp(below)
     total, square = jnp.sum(weights), jnp.sum(weights**2)
     ess = total**2 / jnp.where(square > 0, square, 1)
-    return Weights(jnp.log(total / count) + top, ess, 1 / jnp.where(total > 0, total, jnp.inf))
+    largest = 1 / jnp.where(total > 0, total, jnp.inf)
+    # where all weigh about the same: by what is missing of the largest, which those left out weigh, too
+    there = below != -jnp.inf
+    missing = jnp.where(there, jnp.expm1(jnp.where(there, below, 0)), 0)
+    none = count - jnp.sum(there).astype(a.dtype)
+    lack = (jnp.sum(missing) - none) / count
+    close = lack > -0.5
+    lack = jnp.where(close, lack, 0)
+    log_mean = jnp.where(close, jnp.log1p(lack), jnp.log(jnp.where(close, 1, total / count)))
+    apart = norm(jnp.where(there, missing - lack, 0)) / (1 + lack)
+    spread = norm(jnp.stack([apart, clipped_root(none)])) / jnp.sqrt(count)
+    spread = jnp.where(close, spread, clipped_root(jnp.where(close, 0, count / ess - 1)))
+    return Weights(log_mean + top, spread, ess, largest)
 
 
 def doubts_of_weights(weights: Weights, w: Array, count: Array) -> Array:
@@ -53,12 +77,6 @@ def doubts_of_weights(weights: Weights, w: Array, count: Array) -> Array:
     few = doubt(FEW, ~(weights.ess >= ENOUGH)) | doubt(DOMINATED, ~(weights.largest <= LARGEST))
     extrapolated = reach(w, count)
     return few | doubt(TAIL, ~(extrapolated >= ENOUGH) | heavy(w, weights.ess, extrapolated))
-
-
-def norm(v: Array) -> Scalar:
-    """The root of the sum of squares, of numbers of any size."""
-    scale = size_of(v)
-    return scale * clipped_root(jnp.sum((v / scale) ** 2))
 
 
 class Moments(NamedTuple):
@@ -111,10 +129,15 @@ def negligible(m: Moments, stderr: Scalar) -> Array:
     return jnp.all((terms <= SMALL * stderr) & (errors <= UNSEEN * stderr)) & (m.size >= ENOUGH)
 
 
-def coarse(value: Array, stderr: Array, spread: Array, given: Works) -> tuple[Array, Array]:
-    """The error with that of the rounding of the works and of the value, where this is the larger; and the doubt."""
+def coarse(
+    value: Array, stderr: Array, spread: Array, given: Works, least: float = 0
+) -> tuple[Array, Array]:
+    """The error with that of the rounding of the works and of the value, or of `least`, where this is the larger; and the
+    doubt.
+    """
     eps = jnp.finfo(given.w.dtype).eps
-    lost = jnp.maximum(eps * jnp.abs(jax.lax.stop_gradient(value)), given.grain)
+    lost = eps * jnp.maximum(jnp.abs(jax.lax.stop_gradient(value)), least)
+    lost = jnp.maximum(lost, given.grain)
     there = (lost > stderr) & (spread > 0)
     return jnp.where(there, jnp.hypot(jnp.where(there, stderr, 1), 0.5 * lost), stderr), doubt(
         ROUNDED, there

@@ -64,13 +64,13 @@ def _exponential(given: Works) -> tuple[Weights, Scalar, Scalar, Array]:
     weights = weigh(-w, count)
     doubts = doubts_of_weights(weights, w, count)
     seen, g = correlated(w, _influence(w, count, weights))
-    stderr = clipped_root((count / weights.ess - 1) / (count - 1)) * jnp.sqrt(g)
+    stderr = weights.spread * jnp.sqrt(g / (count - 1))
     return weights, stderr, weights.ess / g, doubts | doubt(CORRELATED, seen)
 
 
 def _influence(w: Array, count: Array, weights: Weights) -> Array:
     """What each work adds to the relative deviation of the average; zero for those dropped."""
-    share = jnp.exp(-w - weights.log_mean) - 1
+    share = jnp.expm1(-w - weights.log_mean)
     return jnp.where(jnp.isfinite(w) | (count == w.shape[0]), share, 0)
 
 
@@ -91,7 +91,7 @@ def integral_fluctuation(r: Float[Array, " paths"], *, failed: str = "raise") ->
 def _fluctuation(given: Works) -> Estimate:
     weights, stderr, ess, doubts = _exponential(given)
     logarithm = weights.log_mean - given.shift
-    stderr, rounded = coarse(logarithm, stderr, stderr, given)
+    stderr, rounded = coarse(logarithm, stderr, stderr, given, least=1)  # of a number near 1
     value = jnp.exp(logarithm)
     value = jnp.where(value > 0, value, jnp.nan)  # the weights are beyond the floating numbers
     return estimate(value, value * stderr, ess, doubts | rounded)

@@ -39,6 +39,7 @@ from ._estimate import (
 
 SHARED = 15.0  # works of one direction that must lie where those of the other do
 FEWEST = 25.0  # effective samples of either direction
+NEAR = 0.01  # nats, from where Newton's method finds the root
 
 
 def bar(
@@ -97,27 +98,38 @@ def _bar(there: Works, back: Works) -> Estimate:
     exact = 16 * float(jnp.finfo(w_f.dtype).eps)
 
     def balance(delta: Scalar, args: tuple[Array, ...]) -> Scalar:
+        w_f, n_f, w_r, n_r = args
         forward, reverse = _shares(delta, *args)
-        return jax.nn.logsumexp(forward) - jax.nn.logsumexp(reverse)
+        sums = weigh(forward, n_f).log_mean - weigh(reverse, n_r).log_mean
+        return sums + jnp.log(n_f / n_r)
 
+    args = (w_f, n_f, w_r, n_r)
+    close = optx.root_find(
+        balance,
+        optx.Bisection(rtol=0, atol=NEAR, flip=False),
+        0.5 * (lower + upper),
+        args,
+        options={"lower": lower - 1, "upper": upper + 1},
+        throw=False,
+    ).value
+    close = jax.lax.stop_gradient(close)
     delta = optx.root_find(
         balance,
-        optx.Bisection(rtol=exact, atol=exact, flip=False),
-        0.5 * (lower + upper),
-        (w_f, n_f, w_r, n_r),
-        options={"lower": lower - 1, "upper": upper + 1},
-        max_steps=200,
-        throw=False,  # at rounding's limit the interval cannot be halved further
+        optx.Newton(rtol=exact, atol=exact),
+        close,
+        args,
+        options={"lower": close - 2 * NEAR, "upper": close + 2 * NEAR},
+        max_steps=16,
+        throw=False,  # below rounding's limit nothing converges
     ).value
     shares = _shares(delta, w_f, n_f, w_r, n_r)
     f, r = _overlap(shares[0], there), _overlap(shares[1], back)
-    stderr = clipped_root(
-        (1 / f.ess - 1 / n_f) * f.inefficiency + (1 / r.ess - 1 / n_r) * r.inefficiency
-    )
+    errors = [of.spread * jnp.sqrt(of.inefficiency / n) for of, n in ((f, n_f), (r, n_r))]
+    stderr = norm(jnp.stack(errors))
     lawful = _unlawful(sample_moments(w_f, n_f), sample_moments(w_r, n_r))
     value = jnp.where(fine, delta + there.shift, jnp.nan)
     spread = jnp.maximum(stderr, upper - lower)
-    stderr, rounded = coarse(value, stderr, spread, there)
+    stderr, rounded = coarse(value, stderr, spread, there, least=1)  # the sums' logarithms
     ess = jnp.minimum(f.ess / f.inefficiency, r.ess / r.inefficiency)
     return estimate(value, stderr, ess, f.doubts | r.doubts | lawful | rounded)
 
@@ -131,6 +143,7 @@ def _shares(delta: Scalar, w_f: Array, n_f: Array, w_r: Array, n_r: Array) -> tu
 class Overlap(NamedTuple):
     """Of one direction: how its share in the other's sum is spread, and what speaks against it."""
 
+    spread: Scalar
     ess: Scalar
     shared: Scalar
     inefficiency: Scalar
@@ -143,12 +156,12 @@ def _overlap(share: Array, given: Works, influence: Array | None = None) -> Over
     weights = weigh(share, n)
     if influence is None:
         kept = jnp.isfinite(w) | (n == w.shape[0])
-        influence = jnp.where(kept, jnp.exp(share - weights.log_mean) - 1, 0)
+        influence = jnp.where(kept, jnp.expm1(share - weights.log_mean), 0)
     seen, g = correlated(w, influence)
     shared = n * jnp.exp(weights.log_mean)
     doubts = doubt(CORRELATED, seen) | doubt(OVERLAP, ~(shared >= SHARED))
     doubts |= doubt(FEW, ~(weights.ess >= FEWEST)) | doubt(DOMINATED, ~(weights.largest <= LARGEST))
-    return Overlap(weights.ess, shared, g, doubts)
+    return Overlap(weights.spread, weights.ess, shared, g, doubts)
 
 
 def _unlawful(f: Moments, r: Moments) -> Array:
