@@ -33,11 +33,12 @@ FLOORS = [
         "_spell",
         "_tridiagonal",
     },
-    {"_widths"},
+    {"_jit", "_widths"},
     # estimators: numbers in, numbers out, knows no noun of the library
     {"_fingerprint", "_loss", "_paths", "estimators", "potentials", "protocols", "systems"},
     {"_checkpoint", "_quasi_newton", "_start"},
     {"_diffrax", "_process", "_search", "densities"},
+    {"_grids"},
     {"_ledger", "_stiff", "evolve"},
     {"_action", "_ratio", "_solvers", "measured"},
     {"_simulate"},

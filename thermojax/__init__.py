@@ -23,13 +23,14 @@ from ._action import onsager_machlup as onsager_machlup
 from ._backend import check_backend as check_backend
 from ._citation import citation as citation
 from ._diffrax import Diffrax as Diffrax
+from ._grids import reverse_grid as reverse_grid
 from ._ledger import (
     account as account,
     dissipated_work as dissipated_work,
     reduced_work as reduced_work,
 )
 from ._paths import Entropy as Entropy, Path as Path, Trajectory as Trajectory
-from ._process import Process as Process, reverse as reverse, reverse_grid as reverse_grid
+from ._process import Process as Process, reverse as reverse
 from ._ratio import (
     euler as euler,
     log_prob as log_prob,

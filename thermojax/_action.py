@@ -1,10 +1,10 @@
 """The action of a path: how likely a diffusion is to take it."""
 
-import equinox as eqx
 import jax
 import jax.numpy as jnp
 
 from ._guard import guarded
+from ._jit import jit
 from ._ledger import check_path
 from ._paths import Path
 from ._process import Process, a_process, each_path
@@ -46,7 +46,7 @@ def onsager_machlup(process: Process, path: Path) -> Array:
     return _action(process, check_path(process, path))
 
 
-@eqx.filter_jit
+@jit
 def _action(process: Process, path: Path) -> Array:
     def one(process: Process, path: Path) -> Array:
         system, ts, xs = process.system, path.ts, path.xs

@@ -46,11 +46,11 @@ class Closure:
     def __repr__(self) -> str:
         return repr(self.__wrapped__)
 
-    def tree_flatten(self) -> tuple[tuple[()], "_Code"]:
-        return (), _Code(self.__wrapped__)
+    def tree_flatten(self) -> tuple[tuple[()], "Code"]:
+        return (), Code(self.__wrapped__)
 
     @classmethod
-    def tree_unflatten(cls, aux: "_Code", leaves: tuple[()]) -> "Closure":
+    def tree_unflatten(cls, aux: "Code", leaves: tuple[()]) -> "Closure":
         del leaves
         return cls(aux.fn)
 
@@ -63,14 +63,15 @@ def closed(fn: Any) -> Any:
     return Closure(fn) if len(leaves) == 1 and leaves[0] is fn else fn
 
 
-class _Code:
-    """A function, equal to another that has the same code and reads the same values."""
+class Code:
+    """A function, or an object, equal to another that has the same code and reads the same values."""
 
-    def __init__(self, fn: Callable[..., PyTree]):
-        self.fn, self.read = fn, _read(fn, {})
+    def __init__(self, fn: Any):
+        self.fn = fn
+        self.read = _read(fn.__wrapped__ if isinstance(fn, Closure) else fn, {})
 
     def __eq__(self, other: object) -> bool:
-        return isinstance(other, _Code) and self.read == other.read
+        return isinstance(other, Code) and self.read == other.read
 
     def __hash__(self) -> int:
         return hash(self.read)
@@ -125,13 +126,14 @@ def _read(value: Any, seen: dict[int, object]) -> Hashable:
 
 
 def _read_function(fn: types.FunctionType, seen: dict[int, object]) -> Hashable:
-    if _foreign(fn.__module__):
+    if foreign(fn.__module__):
         return _Same(fn)
     names, notes = _names(fn.__code__), _notes(fn.__code__)
-    found = reached(names, fn.__globals__, _foreign)
+    found = reached(names, fn.__globals__, foreign)
     found += zip(fn.__code__.co_freevars, map(_content, fn.__closure__ or ()), strict=True)
     read = [(n, _Same(v) if n in notes else _read(v, seen)) for n, v in found]
-    return fn.__code__, tuple(read), _read((fn.__defaults__, fn.__kwdefaults__), seen)
+    own = {n: v for n, v in vars(fn).items() if n not in _stored(fn.__code__)}
+    return fn.__code__, tuple(read), _read((fn.__defaults__, fn.__kwdefaults__, own), seen)
 
 
 def reached(
@@ -168,7 +170,7 @@ def _attributes(value: object) -> dict[str, object]:
     cls = type(value)
     # A registered class (every Module) does not change once it is made
     leaves = jtu.tree_leaves(value)
-    if _foreign(cls.__module__) or not (len(leaves) == 1 and leaves[0] is value):
+    if foreign(cls.__module__) or not (len(leaves) == 1 and leaves[0] is value):
         return {}
     slots = [n for c in cls.__mro__ for n, v in vars(c).items() if is_slot(v)]
     own = {n: getattr(value, n, None) for n in slots}
@@ -178,7 +180,7 @@ def _attributes(value: object) -> dict[str, object]:
 def _parts(cls: type) -> dict[str, object]:
     """What a user's class and those that it comes from hold: functions, and numbers, without those that its call sets."""
     mine = [
-        c for c in reversed(cls.__mro__) if not (_foreign(c.__module__) or _installed(c.__module__))
+        c for c in reversed(cls.__mro__) if not (foreign(c.__module__) or _installed(c.__module__))
     ]
     held = {n: _plain(v) for c in mine for n, v in vars(c).items() if not is_slot(v)}
     return _unwritten(
@@ -211,7 +213,7 @@ def _installed(module: str) -> bool:
     return module.partition(".")[0] in sys.stdlib_module_names or file.startswith(INSTALLED)
 
 
-def _foreign(module: str | None) -> bool:
+def foreign(module: str | None) -> bool:
     return (module or "").partition(".")[0] in FOREIGN
 
 

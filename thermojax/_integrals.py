@@ -3,12 +3,12 @@
 from collections.abc import Callable
 from typing import NamedTuple
 
-import equinox as eqx
 import jax
 import jax.numpy as jnp
 import jax.tree_util as jtu
 import numpy as np
 
+from ._jit import jit
 from ._ledger import exchange
 from ._nodes import nodes
 from ._paths import Path
@@ -53,7 +53,7 @@ def _middles(process: Process, path: Path) -> tuple[Control, Control, Control]:
     return lams, lasts, after
 
 
-@eqx.filter_jit
+@jit
 def _parts(process: Process, path: Path) -> Parts:
     system = process.system
 
@@ -90,7 +90,7 @@ def _parts(process: Process, path: Path) -> Parts:
     return each_path(one, (process,), path)
 
 
-@eqx.filter_jit
+@jit
 def energy_balance(process: Process, path: Path, work: Array, heat: Array) -> tuple[Array, Array]:
     r"""$\Delta U - (W - Q)$ of each path, and the size of the terms."""
     energy = process.system.energy
@@ -106,7 +106,7 @@ def energy_balance(process: Process, path: Path, work: Array, heat: Array) -> tu
     return each_path(one, (process,), path, work, heat)
 
 
-@eqx.filter_jit
+@jit
 def levels(process: Process, density: Density, lam: Control, xs: Array) -> tuple[Array, Array]:
     r"""$\ln p + \phi$ at points `(n, d)`, and the size of the terms: $\beta F$ everywhere, if p is the equilibrium."""
     system = process.system
@@ -118,7 +118,7 @@ def levels(process: Process, density: Density, lam: Control, xs: Array) -> tuple
     return jax.vmap(at)(xs)
 
 
-@eqx.filter_jit
+@jit
 def ito_sum(process: Process, path: Path, force: bool, rule: Rule) -> Array:
     r"""$\int g \cdot dx + \int D\, \nabla\!\cdot\!g\, dt$ of each path, g = F, or f/T.
 
@@ -183,7 +183,7 @@ def around(parts: GaussianParts) -> Array:
     return parts.mean[None] + offsets
 
 
-@eqx.filter_jit
+@jit
 def potential(process: Process, lam: Control, points: Array) -> Array:
     r"""$\phi = U/T$ at points `(n, d)`."""
     system = process.system

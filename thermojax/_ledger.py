@@ -6,7 +6,6 @@ W is work done ON the system, Q is heat given TO the bath, $\Delta U = W - Q$, $
 import warnings
 from collections.abc import Callable
 
-import equinox as eqx
 import jax
 import jax.numpy as jnp
 import jax.tree_util as jtu
@@ -14,7 +13,9 @@ import numpy as np
 
 from . import _checks
 from ._diffrax import Solver, as_step
+from ._grids import within
 from ._guard import guarded
+from ._jit import jit
 from ._paths import (
     Entropy,
     Path,
@@ -28,15 +29,7 @@ from ._paths import (
     shape_of,
     unwrapped,
 )
-from ._process import (
-    Process,
-    a_process,
-    baths,
-    check_run,
-    each_path,
-    ends,
-    within,
-)
+from ._process import Process, a_process, baths, check_run, each_path, ends
 from ._types import Array, ArrayLike, Control, InTime, PyTree, Scalar, State
 from .systems import AbstractOverdamped, AbstractStep, AbstractSystem, Exchange, Rule, led
 
@@ -153,7 +146,7 @@ def _of_these_steps(step: AbstractStep, path: Path, found: Trajectory) -> None:
         )
 
 
-@eqx.filter_jit
+@jit
 def _in_time(density: InTime, found: Trajectory) -> Trajectory:
     """The running entropies by a density that is known at all times: each of them is asked for once, for all paths."""
     ts, xs, ok = found.path
@@ -172,7 +165,7 @@ def _in_time(density: InTime, found: Trajectory) -> Trajectory:
     return found._replace(entropy=Entropy(gain + medium, medium, gain))
 
 
-@eqx.filter_jit
+@jit
 def _account(
     process: Process, path: Path, step: AbstractStep, rule: Rule, cumulative: bool
 ) -> Trajectory:
@@ -248,7 +241,7 @@ def reduced_work(process: Process, trajectory: Trajectory) -> Array:
     return reduced
 
 
-@eqx.filter_jit
+@jit
 def _reduced(process: Process, trajectory: Trajectory) -> tuple[Array, Array]:
     r"""The reduced work, and how far $\Delta U$ is from $W - Q$, relative to all four."""
     path, work, heat, entropy = trajectory
@@ -296,7 +289,7 @@ def dissipated_work(process: Process, trajectory: Trajectory) -> Array:
     return _dissipated(process, trajectory.path, trajectory.entropy.medium)
 
 
-@eqx.filter_jit
+@jit
 def _dissipated(process: Process, path: Path, medium: Array) -> Array:
     def one(process: Process, path: Path, medium: Array) -> Array | None:
         return _of_ok(path, lambda: entropies(process, path.xs[0], path.xs[-1], medium).total)
@@ -338,7 +331,7 @@ def check_turns(name: str, process: Process, path: Path, period: Array) -> None:
     report_turns(name, _other_turns(process, start, periods), periods)
 
 
-@eqx.filter_jit
+@jit
 def _other_turns(process: Process, start: Path, period: Array) -> Array:
     """Of each path and angle, whether it may start on another turn; a path is known by its first two samples."""
 

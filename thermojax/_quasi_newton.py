@@ -8,12 +8,12 @@ import functools as ft
 import math
 from collections.abc import Callable
 
-import equinox as eqx
 import jax.numpy as jnp
 import jax.tree_util as jtu
 import optax
 
 from . import _checks
+from ._jit import jit
 from ._types import PyTree, Scalar
 
 _ENOUGH, _FLAT = 1e-4, 0.9  # of the slope: the least decrease, and what may be left of it
@@ -66,7 +66,7 @@ def step(
     return *best, state
 
 
-@eqx.filter_jit
+@jit
 def _direction(
     slope: PyTree, state: PyTree, free: PyTree, stride: PyTree
 ) -> tuple[PyTree, PyTree, Scalar, Scalar]:
@@ -80,7 +80,7 @@ def _direction(
     return way, state, _product(way, slope), longest
 
 
-@eqx.filter_jit
+@jit
 def _along(slope: PyTree, way: PyTree, stride: PyTree) -> Scalar:
     return _product(jtu.tree_map(jnp.multiply, slope, stride), way)
 
@@ -89,6 +89,6 @@ def _product(a: PyTree, b: PyTree) -> Scalar:
     return jnp.asarray(optax.tree.vdot(a, b))
 
 
-@eqx.filter_jit
+@jit
 def _go(free: PyTree, way: PyTree, stride: PyTree, share: Scalar) -> PyTree:
     return jtu.tree_map(lambda v, w, s: v + (share * w * s).astype(v.dtype), free, way, stride)

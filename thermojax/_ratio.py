@@ -9,11 +9,13 @@ import jax.numpy as jnp
 import numpy as np
 
 from . import _checks
+from ._grids import within
 from ._guard import guarded
+from ._jit import jit
 from ._ledger import check_path
 from ._normal import Normal
 from ._paths import Path
-from ._process import Process, a_process, each_path, paths, span, spans, within
+from ._process import Process, a_process, each_path, paths, span, spans
 from ._types import Array, Density, Key, Scalar, State, Times
 from .protocols import AbstractProtocol
 from .systems import AbstractKernelStep
@@ -76,7 +78,7 @@ def path_ratio(
     return _ratio(forward, backward, pair, path)
 
 
-@eqx.filter_jit
+@jit
 def _ratio(
     forward: Process, backward: Process, kernels: tuple[Kernel, Kernel], path: Path
 ) -> Array:
@@ -114,7 +116,7 @@ def log_prob(process: Process, path: Path, *, kernel: Kernel = euler) -> Array:
     return _log_prob(process, kernel, check_path(process, path))
 
 
-@eqx.filter_jit
+@jit
 def _log_prob(process: Process, kernel: Kernel, path: Path) -> Array:
     def one(process: Process, path: Path) -> Array:
         ok = path.ok & jnp.all(jnp.isfinite(path.xs))
@@ -155,7 +157,7 @@ def sample_path(process: Process, kernel: Kernel, ts: Times, key: Key) -> Path:
     return _sample_path(process, kernel, ts, key)
 
 
-@eqx.filter_jit
+@jit
 def _sample_path(process: Process, kernel: Kernel, ts: Times, key: Key) -> Path:
     x = _checks.draw("initial", process.initial)
     _checks.one_float(**{"the initial state": jnp.zeros((), x.dtype), "ts": ts, "process": process})

@@ -18,6 +18,7 @@ import tqdm
 
 from . import _checks, _quasi_newton
 from ._checkpoint import Checkpoint
+from ._jit import jit
 from ._loss import (
     AbstractExactLoss as AbstractExactLoss,
     AbstractLoss as AbstractLoss,
@@ -302,17 +303,17 @@ def _extended(optimizer: optax.GradientTransformation) -> optax.GradientTransfor
     return optax.with_extra_args_support(optimizer)
 
 
-@eqx.filter_jit
+@jit
 def _slope(loss: Loss, free: PyTree, given: PyTree, key: Key) -> tuple[Scalar, PyTree]:
     return jax.value_and_grad(lambda free: loss(eqx.combine(free, given), key))(free)
 
 
-@eqx.filter_jit
+@jit
 def _value(loss: Loss, free: PyTree, given: PyTree, key: Key) -> Scalar:
     return loss(eqx.combine(free, given), key)
 
 
-@eqx.filter_jit
+@jit
 def _update(
     loss: Loss,
     optimizer: optax.GradientTransformationExtraArgs,

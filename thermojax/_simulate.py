@@ -5,7 +5,6 @@ from collections.abc import Callable
 from typing import Literal, NamedTuple
 
 import diffrax as dfx
-import equinox as eqx
 import jax
 import jax.numpy as jnp
 import jax.tree_util as jtu
@@ -13,11 +12,13 @@ import numpy as np
 
 from . import _checks
 from ._diffrax import Solver, as_step
+from ._grids import within
 from ._guard import guarded
+from ._jit import jit
 from ._ledger import check_rule, entropies
 from ._noise import Noise, fold
 from ._paths import Entropy, Path, Trajectory
-from ._process import Process, a_process, baths, check_run, each_protocol, ends, paths, within
+from ._process import Process, a_process, baths, check_run, each_protocol, ends, paths
 from ._solvers import Chunks, Driven, Ledger, Ledgered, Place, Running, alive, told
 from ._stiff import watched
 from ._types import (
@@ -169,7 +170,7 @@ def _check_adjoint(adjoint: dfx.AbstractAdjoint | None) -> None:
         )
 
 
-@eqx.filter_jit
+@jit
 def _run(
     process: Process, ts: Times, key: Key, size: int | None, step: AbstractStep, how: Solve
 ) -> Trajectory:

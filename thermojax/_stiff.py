@@ -13,6 +13,7 @@ import numpy as np
 
 from . import _checks
 from ._diffrax import Diffrax
+from ._jit import jit
 from ._nodes import evenly
 from ._paths import Trajectory
 from ._process import Process, paths
@@ -85,7 +86,7 @@ class Followed(NamedTuple):
     steps: Array
 
 
-@eqx.filter_jit
+@jit
 def _followed(process: Process, ts: Times, xs: Array) -> Followed:
     """At states of all paths `(states, d)`, or `(paths, states, d)` of paths with a drive of their own."""
     if (own := paths(process)) is None:
@@ -132,7 +133,7 @@ def _extremes(lam: Control) -> Array:
     return jnp.stack([f(v) for v in leaves for f in (jnp.max, lambda v: -jnp.min(v))])
 
 
-@eqx.filter_jit
+@jit
 def _extreme_paths(process: Process, ts: Times) -> Array:
     """Those of drives of their own that hold the extreme controls."""
     moving, fixed = eqx.partition(process.protocol, eqx.is_array)

@@ -7,13 +7,13 @@ returns the axes. Keywords left over go to the lines that matplotlib draws; no g
 from collections.abc import Callable
 from typing import Any, TypeAlias
 
-import equinox as eqx
 import jax
 import jax.numpy as jnp
 import jax.tree_util as jtu
 import numpy as np
 
 from . import _checks
+from ._jit import jit
 from ._spell import spell as spell
 from ._types import Array, ArrayLike, Control, Numbers, PyTree
 from .protocols import AbstractKnots, AbstractProtocol
@@ -164,7 +164,7 @@ def pricing(axes: Axes, pricing: PyTree, **style: Style) -> Axes:
     return _named(axes, r"log signal-to-noise ratio $\lambda$", r"nats per nat of $\lambda$")
 
 
-@eqx.filter_jit
+@jit
 def _curve(protocol: AbstractProtocol, t: ArrayLike) -> Control:
     return jax.vmap(protocol)(t)
 

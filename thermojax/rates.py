@@ -8,13 +8,13 @@ import functools as ft
 from collections.abc import Callable, Iterable
 from typing import Literal, NamedTuple
 
-import equinox as eqx
 import jax
 import jax.numpy as jnp
 import jax.tree_util as jtu
 
 from . import _checks
 from ._closures import closed
+from ._jit import jit
 from ._paths import Path, shape_of
 from ._process import Process, a_process
 from ._products import matmul
@@ -164,7 +164,7 @@ def sampled_along(process: Process, path: Path, score: Callable[[State, Time], S
     return Rates(*(jax.vmap(mean)(rate) for rate in (total, medium, total - medium)))
 
 
-@eqx.filter_jit
+@jit
 def _sampled_along(
     system: AbstractDiffusion,
     protocol: Drive,
@@ -177,7 +177,7 @@ def _sampled_along(
     return jax.vmap(at, in_axes=(0, 1))(ts, xs)
 
 
-@eqx.filter_jit
+@jit
 def _sampled(
     system: AbstractDiffusion, lam: Control, score: Score, xs: Array
 ) -> tuple[Array, Array]:
@@ -215,7 +215,7 @@ def _diffusive(name: str, system: AbstractSystem) -> AbstractDiffusion:
     return system
 
 
-@eqx.filter_jit
+@jit
 def _of_cells(process: Process, evolution: CellEvolution, split: Split | None) -> Rates:
     grid, system = evolution.grid, process.system
     lattice = Lattice(system, grid)  # pyright: ignore[reportArgumentType]
@@ -279,7 +279,7 @@ def _least(
     return jnp.sum(y * b)
 
 
-@eqx.filter_jit
+@jit
 def _of_moments(process: Process, evolution: GaussianEvolution, split: Split | None) -> Rates:
     system = _diffusive("along", process.system)
 

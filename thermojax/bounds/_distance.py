@@ -3,13 +3,13 @@ r"""The Wasserstein distance of two densities, known in closed form, on cells, o
 import importlib
 import warnings
 
-import equinox as eqx
 import jax
 import jax.numpy as jnp
 import numpy as np
 
 from .. import _checks, _factor
 from .._guard import clipped_root, size_of
+from .._jit import jit
 from .._products import matmul
 from .._types import Array, Given, Scalar
 from .._widths import wide_enough
@@ -153,7 +153,7 @@ def _cut(name: str, grid: Grid, p: Given) -> Cut:
 # ---- Gaussians
 
 
-@eqx.filter_jit
+@jit
 def _gaussian(p: GaussianParts, q: GaussianParts, unit: Array) -> tuple[Scalar, Array]:
     r"""$|m_p - m_q|^2 + \|L_p - L_q U\|^2$, U the orthogonal factor of $L_q^T L_p$: no difference of large numbers.
 
@@ -201,7 +201,7 @@ def _orthogonal(a: Array) -> Array:
 # ---- one dimension
 
 
-@eqx.filter_jit
+@jit
 def _sorted(x: Array, y: Array) -> Scalar:
     r"""$\int (Q_x - Q_y)^2 du$ of two samples: both are steps, between levels that the sizes alone decide."""
     x, y = jnp.sort(x), jnp.sort(y)
@@ -212,7 +212,7 @@ def _sorted(x: Array, y: Array) -> Scalar:
     return jnp.sum(weights * (x[low // m] - y[low // n]) ** 2)
 
 
-@eqx.filter_jit
+@jit
 def _on_cells(p: Cut, q: Cut) -> Scalar:
     r"""$(\int (Q_p - Q_q)^2 du)^{1/2}$ of densities that are constant in each cell: both are straight between the levels of
     the two distribution functions, and $\int_0^1 (a + (b - a) s)^2 ds = (a^2 + ab + b^2)/3$."""
@@ -265,7 +265,7 @@ def _sinkhorn(x: Array, y: Array, epsilon: Given) -> Scalar:
         return _divergence(x, y, epsilon)
 
 
-@eqx.filter_jit
+@jit
 def _divergence(x: Array, y: Array, epsilon: Array | None) -> Scalar:
     sinkdiv = importlib.import_module("ott.tools.sinkhorn_divergence").sinkdiv
     square, found = sinkdiv(x, y, epsilon=epsilon)

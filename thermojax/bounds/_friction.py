@@ -2,13 +2,13 @@ r"""The friction tensor of a control: what slow driving dissipates."""
 
 from collections.abc import Callable
 
-import equinox as eqx
 import jax
 import jax.numpy as jnp
 import numpy as np
 from jax.flatten_util import ravel_pytree
 
 from .. import _checks, _factor
+from .._jit import jit
 from .._products import matmul
 from .._types import Array, Control, Float, Scalar, State
 from ..densities import Boltzmann
@@ -104,7 +104,7 @@ def _conservative(system: AbstractOverdamped, lam: Control, points: Array, zeta:
 # ---- linear systems
 
 
-@eqx.filter_jit
+@jit
 def _quadratic(system: AbstractOverdamped, lam: Control, mean: State) -> Array:
     r"""With $x = m + D^{1/2} z$, $\dot z = -K z + \sqrt2\,\xi$ and $X_i = g_i \cdot z + \tfrac12 z^T H_i z$:
 
@@ -158,7 +158,7 @@ def _on_grid(system: AbstractOverdamped, lam: Control, grid: Grid) -> Array:
     return _conservative(system, lam, grid.centres(dtype), zeta)
 
 
-@eqx.filter_jit
+@jit
 def _cells(
     system: AbstractOverdamped, lam: Control, grid: Grid, dtype: np.dtype
 ) -> tuple[Array, Scalar]:

@@ -11,6 +11,7 @@ from jax.flatten_util import ravel_pytree
 
 from .. import _checks
 from .._guard import clipped_root
+from .._jit import jit
 from .._nodes import nodes
 from .._products import matmul
 from .._types import Array, ArrayLike, Control, PyTree, Scalar
@@ -133,7 +134,7 @@ def _metric(system: AbstractDiffusion, like: Control, grid: Grid | None, dim: in
     return _Friction(system, like, grid, dim)
 
 
-@eqx.filter_jit
+@jit
 def _lengths(metric: Metric, starts: Array, stops: Array) -> Array:
     r"""$\int \sqrt{d\lambda^T \zeta\,d\lambda}$ along each of the straight pieces, `(m, k)` to `(m, k)`."""
 
@@ -154,7 +155,7 @@ def _line(a: Array, b: Array, shares: Array) -> Array:
     return a[None] + shares[:, None] * (b - a)[None]
 
 
-@eqx.filter_jit
+@jit
 def _even(metric: Metric, a: Array, b: Array, knots: int) -> Array:
     """Knots at equal length along the one control: from a table, and by two steps of Newton's."""
     line = _line(a, b, jnp.linspace(0, 1, PIECES + 1, dtype=a.dtype))
@@ -172,7 +173,7 @@ def _even(metric: Metric, a: Array, b: Array, knots: int) -> Array:
     return jnp.concatenate([a[None], _line(a, b, share), b[None]])
 
 
-@eqx.filter_jit
+@jit
 def _shortest(metric: Metric, a: Array, b: Array, knots: int, steps: int) -> tuple[Array, Array]:
     """The knots of least action between a and b, and whether they were found."""
     straight = _line(a, b, jnp.linspace(0, 1, knots, dtype=a.dtype))

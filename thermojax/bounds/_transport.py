@@ -1,13 +1,14 @@
 r"""What a change of the density costs in a finite time, by optimal transport."""
 
-import equinox as eqx
 import jax
 import jax.numpy as jnp
 import numpy as np
 
 from .. import _checks
+from .._grids import within
+from .._jit import jit
 from .._nodes import nodes
-from .._process import Process, a_process, check_run, one_protocol, within
+from .._process import Process, a_process, check_run, one_protocol
 from .._products import tensordot
 from .._types import Array, ArrayLike, Control, Drive, Given, Scalar, State, Times
 from ..systems import AbstractOverdamped
@@ -129,7 +130,7 @@ def diffusion_time(process: Process, ts: Times) -> Array:
     )
 
 
-@eqx.filter_jit
+@jit
 def _integrated(process: Process, ts: Array) -> tuple[Array, Array]:
     x = jnp.zeros_like(process.initial.sample(jax.random.key(0)))
     start, steps = ts[:-1, None], jnp.diff(ts)[:, None]

@@ -9,6 +9,7 @@ import numpy as np
 from .. import _checks, _factor
 from .._affine import affine
 from .._closures import closed
+from .._jit import jit
 from .._types import Array, Control, Density, Draw, Given, Key, Potential, Scalar, State
 from ..potentials import Tabulated
 from ..systems import AbstractDiscrete, AbstractSystem, AbstractUnderdamped
@@ -144,7 +145,7 @@ class Boltzmann(AbstractEquilibrium):
         r"""$\phi(x) = U(x, \lambda) / T(\lambda)$, x the positions."""
         return _potential(self.system)(x, self.lam) / self.system.temperature(self.lam)
 
-    @eqx.filter_jit
+    @jit
     def sample(self, key: Key) -> State:
         if not isinstance(self.system, AbstractUnderdamped):
             return self.form.sample(self, key)
@@ -152,7 +153,7 @@ class Boltzmann(AbstractEquilibrium):
         q = self.form.sample(self, key_q)
         return jnp.concatenate([q, self.system.thermal(self.origin, self.lam).sample(key_p)])
 
-    @eqx.filter_jit
+    @jit
     def log_prob(self, x: State) -> Scalar:
         if not isinstance(self.system, AbstractUnderdamped):
             return self._log_prob(x)
@@ -170,7 +171,7 @@ class Boltzmann(AbstractEquilibrium):
         within = jnp.where(outside, 0.5 * (lower + upper), x)  # the potential may fail out there
         return jnp.where(outside, -jnp.inf, -self.reduced_energy(within) - self._log_z())
 
-    @eqx.filter_jit
+    @jit
     def log_partition(self) -> Scalar:
         r"""$\ln Z = \ln \int e^{-U/T} dx$; the reduced free energy $\beta F$ is its negative. Of `(q, p)`, where there are
         momenta: $\tfrac12 \sum_i \ln 2\pi m_i T$ more."""
@@ -182,7 +183,7 @@ class Boltzmann(AbstractEquilibrium):
     def _log_z(self) -> Scalar:
         return self.form.log_partition(self) if self.log_z is None else self.log_z
 
-    @eqx.filter_jit
+    @jit
     def normal(self) -> GaussianParts | None:
         if not self.quadratic:
             return None

@@ -1,6 +1,5 @@
 r"""A density that is known cell by cell of a grid."""
 
-import equinox as eqx
 import interpax
 import jax
 import jax.numpy as jnp
@@ -8,6 +7,7 @@ import numpy as np
 
 from .. import _checks
 from .._guard import held, untracked
+from .._jit import jit
 from .._nodes import nodes
 from .._products import einsum, tensordot
 from .._types import Array, Float, Given, Key, Scalar, State
@@ -60,7 +60,7 @@ class Cells(AbstractKnownDensity):
         tiny = jnp.finfo(self.p.dtype).tiny
         return jnp.where(self.p > tiny, self.p, tiny)
 
-    @eqx.filter_jit
+    @jit
     def log_prob(self, x: State) -> Scalar:
         _checks.point("Cells.log_prob", x, self.grid.dim)
         integral, resolved = self._integral()
@@ -147,7 +147,7 @@ class Cells(AbstractKnownDensity):
             held = held + jnp.diff(p, 2, axis) / 24
         return held * self.grid.volume
 
-    @eqx.filter_jit
+    @jit
     def sample(self, key: Key) -> State:
         grid, dtype = self.grid, self.p.dtype
         p = jnp.where(self.p > 0, self.p, 0)

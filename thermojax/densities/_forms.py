@@ -9,6 +9,7 @@ import numpy as np
 
 from .. import _checks, _factor
 from .._guard import held, untracked
+from .._jit import jit
 from .._products import matmul
 from .._types import Array, Draw, Key, Scalar, State
 from ._base import AbstractKnownDensity
@@ -154,12 +155,12 @@ _NOT_FOLLOWED = (
 )
 
 
-@eqx.filter_jit
+@jit
 def _curvature(density: AbstractEquilibrium) -> Array:
     return jax.hessian(density.reduced_energy)(density.origin)
 
 
-@eqx.filter_jit
+@jit
 def mean_and_root(density: AbstractEquilibrium) -> tuple[State, Array]:
     r"""m and L of $N(m, K^{-1})$, $L L^T = K^{-1}$."""
     slope = jax.grad(density.reduced_energy)(density.origin)

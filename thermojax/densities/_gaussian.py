@@ -1,11 +1,11 @@
 r"""The Gaussian density."""
 
-import equinox as eqx
 import jax
 import jax.numpy as jnp
 import numpy as np
 
 from .. import _checks, _factor
+from .._jit import jit
 from .._types import Array, Float, Given, Key, Scalar, State
 from .._widths import wide_enough
 from ._base import AbstractKnownDensity, GaussianParts
@@ -64,19 +64,19 @@ class Gaussian(AbstractKnownDensity):
     def cov(self) -> Float[Array, "d d"]:
         return _factor.square(self.root)
 
-    @eqx.filter_jit
+    @jit
     def sample(self, key: Key) -> State:
         dtype = jnp.result_type(self.mean, self.root)
         z = jax.random.normal(key, self.mean.shape, dtype)
         return self.mean + _factor.times(self.root, z)
 
-    @eqx.filter_jit
+    @jit
     def log_prob(self, x: State) -> Scalar:
         _checks.point("Gaussian.log_prob", x, self.mean.size)
         z = _factor.solve(self.root, x - self.mean)
         return -0.5 * (jnp.sum(z**2) + _factor.log_det(self.root) + x.size * jnp.log(2 * jnp.pi))
 
-    @eqx.filter_jit
+    @jit
     def entropy(self) -> Scalar:
         r"""$-\int p \ln p = \tfrac12 \ln\det(2\pi e\,\Sigma)$, in nats."""
         per_coordinate = 1 + jnp.log(2 * jnp.pi)

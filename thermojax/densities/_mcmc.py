@@ -8,6 +8,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from .. import _checks
+from .._jit import jit
 from .._types import Array, Control, Float, Given, Key, PyTree, Scalar, State
 from ..systems import AbstractSystem
 from ._boltzmann import Boltzmann
@@ -110,7 +111,7 @@ def _unsampled(key: Key) -> State:
     raise AssertionError("the target of mcmc is not sampled")
 
 
-@eqx.filter_jit
+@jit
 def _run(
     target: Boltzmann, starts: Array, key: Key, warmup: int, draws: int
 ) -> tuple[Array, Array, Array, Array]:
@@ -142,7 +143,7 @@ def _run(
     return xs.reshape(-1, xs.shape[-1]), jnp.mean(divergent), rhat(watched), ess_bulk(watched)
 
 
-@eqx.filter_jit
+@jit
 def _finite(target: Boltzmann, starts: Array) -> Array:
     return jnp.isfinite(jax.vmap(target.reduced_energy)(starts.astype(target.origin.dtype)))
 
@@ -160,7 +161,7 @@ def _starts(target: Boltzmann, key: Key, chains: int) -> Array:
     )
 
 
-@eqx.filter_jit
+@jit
 def _on_lines(target: Boltzmann, key: Key, chains: int) -> tuple[Array, Array, Array]:
     """The starts, whether each line has an end within 4000, and how far from the origin it is."""
     key_line, key_place = jax.random.split(key)

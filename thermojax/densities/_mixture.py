@@ -10,6 +10,7 @@ import numpy as np
 
 from .. import _checks
 from .._guard import untracked
+from .._jit import jit
 from .._types import Array, Density, Float, Given, Key, PyTree, Scalar, State
 from ._base import AbstractKnownDensity, GaussianParts, normal
 from ._noised import noised
@@ -150,14 +151,14 @@ class Mixture(AbstractKnownDensity):
     def components(self) -> tuple[Density, ...]:
         return self.parts.listed()
 
-    @eqx.filter_jit
+    @jit
     def sample(self, key: Key) -> State:
         choose, draw = jax.random.split(key)
         chosen = jax.random.categorical(choose, jnp.log(self.weights))
         chosen = untracked(chosen, self.weights, message=_JUMPS)
         return self.parts.sample(chosen, draw)
 
-    @eqx.filter_jit
+    @jit
     def log_prob(self, x: State) -> Scalar:
         log_weights = jnp.log(self.weights / jnp.sum(self.weights))
         return jax.scipy.special.logsumexp(log_weights + self.parts.log_probs(x))

@@ -1,10 +1,10 @@
 r"""What a density becomes when it is shrunk and Gaussian noise is added: $x \to c x + \sqrt v\, \epsilon$."""
 
-import equinox as eqx
 import jax
 import jax.numpy as jnp
 
 from .. import _checks
+from .._jit import jit
 from .._types import Array, Density, Given, Key, Scalar, State
 from ._base import AbstractKnownDensity
 
@@ -16,7 +16,7 @@ class Noised(AbstractKnownDensity):
     scale: Scalar
     variance: Scalar
 
-    @eqx.filter_jit
+    @jit
     def sample(self, key: Key) -> State:
         one, two = jax.random.split(key)
         x = self.density.sample(one)

@@ -1,11 +1,11 @@
 """Densities that are points: one, or many of equal weight, and these with noise on top."""
 
-import equinox as eqx
 import jax
 import jax.numpy as jnp
 import numpy as np
 
 from .. import _checks
+from .._jit import jit
 from .._types import Array, Float, Given, Key, Scalar, State
 from .._widths import wide_enough
 from ._base import AbstractKnownDensity, GaussianParts
@@ -76,7 +76,7 @@ class Empirical(AbstractKnownDensity):
             wide_enough("Empirical.xs", np.abs(given).max(0), given.std(0), xs.dtype)
         self.xs = _checks.floating("Empirical.xs", xs)
 
-    @eqx.filter_jit
+    @jit
     def sample(self, key: Key) -> State:
         return self.xs[jax.random.randint(key, (), 0, self.xs.shape[0])]
 
@@ -100,7 +100,7 @@ class Smoothed(AbstractKnownDensity):
     xs: Float[Array, "n d"]
     variance: Scalar
 
-    @eqx.filter_jit
+    @jit
     def sample(self, key: Key) -> State:
         row, shift = jax.random.split(key)
         x = self.xs[jax.random.randint(row, (), 0, self.xs.shape[0])]
@@ -115,7 +115,7 @@ class Smoothed(AbstractKnownDensity):
         _checks.point("Smoothed.log_prob", x, self.xs.shape[1])
         return self._log_prob(x)
 
-    @eqx.filter_jit
+    @jit
     def _log_prob(self, x: State) -> Scalar:
         n, d = self.xs.shape
         heights = -jnp.sum((x[None] - self.xs) ** 2, 1) / (2 * self.variance)

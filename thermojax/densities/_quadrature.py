@@ -2,11 +2,11 @@ r"""A one-dimensional density by quadrature: its normalisation, and draws that f
 
 from typing import NamedTuple
 
-import equinox as eqx
 import jax
 import jax.numpy as jnp
 
 from .. import _checks
+from .._jit import jit
 from .._types import Array, Bool, Float, Key, Reduced, Scalar, State
 
 Bounds = Float[Array, "2"]
@@ -64,7 +64,7 @@ def _walled(reduced: Reduced, x: Scalar, best: Scalar) -> Scalar:
     return jnp.where(wall, jnp.inf, reduced(jnp.where(wall, best, x)[None]))
 
 
-@eqx.filter_jit
+@jit
 def tabulate(reduced: Reduced, bounds: Bounds | None, nodes: int, dtype: jnp.dtype) -> Quantiles:
     r"""Normalise $e^{-\phi}$ on `bounds`, or on the interval outside which $\phi$ is 40 above its minimum."""
     phi_of = jax.vmap(lambda x: reduced(x[None]))

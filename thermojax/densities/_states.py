@@ -7,6 +7,7 @@ import numpy as np
 
 from .. import _checks
 from .._guard import untracked
+from .._jit import jit
 from .._products import matmul
 from .._types import Array, Control, Float, Given, Key, Scalar, State
 from ..systems import AbstractDiscrete, same, spin_states
@@ -62,7 +63,7 @@ class States(AbstractKnownDensity):
         """The probabilities."""
         return jnp.exp(self.logs)
 
-    @eqx.filter_jit
+    @jit
     def sample(self, key: Key) -> State:
         i = jax.random.categorical(key, jax.lax.stop_gradient(self.logs))
         message = (
@@ -71,7 +72,7 @@ class States(AbstractKnownDensity):
         )
         return untracked(self.states[i], self.logs, message=message)
 
-    @eqx.filter_jit
+    @jit
     def log_prob(self, x: State) -> Scalar:
         _checks.point("States.log_prob", x, self.states.shape[1])
         if self.spins:

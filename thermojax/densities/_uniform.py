@@ -1,12 +1,12 @@
 r"""The uniform density of a box, and the same with noise on top, both in closed form."""
 
-import equinox as eqx
 import jax
 import jax.numpy as jnp
 import numpy as np
 from jax.scipy.special import log_ndtr
 
 from .. import _checks
+from .._jit import jit
 from .._nodes import nodes
 from .._types import Given, Key, Scalar, State
 from .._widths import wide_enough
@@ -48,19 +48,19 @@ class Uniform(AbstractKnownDensity):
             "Uniform.upper", upper, upper > lower, "above Uniform.lower", got=upper
         )
 
-    @eqx.filter_jit
+    @jit
     def sample(self, key: Key) -> State:
         dtype = jnp.result_type(self.lower, self.upper)
         share = jax.random.uniform(key, self.lower.shape, dtype)
         return self.lower + (self.upper - self.lower) * share
 
-    @eqx.filter_jit
+    @jit
     def log_prob(self, x: State) -> Scalar:
         _checks.point("Uniform.log_prob", x, self.lower.size)
         inside = jnp.all((x >= self.lower) & (x <= self.upper))
         return jnp.where(inside, -self.entropy(), -jnp.inf)
 
-    @eqx.filter_jit
+    @jit
     def entropy(self) -> Scalar:
         r"""$-\int p \ln p = \sum_i \ln(u_i - l_i)$, in nats."""
         return jnp.sum(jnp.log(self.upper - self.lower))
@@ -87,7 +87,7 @@ class SmoothedUniform(AbstractKnownDensity):
     width: State
     variance: Scalar
 
-    @eqx.filter_jit
+    @jit
     def sample(self, key: Key) -> State:
         one, two = jax.random.split(key)
         dtype = jnp.result_type(self.middle, self.width)
@@ -95,7 +95,7 @@ class SmoothedUniform(AbstractKnownDensity):
         noise = jax.random.normal(two, self.middle.shape, dtype)
         return self.middle + self.width * share + jnp.sqrt(self.variance) * noise
 
-    @eqx.filter_jit
+    @jit
     def log_prob(self, x: State) -> Scalar:
         _checks.point("SmoothedUniform.log_prob", x, self.middle.size)
         noisy = ~(self.variance <= 0)

@@ -1,10 +1,10 @@
 r"""The evidence lower bound in continuous time: Jensen's inequality on Jarzynski's equality, of data or of one point."""
 
-import equinox as eqx
 import jax
 import jax.numpy as jnp
 
 from .. import _checks
+from .._jit import jit
 from .._process import Process
 from .._types import Array, ArrayLike, Key, Scalar
 from ..estimators import mean
@@ -64,7 +64,7 @@ def elbo(
     return seen(found)
 
 
-@eqx.filter_jit
+@jit
 def _elbo(
     process: Process,
     net: Predictor,

@@ -2,11 +2,11 @@ r"""The entropy rates of a generation at a level of noise."""
 
 from typing import NamedTuple
 
-import equinox as eqx
 import jax
 import jax.numpy as jnp
 
 from .. import _checks
+from .._jit import jit
 from .._process import Process
 from .._types import Array, Given, Key
 from ..estimators import Estimate
@@ -62,7 +62,7 @@ def entropy_rates(
     return EntropyRates(*(jax.tree.map(lambda v: v[0] if one else v, rate) for rate in found))
 
 
-@eqx.filter_jit
+@jit
 def _rates(given: Asked, lam: Array) -> tuple[EntropyRates, Array]:
     def level(one: Array) -> tuple[EntropyRates, Array]:
         def at(source: AbstractSource) -> dict[str, Array]:

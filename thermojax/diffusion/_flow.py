@@ -10,6 +10,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from .. import _checks
+from .._jit import jit
 from .._process import Process
 from .._types import Array, Key, PyTree, Scalar, State
 from ._noising import ends, kind_of, prior_of
@@ -118,7 +119,7 @@ def _levels(process: Process, x: State) -> tuple[Scalar, Scalar]:
     return first.astype(x.dtype), last.astype(x.dtype)
 
 
-@eqx.filter_jit
+@jit
 def _flow(
     process: Process, net: Predictor, x: State, towards: Towards, rtol: Scalar, steps: int | None
 ) -> State:
@@ -127,7 +128,7 @@ def _flow(
     return _solved(_velocity, way, x, net, rtol, steps)
 
 
-@eqx.filter_jit
+@jit
 def along_flow(
     process: Process,
     net: Predictor,

@@ -1,9 +1,9 @@
 r"""The work that a generation wastes against a reduced potential of the user's."""
 
-import equinox as eqx
 import jax.numpy as jnp
 
 from .. import _checks
+from .._jit import jit
 from .._ledger import reduced_work
 from .._process import Process
 from .._simulate import ensemble
@@ -52,7 +52,7 @@ def inefficiency(
     return mean(work - delta)
 
 
-@eqx.filter_jit
+@jit
 def _works(generation: Process, key: Key, size: int, steps: int) -> Array:
     ts = jnp.linspace(0.0, 1.0, steps + 1)
     return reduced_work(generation, ensemble(generation, ts, key, size))

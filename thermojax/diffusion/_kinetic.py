@@ -6,6 +6,7 @@ import jax
 import jax.numpy as jnp
 
 from .. import _checks
+from .._jit import jit
 from .._process import Process
 from .._types import Array, ArrayLike, Given, Key, Scalar
 from ..estimators import Estimate
@@ -82,7 +83,7 @@ def kinetic(
     return found
 
 
-@eqx.filter_jit
+@jit
 def _kinetic(given: Asked, schedule: AbstractSchedule) -> tuple[Kinetic, Rate, Array]:
     over, source = given.span, given.source
     _, rate = clock(schedule, over.lam)
@@ -113,7 +114,7 @@ def _kinetic(given: Asked, schedule: AbstractSchedule) -> tuple[Kinetic, Rate, A
     return kinetic, curve, off
 
 
-@eqx.filter_jit
+@jit
 def _even(found: Kinetic, number: int) -> Array:
     top, bottom = found.ends
     lam = top + (bottom - top) * jnp.linspace(0.0, 1.0, FINE).astype(top.dtype)

@@ -7,11 +7,11 @@ $$q(x_k | x_{k-1}) = N(c\, x_{k-1}, \beta), \qquad p(x_{k-1} | x_k) = N(A x_k + 
 
 from typing import Literal, NamedTuple
 
-import equinox as eqx
 import jax
 import jax.numpy as jnp
 
 from .. import _checks
+from .._jit import jit
 from .._types import Array, State
 
 Mean = Literal["ddpm", "euler"]
@@ -50,7 +50,7 @@ def chain(lam: Array, mean: Mean = "ddpm") -> Chain:
     return _chain(_checks.falling("lam", lam), mean)
 
 
-@eqx.filter_jit
+@jit
 def _chain(lam: Array, mean: Mean) -> Chain:
     clean = jnp.full_like(lam[:1], jnp.inf)
     return between(jnp.concatenate([clean, lam[:-1]]), lam, mean)

@@ -2,12 +2,12 @@ r"""The likelihood of data under the probability flow: with the noise of the fir
 
 from typing import NamedTuple
 
-import equinox as eqx
 import jax
 import jax.numpy as jnp
 import numpy as np
 
 from .. import _checks
+from .._jit import jit
 from .._process import Process
 from .._types import Array, ArrayLike, Key, Scalar
 from ..estimators import Estimate, mean
@@ -86,7 +86,7 @@ def nll(
     return found
 
 
-@eqx.filter_jit
+@jit
 def _nll(
     process: Process,
     net: Predictor,

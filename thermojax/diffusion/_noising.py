@@ -7,6 +7,7 @@ import jax
 import jax.numpy as jnp
 
 from .. import _checks
+from .._jit import jit
 from .._process import Process, a_process
 from .._types import Array, Density, Scalar, State, Time
 from ..densities import Gaussian, noised
@@ -68,13 +69,13 @@ def noising(
     return Process(kind, schedule, start, prior)
 
 
-@eqx.filter_jit
+@jit
 def _start(data: Density, kind: AbstractNoising, schedule: AbstractSchedule) -> Density:
     first = schedule(schedule.t0).lam
     return noised(data, kind.signal(first), kind.noise(first) ** 2)
 
 
-@eqx.filter_jit
+@jit
 def _spread(kind: AbstractNoising, schedule: AbstractSchedule) -> Array:
     return kind.prior(schedule(schedule.t1).lam)
 
@@ -132,7 +133,7 @@ def transition(process: Process, x: State, t0: Time, t1: Time) -> tuple[State, S
     return _transition(process, x, t0, t1)
 
 
-@eqx.filter_jit
+@jit
 def _transition(process: Process, x: State, t0: Array, t1: Array) -> tuple[State, State]:
     lams = process.protocol(t0).lam, process.protocol(t1).lam
     shrink, variance = leap(kind_of("process", process), *lams)
@@ -145,7 +146,7 @@ def marginal(process: Process, t: Time) -> Density:
     return _marginal(process, _inside(process, "t", t))
 
 
-@eqx.filter_jit
+@jit
 def _marginal(process: Process, t: Array) -> Density:
     return _at(process, process.protocol(t).lam)
 
@@ -186,12 +187,12 @@ def _exact(process: Process, x: State, lam: Scalar) -> State:
     return _gradient(process, x, lam)
 
 
-@eqx.filter_jit
+@jit
 def _gradient(process: Process, x: State, lam: Array) -> State:
     return jax.grad(_at(process, lam).log_prob)(x)
 
 
-@eqx.filter_jit
+@jit
 def _top(process: Process) -> Array:
     """The first level."""
     schedule = schedule_of(process)
@@ -209,7 +210,7 @@ def _at(process: Process, lam: Array) -> Density:
     return noised(process.initial, *leap(kind_of("process", process), first, lam))
 
 
-@eqx.filter_jit
+@jit
 def ends(process: Process) -> tuple[Scalar, Scalar]:
     """The first level of a noising and its last."""
     schedule = schedule_of(process)

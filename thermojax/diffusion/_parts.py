@@ -9,6 +9,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from .. import _checks
+from .._jit import jit
 from .._process import Process
 from .._types import Array, ArrayLike, Density, Given, Key, Scalar
 from ..estimators import Estimate
@@ -87,7 +88,7 @@ def straight(off: Array) -> None:
         )
 
 
-@eqx.filter_jit
+@jit
 def measured(
     given: Asked, names: Sequence[str]
 ) -> tuple[dict[str, Rate], dict[str, Estimate], Array]:
@@ -212,7 +213,7 @@ def covered(found: Estimate) -> None:
         )
 
 
-@eqx.filter_jit
+@jit
 def _mismatch(
     drawn: AbstractSource,
     data: Given,

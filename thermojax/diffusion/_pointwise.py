@@ -1,10 +1,10 @@
 r"""The log-density of a point from the errors that a denoiser makes at it."""
 
-import equinox as eqx
 import jax
 import jax.numpy as jnp
 
 from .. import _checks
+from .._jit import jit
 from .._process import Process
 from .._types import Array, ArrayLike, Density, Key, Scalar
 from ..densities import Gaussian, noised, normal
@@ -72,7 +72,7 @@ def denoising_log_prob(
     return seen(found)
 
 
-@eqx.filter_jit
+@jit
 def _pointwise(
     process: Process,
     net: Predictor,

@@ -4,6 +4,7 @@ import equinox as eqx
 import jax
 import jax.numpy as jnp
 
+from .._jit import jit
 from .._process import Process
 from .._types import Array, Key, Scalar
 from ..estimators import Estimate
@@ -19,7 +20,7 @@ from ._schedules import Uniform
 LIMIT = "the entropy of the data is not known; data_entropy estimates it"
 
 
-@eqx.filter_jit
+@jit
 def priced(given: Asked, noising: Process, flows: int, probes: int | None) -> tuple[Pricing, Array]:
     """The price, and whether it is none: of averages in closed form that do not hold."""
     over, net, best, data, source = (given.span, given.net, given.exact, given.data, given.source)

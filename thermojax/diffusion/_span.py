@@ -2,12 +2,12 @@ r"""Where a noising is looked at: nodes in the log signal-to-noise ratio, and a 
 
 from typing import NamedTuple
 
-import equinox as eqx
 import jax
 import jax.numpy as jnp
 import numpy as np
 
 from .. import _checks
+from .._jit import jit
 from .._nodes import nodes as legendre
 from .._process import Process
 from .._types import Array, ArrayLike, Density, Scalar
@@ -63,7 +63,7 @@ def span(process: Process, top: ArrayLike | None, nodes: int | None) -> Span:
     return Span(kind, prior_of(process), first, bottom, *quadrature(first, bottom, number))
 
 
-@eqx.filter_jit
+@jit
 def quadrature(top: Scalar, bottom: Scalar, number: int) -> tuple[Array, Array]:
     places, weights = (jnp.asarray(v, bottom.dtype) for v in legendre(number))
     # NaN marks what an error would say if it were known
@@ -71,7 +71,7 @@ def quadrature(top: Scalar, bottom: Scalar, number: int) -> tuple[Array, Array]:
     return top - width * places, width * weights
 
 
-@eqx.filter_jit
+@jit
 def clock(schedule: AbstractSchedule, lam: Array) -> tuple[Array, Array]:
     r"""The times at which a schedule is at the levels `lam` `(n,)`, by bisection, and its rate $-\dot\lambda$ there."""
 

@@ -2,11 +2,11 @@
 
 from collections.abc import Callable
 
-import equinox as eqx
 import jax
 import jax.numpy as jnp
 
 from .. import _checks
+from .._jit import jit
 from .._types import Array, Key, Numbers, Scalar
 from ._correlation import correlated
 from ._estimate import CORRELATED, ROUNDED, Bootstrap, Estimate
@@ -67,7 +67,7 @@ def bootstrap(
     )
 
 
-@eqx.filter_jit
+@jit
 def _long_enough(samples: tuple[Array, ...], block: int) -> Array:
     """Whether a block spans the correlations of every sample, and every sample many blocks."""
     fine = [jnp.asarray(x.ndim == 1 and PARTS * block <= x.shape[0]) for x in samples]
@@ -78,7 +78,7 @@ def _long_enough(samples: tuple[Array, ...], block: int) -> Array:
     return jnp.all(jnp.stack(fine))
 
 
-@eqx.filter_jit
+@jit
 def _resampled(
     estimator: Callable[..., Estimate], samples: tuple[Array, ...], keys: Array, block: int
 ) -> Array:

@@ -5,7 +5,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from .. import _checks
-from .._guard import clipped_root, size_of
+from .._guard import size_of
 from .._types import Array, ArrayLike, Float, Scalar
 from ._base import (
     ENOUGH,

@@ -5,15 +5,16 @@ import math
 import warnings
 from typing import Literal, NamedTuple
 
-import equinox as eqx
 import jax
 import jax.numpy as jnp
 import jax.tree_util as jtu
 import numpy as np
 
 from .. import _checks
+from .._grids import within
+from .._jit import jit
 from .._paths import Entropy, running
-from .._process import Process, a_process, baths, check_run, ends, one_protocol, within
+from .._process import Process, a_process, baths, check_run, ends, one_protocol
 from .._types import Array, Control, Scalar, Times
 from ..densities import Boltzmann, Cells, Point
 from ..systems import (
@@ -139,7 +140,7 @@ def overdamped(name: str, system: AbstractSystem) -> Carried:
     return system
 
 
-@eqx.filter_jit
+@jit
 def _run(process: Process, ts: Array, grid: Grid, scheme: Scheme) -> tuple[CellEvolution, Scalar]:
     system, protocol = overdamped("fokker_planck", process.system), process.protocol
     lattice = Lattice(system, grid)

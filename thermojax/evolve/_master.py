@@ -10,8 +10,10 @@ import jax.tree_util as jtu
 import numpy as np
 
 from .. import _checks
+from .._grids import within
+from .._jit import jit
 from .._paths import Entropy, running
-from .._process import Process, a_process, baths, check_run, ends, one_protocol, within
+from .._process import Process, a_process, baths, check_run, ends, one_protocol
 from .._products import matmul
 from .._types import Array, Control, Density, Float, Given, Scalar, Time, Times
 from ..densities import Point, States, listed
@@ -243,7 +245,7 @@ def _along(process: Process, ts: Array) -> _Along:
     return _Along(jax.vmap(process.protocol)(0.5 * (ts[1:] + ts[:-1])), lams)
 
 
-@eqx.filter_jit
+@jit
 def _run(
     process: Process,
     ts: Array,
@@ -278,7 +280,7 @@ def _run(
     return StatesEvolution(ts, work, heat, reduced, nats, states, p)
 
 
-@eqx.filter_jit
+@jit
 def _generating(
     process: Process,
     ts: Array,

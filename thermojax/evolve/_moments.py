@@ -5,7 +5,6 @@ from collections.abc import Callable
 from typing import NamedTuple
 
 import diffrax as dfx
-import equinox as eqx
 import jax
 import jax.numpy as jnp
 import jax.tree_util as jtu
@@ -13,8 +12,10 @@ import numpy as np
 
 from .. import _checks, _factor
 from .._affine import affine
+from .._grids import within
+from .._jit import jit
 from .._paths import Entropy
-from .._process import Process, a_process, baths, check_run, ends, one_protocol, within
+from .._process import Process, a_process, baths, check_run, ends, one_protocol
 from .._products import einsum, matmul
 from .._types import Array, Control, Density, Drive, PyTree, Scalar, State, Time, Times
 from ..densities import GaussianParts, normal
@@ -102,7 +103,7 @@ def _told(found: GaussianEvolution, solved: bool, unknown: Array, start: State) 
         )
 
 
-@eqx.filter_jit
+@jit
 def _moments(
     process: Process, ts: Array, rtol: float | None, adjoint: dfx.AbstractAdjoint
 ) -> tuple[GaussianEvolution, Array, Array]:

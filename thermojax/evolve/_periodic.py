@@ -2,7 +2,6 @@ r"""What a process comes to that is repeated for ever."""
 
 from typing import Any
 
-import equinox as eqx
 import jax
 import jax.numpy as jnp
 import jax.tree_util as jtu
@@ -11,6 +10,7 @@ import numpy as np
 import optimistix as optx
 
 from .. import _checks, _factor
+from .._jit import jit
 from .._process import Process, a_process, check_run, ends, one_protocol
 from .._types import Array, PyTree, Times
 from ..densities import Cells, Gaussian, normal
@@ -76,7 +76,7 @@ def _run(process: Process, ts: Array, grid: Grid | None) -> Evolution:
     return moments(process, ts) if grid is None else fokker_planck(process, ts, grid)
 
 
-@eqx.filter_jit
+@jit
 def _gaussian(process: Process, ts: Array) -> tuple[Gaussian, Array]:
     r"""A period takes m to $\Phi m + c$ and $\Sigma$ to $\Phi \Sigma \Phi^T + N$, told from d + 1 points, a width apart."""
     given = normal(process.initial)
@@ -148,7 +148,7 @@ class _Relative(lx.AbstractLinearSolver):
         return self.solver.assume_full_rank()
 
 
-@eqx.filter_jit
+@jit
 def _cells(process: Process, ts: Array, grid: Grid) -> tuple[Array, Array]:
     dtype = _checks.draw("initial", process.initial).dtype
     start = jax.lax.stop_gradient(masses(process.initial, grid, dtype)[0])

@@ -2,13 +2,13 @@ r"""The stationary density at a fixed control."""
 
 from typing import NamedTuple, overload
 
-import equinox as eqx
 import jax
 import jax.numpy as jnp
 import numpy as np
 
 from .. import _checks, _factor
 from .._affine import affine
+from .._jit import jit
 from .._products import matmul
 from .._types import Array, Control, Given
 from ..densities import Cells, Gaussian, States, listed
@@ -90,7 +90,7 @@ def steady(
     return Cells(grid, p / grid.volume)
 
 
-@eqx.filter_jit
+@jit
 def stationary(lattice: Lattice, lam: Control, dtype: np.dtype) -> Array:
     """The masses of the cells, `(*cells,)`."""
     edges = lattice.edges(lam, dtype)
@@ -207,7 +207,7 @@ def _of_jumps(system: AbstractJumps, lam: Control, states: Given) -> States:
     return States(states, jnp.maximum(_checks.must("system", p, good, allowed), 0))
 
 
-@eqx.filter_jit
+@jit
 def _resting(system: AbstractJumps, lam: Control, states: Array) -> Array:
     return _null(generator(system, states, lam)[0])
 
@@ -234,7 +234,7 @@ def _linear(system: AbstractSystem, lam: Control, dim: int) -> Gaussian:
     return Gaussian.from_root(mean, jnp.where(stable, root, jnp.nan))
 
 
-@eqx.filter_jit
+@jit
 def _lyapunov(system: AbstractDiffusion, lam: Control, x: Array) -> tuple[Array, Array, Array]:
     matrix = jax.jacfwd(lambda y: system.drift(y, lam))(x)
     noise = jnp.diag(jnp.broadcast_to(2 * system.diffusion(x, lam), x.shape))

@@ -1,11 +1,11 @@
 r"""The Monte Carlo twin of an evolution on a grid: paths of jumps between its cells."""
 
-import equinox as eqx
 import jax
 import jax.numpy as jnp
 import numpy as np
 
 from .. import _checks
+from .._jit import jit
 from .._process import Process, a_process
 from .._types import Array, Control, Density, Float, Given, Key, Scalar, State
 from ..densities import AbstractDensity
@@ -54,13 +54,13 @@ class Centres(AbstractDensity):
     grid: Grid
     p: Float[Array, "..."]
 
-    @eqx.filter_jit
+    @jit
     def sample(self, key: Key) -> State:
         weights = jnp.log(jnp.maximum(self.p, 0).reshape(-1))
         i = jax.random.categorical(key, weights)
         return self.grid.centres(self.p.dtype).reshape(-1, self.grid.dim)[i]
 
-    @eqx.filter_jit
+    @jit
     def log_prob(self, x: State) -> Scalar:
         return jnp.log(self.p[cell(self.grid, x)] / self.grid.volume)
 

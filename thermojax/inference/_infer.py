@@ -8,6 +8,7 @@ import jax
 import jax.numpy as jnp
 
 from .. import estimators
+from .._jit import jit
 from .._types import Array, Bool, Key, Scalar
 from ._currents import Frame
 from ._functionals import FUNCTIONALS, max_entropy
@@ -83,7 +84,7 @@ def inferred(
     return _concluded(found, frame, how.method, folds, weights, jnp.stack(steady).all())
 
 
-@eqx.filter_jit
+@jit
 def _learn(how: How, frame: Frame, key: Key | None, of: Pairs, lag: Scalar) -> Learnt:
     if how.method == "score":
         return of_score(max_entropy, how.score, how.drift, lag, of)
@@ -97,20 +98,20 @@ def _learn(how: How, frame: Frame, key: Key | None, of: Pairs, lag: Scalar) -> L
     return best_in_span(FUNCTIONALS[how.method], features, of)
 
 
-@eqx.filter_jit
+@jit
 def _shuffled(there: Array) -> Array:
     """An order without meaning, since neighbours in time do correlate."""
     return jax.random.permutation(jax.random.key(0), len(there))
 
 
-@eqx.filter_jit
+@jit
 def _steady(verb: Verb, values: Array, there: Array, order: Array) -> Bool[Array, ""]:
     """Whether few values rule an average; by itself, since all methods and lags share it."""
     gone = jnp.where(there > 0, 0, jnp.nan).astype(values.dtype)
     return verb((values + gone)[order], failed="drop").reliable
 
 
-@eqx.filter_jit
+@jit
 def _concluded(
     found: list[Found],
     frame: Frame,

@@ -2,10 +2,10 @@
 
 from typing import NamedTuple
 
-import equinox as eqx
 import jax
 import jax.numpy as jnp
 
+from .._jit import jit
 from .._types import Array, Bool, Scalar
 from ._functionals import Functional, influence
 from ._pairs import BLOCKS, Pairs
@@ -31,7 +31,7 @@ class Priced(NamedTuple):
     each: Array
 
 
-@eqx.filter_jit
+@jit
 def priced(functional: Functional, learnt: Learnt, given: Pairs) -> Priced:
     """Each observable on the pairs that it has not seen."""
     values = jax.vmap(functional)(learnt.h, given.held)

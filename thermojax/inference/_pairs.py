@@ -2,10 +2,10 @@
 
 from typing import NamedTuple
 
-import equinox as eqx
 import jax
 import jax.numpy as jnp
 
+from .._jit import jit
 from .._types import Array
 from ._currents import Frame
 from ._recordings import Recordings
@@ -26,7 +26,7 @@ class Pairs(NamedTuple):
     learnt: Array
 
 
-@eqx.filter_jit
+@jit
 def pairs(given: Recordings, lag: Array, folds: int, frame: Frame) -> Pairs:
     """All pairs of frames, recording by recording in the order of time; those of weight zero have no second frame.
 

@@ -2,13 +2,13 @@ r"""From recordings to a bound: the verb of the room, and what it refuses."""
 
 from collections.abc import Callable
 
-import equinox as eqx
 import jax
 import jax.numpy as jnp
 import numpy as np
 import optax
 
 from .. import _checks
+from .._jit import jit
 from .._nodes import evenly
 from .._types import Array, Given, Key
 from ._currents import Features, Frame, odd
@@ -175,7 +175,7 @@ def _frame(given: Recordings, period: Given) -> Frame:
     return frame
 
 
-@eqx.filter_jit
+@jit
 def _units(given: Recordings, span: Array, angles: tuple[bool, ...]) -> Frame:
     there = jnp.arange(given.xs.shape[1])[None] < given.lengths[:, None]
     weights = there.astype(given.xs.dtype)[..., None]

@@ -1,10 +1,10 @@
 r"""Recorded velocities as states of underdamped systems."""
 
-import equinox as eqx
 import jax
 import jax.numpy as jnp
 import jax.tree_util as jtu
 
+from .._jit import jit
 from .._ledger import check_path
 from .._paths import Path
 from .._process import Process, a_process, each_path, ends
@@ -30,7 +30,7 @@ def with_momenta(process: Process, path: Path) -> Path:
     return _with_momenta(process, check_path(process, path))
 
 
-@eqx.filter_jit
+@jit
 def _with_momenta(process: Process, path: Path) -> Path:
     def one(process: Process, path: Path) -> Array:
         system = AbstractUnderdamped.moved_by("with_momenta", process.system)

@@ -8,9 +8,10 @@ import jax.tree_util as jtu
 import numpy as np
 
 from .. import _checks
+from .._grids import within
 from .._ledger import check_path, check_turns
 from .._paths import Path, digits_kept
-from .._process import Process, within
+from .._process import Process
 from .._types import Array, Control, Density, Drive
 from ..protocols import Piecewise
 from ..systems import AbstractSystem

@@ -3,12 +3,12 @@ r"""Whether measured paths were sampled finely enough for their works."""
 import warnings
 from typing import NamedTuple
 
-import equinox as eqx
 import jax
 import jax.numpy as jnp
 import numpy as np
 
 from .. import _checks
+from .._jit import jit
 from .._ledger import account, reduced_work
 from .._nodes import evenly
 from .._paths import Path
@@ -117,7 +117,7 @@ def _warn(found: Sampling, close: np.ndarray | None, alike: np.ndarray | None) -
         )
 
 
-@eqx.filter_jit
+@jit
 def _looked(process: Process, path: Path) -> tuple[Sampling, Array]:
     """What the system says of the relaxation, and the paths of their steps, at some of the times; and whether both agree."""
     steps = path.xs.shape[-2] - 1

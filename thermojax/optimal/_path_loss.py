@@ -11,10 +11,12 @@ import numpy as np
 
 from .. import _checks
 from .._diffrax import Solver, with_kernel
+from .._grids import reverse_grid
 from .._guard import untracked
+from .._jit import jit
 from .._ledger import account
 from .._paths import Path, Trajectory
-from .._process import Process, a_process, each_path, reverse, reverse_grid
+from .._process import Process, a_process, each_path, reverse
 from .._ratio import kernel_of
 from .._search import AbstractLoss
 from .._simulate import Save, ensemble
@@ -195,7 +197,7 @@ def _thinned(run: Trajectory, every: int) -> Trajectory:
     return run._replace(path=path)
 
 
-@eqx.filter_jit
+@jit
 def _number(
     of: Callable[[Process, Trajectory, Key], Scalar], process: Process, run: Trajectory, key: Key
 ) -> Scalar:
@@ -208,7 +210,7 @@ def _number(
     return value
 
 
-@eqx.filter_jit
+@jit
 def _reweighted(
     of: Mean,
     process: Process,

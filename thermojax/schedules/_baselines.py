@@ -3,11 +3,11 @@ r"""Other people's schedules in a line each, between the same two ends as ours: 
 Karras's is `LogSNR.edm`, log-uniform in $\sigma$ is `LogSNR.uniform`; DDPM's and the cosine are `LogSNR.linear`, `.cosine`.
 """
 
-import equinox as eqx
 import jax
 import jax.numpy as jnp
 
 from .. import _checks
+from .._jit import jit
 from .._types import Array, ArrayLike, Key, Scalar
 from ..diffusion import VP, Network, Predictor
 from ..optimal import AbstractExactLoss, search
@@ -114,7 +114,7 @@ def dynamic(
     return grid[_cheapest(_costs(grid, curve, tau), steps - 1)]
 
 
-@eqx.filter_jit
+@jit
 def _costs(grid: Array, curve: AbstractCurve, tau: Tau) -> Array:
     """Of a step between each two levels, from the row's, the cleaner, to the column's."""
     step = lambda a, b: mean_work(jnp.stack([a, b]), curve, tau=tau).steps[1]
@@ -140,7 +140,7 @@ def gits_like(denoise: Network | Predictor, start: Array, steps: int, lam: Array
     return lam[_cheapest(_misses(denoiser(denoise), start, lam), steps)]
 
 
-@eqx.filter_jit
+@jit
 def _misses(net: Predictor, start: Array, lam: Array) -> Array:
     """Of a step between each two levels, from the column's, the noisier, to the row's."""
     sigma, a = jnp.exp(-0.5 * lam), VP().signal(lam)
@@ -160,7 +160,7 @@ def _misses(net: Predictor, start: Array, lam: Array) -> Array:
     return jax.vmap(from_, out_axes=1)(order)
 
 
-@eqx.filter_jit
+@jit
 def _cheapest(costs: Array, steps: int) -> Array:
     """The indices of the cheapest way in so many steps, each forward, from the first to the last."""
     size = len(costs)

@@ -11,11 +11,11 @@ Processes around them: the fast path, for training loops. It walks in the scale 
 from collections.abc import Callable
 from typing import NamedTuple
 
-import equinox as eqx
 import jax
 import jax.numpy as jnp
 
 from .. import _checks
+from .._jit import jit
 from .._normal import Normal
 from .._types import Array, Key, Scalar, State
 from ..diffusion import Chain, Mean, Network, Predictor, chain, predictor
@@ -57,7 +57,7 @@ def path_work(
     return work_of(lam, net, x0, key, tau, mean, log_p0)
 
 
-@eqx.filter_jit
+@jit
 def work_of(
     lam: Array,
     net: Predictor,
@@ -105,7 +105,7 @@ def sample(
     return _sample(lam, net, start, key, tau, mean)
 
 
-@eqx.filter_jit
+@jit
 def _sample(lam: Array, net: Predictor, start: State, key: Key, tau: Array, mean: Mean) -> State:
     normals = jax.random.normal(key, (lam.shape[0], *start.shape), start.dtype)
 

@@ -8,6 +8,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from .. import _checks
+from .._jit import jit
 from .._renamed import by_keyword
 from .._types import Array, Key, Scalar
 from ..diffusion import chain
@@ -48,7 +49,7 @@ def variances(lam: Array, curve: AbstractCurve, *, tau: Tau = "optimal") -> Arra
     return _variances(lam, curve(lam), tau)
 
 
-@eqx.filter_jit
+@jit
 def _variances(lam: Array, mse: Array, tau: Tau) -> Array:
     kernels = chain(lam)
     best = kernels.posterior + kernels.add**2 * mse
@@ -82,7 +83,7 @@ def mean_work(lam: Array, curve: AbstractCurve, *, tau: Tau | Array = "optimal")
     return _cost(lam, curve(lam), tau, jnp.asarray(curve.second_moment), curve.dim)
 
 
-@eqx.filter_jit
+@jit
 def _cost(lam: Array, mse: Array, tau: Tau | Array, second_moment: Array, dim: int) -> Cost:
     fixed = _variances(lam, mse, tau) if isinstance(tau, str) else tau
     gain = -jnp.exp(lam[:-1]) * jnp.expm1(jnp.diff(lam)) * mse[1:]
@@ -111,7 +112,7 @@ def dissipation(lam: Array, curve: AbstractCurve, *, tau: Tau | Array = "optimal
     return mean_work(lam, curve, tau=tau).steps[1:] - areas(lam, curve)
 
 
-@eqx.filter_jit
+@jit
 def areas(lam: Array, curve: AbstractCurve) -> Array:
     r"""$\tfrac d2 \int \mathrm{mse}\,du$ between the levels, `(N - 1,)`, by Gauss and Legendre."""
     nodes, weights = (jnp.asarray(v, lam.dtype)[None] for v in np.polynomial.legendre.leggauss(24))

@@ -11,6 +11,7 @@ import jax.tree_util as jtu
 import numpy as np
 
 from .. import _checks
+from .._jit import jit
 from .._types import Array, ArrayLike, Key, PyTree, Scalar
 from ..diffusion import VP, Network, Predictor
 from ._chain import denoiser
@@ -133,7 +134,7 @@ def denoising_curve(
     return Curve(lam=lam, mse=mse, second_moment=second, dim=data.shape[1])
 
 
-@eqx.filter_jit
+@jit
 def _measured(
     net: Predictor, data: Array, levels: Array, key: Key, draws: int
 ) -> tuple[Array, Scalar, Array, Scalar]:

@@ -11,12 +11,12 @@ paths; it exceeds KL(data || generated) by what no sample shows, the divergence 
 from collections.abc import Callable
 from typing import NamedTuple
 
-import equinox as eqx
 import jax
 import jax.numpy as jnp
 
 from .. import _checks
 from .._guard import clipped_root
+from .._jit import jit
 from .._types import Array, Bool, Key, Scalar, State
 from ..diffusion import Mean, Network, Predictor
 from ..estimators import Estimate, mean as average
@@ -98,7 +98,7 @@ def log_prob(
 PATHS = "a whole number of noising paths"
 
 
-@eqx.filter_jit
+@jit
 def _log_prob(
     lam: Array, net: Predictor, x0: State, key: Key, tau: Array, paths: int, mean: Mean
 ) -> LogProb:
@@ -188,7 +188,7 @@ def _summary(points: LogProb, nll: Estimate, kl: Estimate | None, work: Estimate
     return Likelihood(nll, kl, work, gap, -jnp.mean(points.bias), ess, marked, fine, points)
 
 
-@eqx.filter_jit
+@jit
 def points_of(
     lam: Array,
     net: Predictor,

@@ -3,12 +3,12 @@ r"""Noise schedules: the log signal-to-noise ratios of a chain, decreasing by co
 import warnings
 from typing import Any
 
-import equinox as eqx
 import jax
 import jax.numpy as jnp
 import numpy as np
 
 from .. import _checks
+from .._jit import jit
 from .._types import Array, ArrayLike, PyTree
 from ..diffusion import EDM, AbstractSchedule, Cosine, Linear, Uniform
 from ..protocols import AbstractSearchable
@@ -43,7 +43,7 @@ class LogSNR(AbstractSearchable):
             message = "LogSNR.low must lie below LogSNR.high."
             self.high = _checks.marked(self.high, self.low < self.high, message)
 
-    @eqx.filter_jit
+    @jit
     def __call__(self) -> Array:
         # Limits are leaves, so that new ones do not compile anew, and held, so that a descent over all leaves leaves them.
         low, high = (jax.lax.stop_gradient(end).astype(self.logits.dtype) for end in self.given())
@@ -225,7 +225,7 @@ def _levels(schedule: AbstractSchedule, steps: int) -> Array:
     return _evaluated(schedule, share)
 
 
-@eqx.filter_jit
+@jit
 def _evaluated(schedule: AbstractSchedule, share: Array) -> Array:
     return jax.vmap(schedule.log_snr)(schedule.t0 + (schedule.t1 - schedule.t0) * share)
 

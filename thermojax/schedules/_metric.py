@@ -7,6 +7,7 @@ import jax
 import jax.numpy as jnp
 
 from .. import _checks
+from .._jit import jit
 from .._types import Array, ArrayLike, Scalar
 from ._cost import Tau
 from ._curve import AbstractCurve, precision
@@ -29,7 +30,7 @@ def friction(lam: Array, curve: AbstractCurve, *, tau: Tau = "optimal") -> Array
     return _friction(lam, curve(lam), curve, tau)
 
 
-@eqx.filter_jit
+@jit
 def _friction(lam: Array, mse: Array, curve: AbstractCurve, tau: Tau) -> Array:
     u = jnp.exp(lam)
     spread = -u * curve.slope(lam)  # u^2 T
@@ -109,7 +110,7 @@ def lengths(
     return _integrated(curve, ends(curve, top, bottom), speed)
 
 
-@eqx.filter_jit
+@jit
 def _integrated(curve: AbstractCurve, ends: Array, speed: Speed) -> tuple[Array, Array]:
     lam = jnp.linspace(ends[1], ends[0], POINTS)
     rate = speed(lam, curve)

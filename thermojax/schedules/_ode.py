@@ -12,11 +12,11 @@ one, and has one inverse. A network's need not have any: its residual and the si
 from collections.abc import Callable
 from typing import Literal, NamedTuple
 
-import equinox as eqx
 import jax
 import jax.numpy as jnp
 
 from .. import _checks
+from .._jit import jit
 from .._normal import Normal
 from .._products import matmul
 from .._types import Array, Bool, Density, Scalar, State
@@ -83,7 +83,7 @@ def ode_log_prob(
     return density_of(lam, net, x0, order, prior)
 
 
-@eqx.filter_jit
+@jit
 def density_of(
     lam: Array, net: Predictor, x0: State, order: Order, prior: Density | None
 ) -> OdeLogProb:
@@ -122,7 +122,7 @@ def ode_sample(
     return _ode_sample(lam, net, start, order)
 
 
-@eqx.filter_jit
+@jit
 def _ode_sample(lam: Array, net: Predictor, start: State, order: Order) -> State:
     a = VP().signal(lam)
 

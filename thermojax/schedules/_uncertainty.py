@@ -2,10 +2,10 @@ r"""How uncertain a step of noising leaves the state before it: bounds from the 
 
 from typing import NamedTuple
 
-import equinox as eqx
 import jax.numpy as jnp
 
 from .. import _checks
+from .._jit import jit
 from .._types import Array
 from ..diffusion import chain
 from ._cost import areas
@@ -50,7 +50,7 @@ def uncertainty(lam: Array, dim: int, *, curve: AbstractCurve | None = None) -> 
     return bounds._replace(value=bounds.lower + between)
 
 
-@eqx.filter_jit
+@jit
 def _bounds(lam: Array, dim: int) -> Uncertainty:
     kernels = chain(lam)
     lower, upper = (

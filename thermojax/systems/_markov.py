@@ -8,6 +8,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from .. import _checks
+from .._jit import jit
 from .._nodes import evenly
 from .._types import Array, Bool, Control, Drive, Float, Scalar, State, Times
 from ._base import AbstractSystem, Exchange
@@ -256,7 +257,7 @@ class AbstractJumps(AbstractDiscrete):
         return system
 
 
-@eqx.filter_jit
+@jit
 def _due(system: AbstractJumps, protocol: Drive, ts: Times, xs: Array, steps: Array) -> Array:
     """How many jumps are due in a step, `(states, steps)`."""
     middles, h = (0.5 * (ts[steps] + ts[steps + 1])).astype(xs.dtype), ts[steps + 1] - ts[steps]

@@ -1,0 +1,68 @@
+"""`equinox.filter_jit` for what users write: a program goes by what their functions and objects read, not by these alone.
+
+To `filter_jit` a plain function among the arguments, or an object of a class that JAX knows nothing of, is a constant by its
+identity: what was compiled keeps the numbers that it read then. Here it is one by its code and by these numbers.
+"""
+
+import functools
+from collections.abc import Callable
+from typing import ParamSpec, TypeVar
+
+import equinox as eqx
+import jax
+import jax.tree_util as jtu
+import numpy as np
+
+from ._closures import Closure, Code, foreign
+from ._types import PyTree
+
+P = ParamSpec("P")
+T = TypeVar("T")
+
+PLAIN = jax.Array | np.ndarray | np.generic | bool | int | float | complex | str | bytes | type
+
+
+@jtu.register_pytree_node_class
+class Held:
+    """A thing as a constant, by what it would compute; read once."""
+
+    def __init__(self, code: Code):
+        self.code = code
+
+    def tree_flatten(self) -> tuple[tuple[()], Code]:
+        return (), self.code
+
+    @classmethod
+    def tree_unflatten(cls, aux: Code, leaves: tuple[()]) -> "Held":
+        del leaves
+        return cls(aux)
+
+
+def jit(fn: Callable[P, T]) -> Callable[P, T]:
+    """`fn`, compiled anew for other shapes, and where a function or an object among its arguments reads other numbers."""
+
+    def program(args: tuple[PyTree, ...], named: dict[str, PyTree]) -> T:
+        args, named = jtu.tree_map(_given, (args, named), is_leaf=lambda v: isinstance(v, Held))
+        return fn(*args, **named)
+
+    program.__name__ = program.__qualname__ = fn.__name__  # in profiles
+    compiled = eqx.filter_jit(program)
+
+    @functools.wraps(fn)
+    def call(*args: P.args, **named: P.kwargs) -> T:
+        return compiled(
+            *jtu.tree_map(_held, (args, named), is_leaf=lambda v: isinstance(v, Closure))
+        )
+
+    return call
+
+
+def _held(thing: PyTree) -> PyTree:
+    if isinstance(thing, PLAIN):
+        return thing
+    own = callable(thing) or not foreign(type(thing).__module__)
+    return Held(Code(thing)) if own else thing
+
+
+def _given(thing: PyTree) -> PyTree:
+    return thing.code.fn if isinstance(thing, Held) else thing
