@@ -122,6 +122,8 @@ def test_habits(path):
         if isinstance(node, ast.Call) and isinstance(node.func, ast.Name)
     }
     assert "hasattr" not in called, "an abstract method instead"
+    if path.stem != "_jit":
+        assert "eqx.filter_jit" not in source, "_jit.jit, which sees what a user's function reads"
     if path.stem != "_products":
         assert not rounded(source), "on an accelerator of three digits: take it from _products"
 

@@ -246,7 +246,7 @@ def test_what_its_calls_write_is_not_read(monkeypatch):
     assert read() != first
 
 
-NOTES, KS, LATEST, ONES = [], [1.0], deque([1.0]), {1.0}
+NOTES, KS, LATEST, ONES, BYTES = [], [1.0], deque([1.0]), {1.0}, bytearray([1])
 COUNTS = {"calls": 0}
 PACKAGE = types.ModuleType("package")
 PACKAGE.part = types.ModuleType("package.part")
@@ -263,6 +263,18 @@ def of_queue(x):
 
 def of_set(x):
     return sum(ONES) * x
+
+
+def of_its_own(x):
+    of_its_own.calls += 1
+    return of_its_own.k * x
+
+
+of_its_own.k, of_its_own.calls = 1.0, 0
+
+
+def of_bytes(x):
+    return BYTES[0] * x
 
 
 def with_terms(x):
@@ -284,7 +296,9 @@ def with_counts(x):
     return KS[0] * x
 
 
-@pytest.mark.parametrize("fn", [of_package, of_queue, of_set, with_terms, with_notes, with_counts])
+@pytest.mark.parametrize(
+    "fn", [of_package, of_queue, of_set, of_its_own, of_bytes, with_terms, with_notes, with_counts]
+)
 def test_numbers_in_containers(monkeypatch, fn):
     """Of a queue, a set and a module within a module; and of a list beside one that the function writes into."""
     read = lambda: jax.tree.structure(closed(fn))
@@ -292,11 +306,14 @@ def test_numbers_in_containers(monkeypatch, fn):
     fn(1.0)
     assert read() == first
     monkeypatch.setattr(PACKAGE.part, "k", 4.0)
+    monkeypatch.setattr(of_its_own, "k", 4.0)
+    BYTES[0] = 4
     KS[0] = LATEST[0] = 4.0
     ONES.add(4.0)
     assert read() != first
     KS[0] = LATEST[0] = 1.0
     ONES.discard(4.0)
+    BYTES[0] = 1
 
 
 @pytest.mark.parametrize("many", [list, tuple, lambda springs: dict(enumerate(springs))])

@@ -233,10 +233,11 @@ MODULE.part = types.ModuleType("settings_of_a_user.part")
         (SLOTTED, lambda p, key: SLOTTED.k * squares(p, key)),
         (Fixed, lambda p, key: Fixed.k * squares(p, key)),
         (Fixed, lambda p, key: Fixed().k * squares(p, key)),
+        (cubes, lambda p, key: cubes.k * squares(p, key)),
         (MODULE, lambda p, key: MODULE.k * squares(p, key)),
         (MODULE.part, lambda p, key: MODULE.part.k * squares(p, key)),
     ],
-    ids=["slots", "class", "object of a class", "module", "module of a package"],
+    ids=["slots", "class", "object of a class", "function", "module", "module of a package"],
 )
 def test_a_number_that_others_hold_counts(monkeypatch, held, fn):
     for k in (1.0, squares):

@@ -11,6 +11,7 @@ import functools
 import sys
 import sysconfig
 import types
+from array import array
 from collections import deque
 from collections.abc import Callable, Hashable, Iterable, Mapping
 from typing import Any
@@ -40,8 +41,13 @@ class Closure:
     def __init__(self, fn: Callable[..., PyTree]):
         self.__wrapped__ = fn  # where `inspect.signature` looks
 
-    def __call__(self, *args: PyTree) -> PyTree:
-        return self.__wrapped__(*args)
+    def __call__(self, *args: PyTree, **named: PyTree) -> PyTree:
+        return self.__wrapped__(*args, **named)
+
+    def __getattr__(self, name: str) -> Any:
+        if name.startswith("__"):
+            raise AttributeError(name)
+        return getattr(self.__wrapped__, name)
 
     def __repr__(self) -> str:
         return repr(self.__wrapped__)
@@ -67,8 +73,7 @@ class Code:
     """A function, or an object, equal to another that has the same code and reads the same values."""
 
     def __init__(self, fn: Any):
-        self.fn = fn
-        self.read = _read(fn.__wrapped__ if isinstance(fn, Closure) else fn, {})
+        self.fn, self.read = fn, _read(fn, {})
 
     def __eq__(self, other: object) -> bool:
         return isinstance(other, Code) and self.read == other.read
@@ -102,6 +107,8 @@ def _read(value: Any, seen: dict[int, object]) -> Hashable:
         return type(value), repr(value)
     if isinstance(value, np.ndarray) and value.dtype != object and value.nbytes <= LARGEST:
         return value.shape, str(value.dtype), value.tobytes()
+    if isinstance(value, array | bytearray):
+        return type(value), bytes(value)
     fixed = isinstance(value, jax.Array | np.ndarray | types.ModuleType)
     if fixed or id(value) in seen or len(seen) > MOST:
         return _Same(value)
@@ -126,13 +133,15 @@ def _read(value: Any, seen: dict[int, object]) -> Hashable:
 
 
 def _read_function(fn: types.FunctionType, seen: dict[int, object]) -> Hashable:
-    if foreign(fn.__module__):
-        return _Same(fn)
+    if foreign(fn.__module__):  # what it was made of may be a user's
+        within = [_content(cell) for cell in fn.__closure__ or ()]
+        made = [v for v in within if isinstance(v, types.FunctionType | functools.partial | tuple)]
+        return _Same(fn), _read(made, seen)
     names, notes = _names(fn.__code__), _notes(fn.__code__)
     found = reached(names, fn.__globals__, foreign)
     found += zip(fn.__code__.co_freevars, map(_content, fn.__closure__ or ()), strict=True)
     read = [(n, _Same(v) if n in notes else _read(v, seen)) for n, v in found]
-    own = {n: v for n, v in vars(fn).items() if n not in _stored(fn.__code__)}
+    own = {n: v for n, v in vars(fn).items() if n not in stored(fn.__code__)}
     return fn.__code__, tuple(read), _read((fn.__defaults__, fn.__kwdefaults__, own), seen)
 
 
@@ -191,8 +200,8 @@ def _parts(cls: type) -> dict[str, object]:
 def _unwritten(cls: type, held: dict[str, object]) -> dict[str, object]:
     """Without the attributes that a call of an object sets: what it writes is not what it reads."""
     call = next((vars(c)["__call__"] for c in cls.__mro__ if "__call__" in vars(c)), None)
-    stored = _stored(call.__code__) if isinstance(call, types.FunctionType) else frozenset()
-    return {n: v for n, v in held.items() if n not in stored}
+    written = stored(call.__code__) if isinstance(call, types.FunctionType) else frozenset()
+    return {n: v for n, v in held.items() if n not in written}
 
 
 def _plain(held: Any) -> Any:
@@ -225,7 +234,7 @@ def _inner(code: types.CodeType) -> list[types.CodeType]:
 def _names(code: types.CodeType) -> tuple[str, ...]:
     """The names of outer things in a program and in the functions within it, without those that it sets."""
     names = dict.fromkeys([*code.co_names, *(n for c in _inner(code) for n in _names(c))])
-    return tuple(n for n in names if n not in _stored(code))
+    return tuple(n for n in names if n not in stored(code))
 
 
 @functools.lru_cache(maxsize=4096)
@@ -254,7 +263,7 @@ def _root(steps: list[dis.Instruction], end: int, depth: int) -> str | None:
 
 
 @functools.lru_cache(maxsize=4096)
-def _stored(code: types.CodeType) -> frozenset[str]:
+def stored(code: types.CodeType) -> frozenset[str]:
     """The globals and attributes that a program sets."""
     steps = dis.get_instructions(code)
     return frozenset(s.argval for s in steps if s.opname in ("STORE_GLOBAL", "STORE_ATTR"))

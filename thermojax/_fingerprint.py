@@ -9,6 +9,7 @@ import functools as ft
 import hashlib
 import sys
 import types
+from array import array
 from collections.abc import Iterable, Mapping
 
 import equinox as eqx
@@ -16,7 +17,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from ._closures import is_slot, reached
+from ._closures import is_slot, reached, stored
 
 # of these the name says it: their code may change with a version
 OURS = "beartype blackjax diffrax equinox interpax jax jaxlib jaxtyping lineax numpy optax optimistix scipy thermojax"
@@ -83,6 +84,12 @@ def _(thing: Iterable[object]) -> tuple[bytes, Iterable[object]]:
     return b"", thing
 
 
+@_parts.register(array)
+@_parts.register(bytearray)
+def _(thing: array) -> tuple[bytes, Iterable[object]]:
+    return bytes(thing), ()
+
+
 @_parts.register(set)
 @_parts.register(frozenset)
 def _(thing: Iterable[object]) -> tuple[bytes, Iterable[object]]:
@@ -131,7 +138,8 @@ def _(thing: property) -> tuple[bytes, Iterable[object]]:
 @_parts.register
 def _(thing: types.FunctionType) -> tuple[bytes, Iterable[object]]:
     cells = [_content(cell) for cell in thing.__closure__ or ()]
-    bound = thing.__defaults__, thing.__kwdefaults__, cells
+    own = {n: v for n, v in vars(thing).items() if n not in stored(thing.__code__)}
+    bound = (thing.__defaults__, thing.__kwdefaults__, cells, *((own,) if own else ()))
     if _known(thing):
         return f"{thing.__module__}.{thing.__qualname__}".encode(), bound
     read = reached(sorted(_names(thing.__code__)), thing.__globals__, _library)

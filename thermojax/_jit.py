@@ -13,13 +13,13 @@ import jax
 import jax.tree_util as jtu
 import numpy as np
 
-from ._closures import Closure, Code, foreign
+from ._closures import Closure, Code, closed, foreign
 from ._types import PyTree
 
 P = ParamSpec("P")
 T = TypeVar("T")
 
-PLAIN = jax.Array | np.ndarray | np.generic | bool | int | float | complex | str | bytes | type
+PLAIN = jax.Array, np.ndarray, np.generic, bool, int, float, complex, str, bytes, type, Closure
 
 
 @jtu.register_pytree_node_class
@@ -46,23 +46,29 @@ def jit(fn: Callable[P, T]) -> Callable[P, T]:
         return fn(*args, **named)
 
     program.__name__ = program.__qualname__ = fn.__name__  # in profiles
-    compiled = eqx.filter_jit(program)
+    plain, holding = eqx.filter_jit(fn), eqx.filter_jit(program)
 
     @functools.wraps(fn)
     def call(*args: P.args, **named: P.kwargs) -> T:
-        return compiled(
-            *jtu.tree_map(_held, (args, named), is_leaf=lambda v: isinstance(v, Closure))
-        )
+        leaves = jtu.tree_leaves((args, named), is_leaf=lambda v: isinstance(v, Closure))
+        if not any(map(_reads, leaves)):
+            return plain(*args, **named)
+        return holding(*jtu.tree_map(_held, (args, named)))
 
     return call
 
 
-def _held(thing: PyTree) -> PyTree:
+def _reads(thing: PyTree) -> bool:
+    """Whether it may read numbers that its identity does not tell."""
     if isinstance(thing, PLAIN):
-        return thing
-    own = callable(thing) or not foreign(type(thing).__module__)
-    return Held(Code(thing)) if own else thing
+        return False
+    return callable(thing) or not foreign(type(thing).__module__)
+
+
+def _held(thing: PyTree) -> PyTree:
+    return Held(Code(thing)) if _reads(thing) else thing
 
 
 def _given(thing: PyTree) -> PyTree:
-    return thing.code.fn if isinstance(thing, Held) else thing
+    # closed, for the programs of other libraries within this one
+    return closed(thing.code.fn) if isinstance(thing, Held) else thing
