@@ -305,8 +305,26 @@ def test_unequal_lengths_in_one_batch(drive, rule):
             tuple(single)[1:], jax.tree.map(lambda v, i=i: v[i : i + 1], tuple(run)[1:]), rtol=1e-9
         )
         close(tjx.reduced_work(own, single), tjx.reduced_work(process, run)[i : i + 1], rtol=1e-9)
+        for of in (tjx.log_prob, tjx.onsager_machlup):
+            close(of(own, one.path), of(process, data.path)[i : i + 1], rtol=1e-9)
     moved = data.path._replace(xs=data.path.xs.at[1, -1].add(0.1))  # negative control
     assert abs(tjx.account(process, moved, rule=rule).work - run.work)[1] > 1e-3
+
+
+def test_held_samples_are_no_data():
+    """Of a process made by hand, and of paths without their lengths, it is said; one that stays alone is not padded."""
+    rng = np.random.default_rng(1)
+    xs = rng.normal(size=(3, 40, 1)).cumsum(1)
+    xs[0, 6:] = xs[0, 6]
+    path = tjx.Path(jnp.linspace(0.0, 1.0, 40), jnp.asarray(xs))
+    process = tjx.Process(TRAP, lambda t: 0.0 * t, START)
+    for of in (tjx.log_prob, tjx.onsager_machlup):
+        with pytest.warns(UserWarning, match=r"1 of 3 paths do not move.*data\.process"):
+            of(process, path)
+        of(process, tjx.Path(path.ts, path.xs[0]))
+        of(process, path._replace(xs=path.xs[1:]))
+    with pytest.warns(UserWarning, match=r"data and not data\.path"):
+        tjx.inference.entropy_production(path)
 
 
 def test_many_lengths_compile_once():

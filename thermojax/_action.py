@@ -6,9 +6,10 @@ import jax.numpy as jnp
 from ._guard import guarded
 from ._jit import jit
 from ._ledger import check_path
-from ._paths import Path
+from ._paths import OF_THE_MEASURED, Path, moves_on
 from ._process import Process, a_process, each_path
 from ._types import Array, Control, Scalar, State
+from .protocols import Stopped, moving
 from .systems import AbstractOverdamped
 
 
@@ -43,7 +44,10 @@ def onsager_machlup(process: Process, path: Path) -> Array:
             "onsager_machlup is for overdamped systems (AbstractOverdamped), with noise on every coordinate, and "
             f"{type(process.system).__name__} is none. thermojax.log_prob takes any system whose step has a kernel."
         )
-    return _action(process, check_path(process, path))
+    path = check_path(process, path)
+    if not isinstance(process.protocol, Stopped):
+        moves_on("path", path, OF_THE_MEASURED)
+    return _action(process, path)
 
 
 @jit
@@ -61,7 +65,8 @@ def _action(process: Process, path: Path) -> Array:
 
         def total() -> Scalar:
             lams = jax.vmap(process.protocol)(0.5 * (ts[1:] + ts[:-1]))
-            return jnp.sum(jax.vmap(step)(xs[:-1], xs[1:], lams, jnp.diff(ts)))
+            steps = jax.vmap(step)(xs[:-1], xs[1:], lams, jnp.diff(ts))
+            return jnp.sum(jnp.where(moving(process.protocol, ts), steps, 0))
 
         ok = path.ok & jnp.all(jnp.isfinite(xs))
         return jnp.where(ok, guarded(ok, total), jnp.nan)

@@ -14,11 +14,11 @@ from ._guard import guarded
 from ._jit import jit
 from ._ledger import check_path
 from ._normal import Normal
-from ._paths import Path
+from ._paths import OF_THE_MEASURED, Path, moves_on
 from ._process import Process, a_process, each_path, paths, span, spans
 from ._types import Array, Density, Key, Scalar, State, Times
-from .protocols import AbstractProtocol
-from .systems import AbstractKernelStep
+from .protocols import AbstractProtocol, Stopped, moving
+from .systems import AbstractDiffusion, AbstractKernelStep
 
 # (process, x, t0, t1) -> the density of the state at t1, or the pair (mean, variance) of a Normal
 Kernel: TypeAlias = Callable[[Process, State, Scalar, Scalar], Density | Sequence[Array] | Array]
@@ -113,7 +113,10 @@ def log_prob(process: Process, path: Path, *, kernel: Kernel = euler) -> Array:
     a_process("process", process)
     if not callable(kernel):
         raise TypeError(f"kernel must be a callable (process, x, t0, t1), got {kernel!r}.")
-    return _log_prob(process, kernel, check_path(process, path))
+    path = check_path(process, path)
+    if isinstance(process.system, AbstractDiffusion) and not isinstance(process.protocol, Stopped):
+        moves_on("path", path, OF_THE_MEASURED)
+    return _log_prob(process, kernel, path)
 
 
 @jit
@@ -122,7 +125,8 @@ def _log_prob(process: Process, kernel: Kernel, path: Path) -> Array:
         ok = path.ok & jnp.all(jnp.isfinite(path.xs))
 
         def total() -> Scalar:
-            return process.initial.log_prob(path.xs[0]) + jnp.sum(log_path(process, kernel, path))
+            steps = jnp.where(moving(process.protocol, path.ts), log_path(process, kernel, path), 0)
+            return process.initial.log_prob(path.xs[0]) + jnp.sum(steps)
 
         return jnp.where(ok, guarded(ok, total), jnp.nan)
 

@@ -7,7 +7,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from .. import _checks
-from .._paths import Path
+from .._paths import Path, moves_on
 from .._types import Array, Given, Scalar
 from ..measured import Measured
 
@@ -57,6 +57,8 @@ def _one(name: str, x: Given, dt: Given) -> Recordings:
             raise ValueError(
                 f"{name} holds {int((~ok).sum())} paths that failed: leave them out, path.xs[path.ok]."
             )
+        if lengths is None:
+            moves_on(name, x, "give the measured paths themselves, data and not data.path.")
         dt = _step(f"{name}.ts", x.ts, lengths) if dt is None else dt
         x = x.xs
     if dt is None:

@@ -11,11 +11,10 @@ from .. import _checks
 from .._grids import within
 from .._ledger import check_path, check_turns
 from .._paths import Path, digits_kept
-from .._process import Process
+from .._process import Process, ends
 from .._types import Array, Control, Density, Drive
-from ..protocols import Piecewise
+from ..protocols import Piecewise, stopped
 from ..systems import AbstractSystem
-from ._held import held
 
 RANGE = 1e3  # a control's range must be this many times the rounding of its numbers
 
@@ -65,18 +64,20 @@ class Measured(NamedTuple):
         """
         drive = self.protocols if protocol is None else protocol
         process = Process(system, drive, initial, final)
-        if protocol is None and self.period is None:
+        if protocol is None and self.period is None and self.lengths is None:
             return process
         path, _, lengths, period = _batch(self)
         if period is not None:
             start = check_path(process, Path(path.ts[:, :2], path.xs[:, :2], path.ok))
             check_turns("data.path", process, start, period)
-        if protocol is None or lengths is None:
+        if lengths is None:
             return process
         last_two = jnp.stack([lengths - 2, lengths - 1], axis=1)
         stops = jnp.take_along_axis(path.ts, last_two, axis=1)
-        within(process, jnp.concatenate([path.ts[:, :2], stops], axis=1))
-        return process.replace(protocol=held(protocol, path.ts, lengths))
+        own = protocol is None
+        if not own:
+            within(process, jnp.concatenate([path.ts[:, :2], stops], axis=1))
+        return process.replace(protocol=stopped(drive, path.ts, lengths, ends, own))
 
 
 def _batch(data: Measured) -> Measured:
