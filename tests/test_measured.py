@@ -314,9 +314,9 @@ def test_unequal_lengths_in_one_batch(drive, rule):
 def test_held_samples_are_no_data():
     """Of a process made by hand, and of paths without their lengths, it is said; one that stays alone is not padded."""
     rng = np.random.default_rng(1)
-    xs = rng.normal(size=(3, 40, 1)).cumsum(1)
+    xs = rng.normal(size=(3, 120, 1)).cumsum(1)
     xs[0, 6:] = xs[0, 6]
-    path = tjx.Path(jnp.linspace(0.0, 1.0, 40), jnp.asarray(xs))
+    path = tjx.Path(jnp.linspace(0.0, 1.0, 120), jnp.asarray(xs))
     process = tjx.Process(TRAP, lambda t: 0.0 * t, START)
     for of in (tjx.log_prob, tjx.onsager_machlup):
         with pytest.warns(UserWarning, match=r"1 of 3 paths do not move.*data\.process"):
@@ -324,7 +324,9 @@ def test_held_samples_are_no_data():
         of(process, tjx.Path(path.ts, path.xs[0]))
         of(process, path._replace(xs=path.xs[1:]))
     with pytest.warns(UserWarning, match=r"data and not data\.path"):
-        tjx.inference.entropy_production(path)
+        tjx.inference.entropy_production(
+            path._replace(xs=jnp.concatenate([path.xs, jnp.sin(path.xs)], -1))
+        )
 
 
 def test_many_lengths_compile_once():
