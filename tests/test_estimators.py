@@ -16,6 +16,7 @@ from scipy import stats
 from thermojax.estimators import (
     Estimate,
     _correlation,
+    bar,
     crooks,
     energy_distance,
     integral_fluctuation,
@@ -435,6 +436,26 @@ def test_small_works(scale):
     np.testing.assert_allclose(found.value / one, known.value, rtol=1e-4, atol=1e-5)
     np.testing.assert_allclose(found.stderr / one, known.stderr, rtol=1e-4)
     assert np.isfinite(jax.grad(lambda w: crooks(w, w).stderr)(jnp.zeros(200))).all()
+
+
+@pytest.mark.parametrize("dtype", [np.float32, np.float64])
+@pytest.mark.parametrize("scale", [1e-3, 1e-5, 1e-7, 1e-12])
+def test_works_that_hardly_differ(scale, dtype):
+    """Value and error are those of the works, however near to 1 their weights are; or it is said that they can't be."""
+    x = np.random.default_rng(0).normal(3.0, 1.0, (2, 1000)) * scale
+    w, back = (v.astype(dtype) for v in (x[0], x[1] - 6 * scale))
+    u, error = np.expm1(-w.astype(float)), w.astype(float).std() / 1000**0.5
+    found = jarzynski(jnp.asarray(w))
+    np.testing.assert_allclose(found.value, -np.log1p(u.mean()), rtol=1e-5)
+    np.testing.assert_allclose(found.stderr, error, rtol=3e-3)
+    assert found.reliable
+    value, stderr, _, reliable = map(float, integral_fluctuation(jnp.asarray(w)))
+    assert stderr >= 0.99 * error
+    assert abs(value - 1 - u.mean()) <= stderr
+    assert reliable == (error > np.finfo(dtype).eps)
+    value, stderr, _, reliable = map(float, bar(jnp.asarray(w), jnp.asarray(back)))
+    assert abs(value - 0.5 * (w.astype(float).mean() - back.astype(float).mean())) <= stderr
+    assert reliable == (stderr < 1.1 * error)
 
 
 @pytest.mark.parametrize("scale", [1e-21, 1e20])
