@@ -538,6 +538,47 @@ def test_steady_states():
     assert_allclose(slope, (steps[0] - steps[1]) / 2e-4, rtol=1e-6)
 
 
+def test_steady_states_behind_a_high_barrier():
+    """The two wells of 30 kT share the weight by Boltzmann, and so does the derivative: on a line and on both axes."""
+    grids = {
+        0: evolve.Grid(-2.5, 2.5, 40),
+        1: evolve.Grid((-2.5, -4.0), (2.5, 4.0), (40, 12)),
+        2: evolve.Grid((-4.0, -2.5), (4.0, 2.5), (12, 40)),
+    }
+
+    def well(x, lam):
+        return 30 * (x**2 - 1) ** 2 - lam * x
+
+    def exact(lam):
+        x = grids[0].axis(0)
+        return jnp.sum(jax.nn.softmax(-well(x, lam)) * x)
+
+    for kind, grid in grids.items():
+        at = max(kind - 1, 0)
+        system = tjx.Overdamped(
+            lambda x, lam, at=at: well(x[at], lam) + 0.5 * (jnp.sum(x**2) - x[at] ** 2)
+        )
+        mean = lambda lam, system=system, grid=grid, at=at: evolve.steady(system, lam, grid).mean()[
+            at
+        ]
+        found, wanted = (jax.value_and_grad(of)(0.5) for of in (mean, exact))
+        assert_allclose(found, wanted, rtol=1e-10)
+
+
+def test_a_steady_ring_with_high_barriers():
+    """Two wells, 40 kT apart by either way round: their shares follow a tilt as their derivative says."""
+    system = tjx.Overdamped(
+        lambda x, lam: 20 * jnp.cos(2 * x[0]) - lam * jnp.cos(x[0]), lambda x, lam: 0.3 + 0 * x
+    )
+    grid = evolve.Grid(0.0, 2 * np.pi, 60, periodic=True)
+
+    def of(lam):
+        p = evolve.steady(system, lam, grid).p
+        return jnp.sum(p * jnp.cos(grid.axis(0))) * grid.volume
+
+    assert_allclose(jax.grad(of)(0.5), (of(0.5 + 1e-4) - of(0.5 - 1e-4)) / 2e-4, rtol=1e-6)
+
+
 def test_the_steady_ring_follows_its_tilt():
     system = tjx.Overdamped(tjx.potentials.Ring(1.0), lambda x, lam: lam + 0 * x, temperature=0.5)
     grid = evolve.Grid(0.0, 2 * np.pi, 64, periodic=True)
