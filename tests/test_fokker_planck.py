@@ -515,6 +515,24 @@ def test_marked():
     assert bool(walls.ok)
 
 
+def test_from_a_point():
+    """The entropies are infinite on any grid, as those of `moments`; work, heat and the medium's are not."""
+    process = tjx.Process(
+        tjx.Overdamped(tjx.potentials.MovingTrap(1.0)),
+        tjx.protocols.ramp(0.0, 1.5, 1.0),
+        Point(1.0),
+    )
+    exact = evolve.moments(process, FEW)
+    found = evolve.fokker_planck(process, jnp.linspace(0.0, 1.0, 201), evolve.Grid(-6.0, 6.0, 100))
+    for part in ("total", "system"):
+        run = getattr(found.entropy, part)
+        assert run[0] == 0
+        assert np.isposinf(run[1:]).all()
+        assert np.isposinf(getattr(exact.entropy, part)[-1])
+    assert_allclose(found.entropy.medium[-1], exact.entropy.medium[-1], atol=5e-3)
+    assert_allclose(found.work[-1], exact.work[-1], atol=5e-3)
+
+
 # --------------------------------------------------------------------------- the steady state and cycles
 
 

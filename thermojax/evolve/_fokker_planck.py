@@ -71,7 +71,8 @@ def fokker_planck(
 
     In two dimensions the axes take turns (x for half a step, y, x). T, $\mu$ and f may depend on the control in any way, and
     T may be one per axis; a medium that flows (`velocity`) is refused. The initial density is its `log_prob` at the centres,
-    normalised there. Differentiable in reverse and forward mode with respect to every leaf, one density per step being kept.
+    normalised there; from a `Point` the entropies of the system and in all are infinite, as they are in `moments`.
+    Differentiable in reverse and forward mode with respect to every leaf, one density per step being kept.
 
     Raises `ValueError` for an initial density that does not fit the grid; for a density that reaches an end which is no wall
     (or periodic), cells too wide for the slope of the potential, steps in which the control moves too far: where that is
@@ -101,8 +102,8 @@ def extrapolated(process: Process, ts: Times, grid: Grid) -> CellEvolution:
         _told(process, fine, float(mass))
     one, two = (Totals(e.work, e.heat, e.reduced_work, e.entropy) for e in (coarse, fine))
     two = jtu.tree_map(lambda v: v[::2], two)
-    best = jtu.tree_map(lambda a, b: b + (b - a) / 3, one, two)
-    error = jtu.tree_map(lambda a, b: jnp.abs(a - b), best, two)
+    best = jtu.tree_map(lambda a, b: jnp.where(jnp.isinf(b), b, b + (b - a) / 3), one, two)
+    error = jtu.tree_map(lambda a, b: jnp.where(jnp.isinf(b), b, jnp.abs(a - b)), best, two)
     return dataclasses.replace(fine, ts=ts, p=fine.p[::2], error=error, **best._asdict())
 
 
@@ -130,7 +131,7 @@ def overdamped(name: str, system: AbstractSystem) -> Carried:
     if not isinstance(system, Carried):
         raise TypeError(
             f"{name} is for overdamped systems (AbstractOverdamped), and {type(system).__name__} is none. Use "
-            "evolve.moments, if all is linear, or thermojax.ensemble."
+            "evolve.moments, if all is linear, or thermojax.ensemble; of jumps and spins evolve.master, or steady(states=)."
         )
     if isinstance(system, AbstractOverdamped) and system.velocity is not None:
         raise ValueError(
@@ -187,6 +188,8 @@ def _run(process: Process, ts: Array, grid: Grid, scheme: Scheme) -> tuple[CellE
     density = p / grid.volume
     entropy = jax.vmap(lambda p: Cells(grid, p).entropy())(density)
     gain = entropy - entropy[0]
+    if isinstance(process.initial, Point):
+        gain = gain.at[1:].set(jnp.inf)  # no cell is as narrow
     work = energies - energies[0] + (heat.sum(-1) if several else heat)
     least, edge = jax.lax.stop_gradient(extremes(grid, density))
     found = CellEvolution(

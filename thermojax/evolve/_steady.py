@@ -108,16 +108,16 @@ class _Blocks(NamedTuple):
 
 def _by_rows(edges: tuple[Edges, ...], energies: Array) -> Array:
     """Row by row, the lowest cell last: no number outgrows its own, and all leads there."""
-    i, j = jnp.divmod(jnp.argmin(energies), energies.shape[1])
-    turned = lambda v: jnp.roll(v, (-i - 1, -j - 1), (0, 1))
+    place = jnp.stack(jnp.divmod(jnp.argmin(energies), energies.shape[1])) + 1
     fastest = jax.lax.stop_gradient(jnp.max(edges[0].up + edges[0].down))
-    edges = tuple(
-        Edges(*map(turned, (e.up / fastest, e.down / fastest, e.affinity))) for e in edges
-    )
-    blocks, end = _eliminated(edges)
+
+    def turned(v: Array) -> Array:
+        return jnp.roll(v, -place, (0, 1)) / fastest
+
+    blocks, end = _eliminated(tuple(Edges(*map(turned, edge)) for edge in edges))
     last = _null(end)
     p = jnp.concatenate([_chain(blocks, last), last[None]])
-    return jnp.roll(p / jnp.sum(p), (i + 1, j + 1), (0, 1))
+    return jnp.roll(p / jnp.sum(p), place, (0, 1))
 
 
 def _eliminated(edges: tuple[Edges, ...]) -> tuple[_Blocks, Array]:
@@ -277,7 +277,8 @@ def _resting(system: AbstractJumps, lam: Control, states: Array) -> Array:
 def _linear(system: AbstractSystem, lam: Control, dim: int) -> Gaussian:
     if not isinstance(system, AbstractDiffusion):
         raise TypeError(
-            f"steady is for diffusions (AbstractDiffusion), and {type(system).__name__} is none."
+            f"steady is for diffusions (AbstractDiffusion), and {type(system).__name__} is none. Of jumps give states=, the "
+            "list of all of them (n, d)."
         )
     size = 2 * dim if isinstance(system, AbstractUnderdamped) else dim
     x = jnp.zeros(size, _checks.one_float(system=(system, lam)))
