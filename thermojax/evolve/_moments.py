@@ -292,7 +292,7 @@ def linear(system: AbstractSystem, x: State, protocol: Drive, ts: Times) -> Abst
     if not isinstance(system, AbstractDiffusion):
         raise TypeError(
             f"moments is for linear diffusions (AbstractDiffusion), and {type(system).__name__} is none. Simulate it "
-            "with thermojax.ensemble."
+            "with thermojax.ensemble; of jumps and spins take evolve.master(process, ts, states)."
         )
     lam = protocol(ts[0])
     if not affine(lambda y: system.drift(y, lam), x):
