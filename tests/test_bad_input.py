@@ -1246,7 +1246,13 @@ def of_levels(verb):
 
 JUMPY = tjx.rates.along, tjx.identities.mean_dissipation, tjx.identities.entropy_production_rate
 for verb in JUMPY:
-    bad(f"states: {verb.__name__}", lambda verb=verb: of_levels(verb), "TypeError", "StatesEvolution", r"evolve\.master")
+    bad(
+        f"states: {verb.__name__}",
+        lambda verb=verb: of_levels(verb),
+        "TypeError",
+        "StatesEvolution",
+        r"evolve\.master",
+    )
 bad(
     "states: steady",
     lambda: tjx.evolve.steady(levels().system, 0.0),

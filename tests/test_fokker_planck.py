@@ -597,6 +597,22 @@ def test_a_steady_ring_with_high_barriers():
     assert_allclose(jax.grad(of)(0.5), (of(0.5 + 1e-4) - of(0.5 - 1e-4)) / 2e-4, rtol=1e-6)
 
 
+def test_a_tilt_in_the_potential_of_a_ring():
+    """A potential that does not close on the ring is refused, NaN where it can't be said; a kink at the seam is fine."""
+    grid = evolve.Grid(0.0, 2 * np.pi, 64, periodic=True)
+    tilted = tjx.Overdamped(lambda x, lam: jnp.cos(x[0]) - lam * x[0])
+    with pytest.raises(ValueError, match="force="):
+        evolve.steady(tilted, 0.5, grid)
+    assert np.isnan(jax.jit(lambda lam: evolve.steady(tilted, lam, grid).p)(0.5)).all()
+    flat = Cells(grid, jnp.full(64, 1 / (2 * np.pi)))
+    process = tjx.Process(tilted, tjx.protocols.ramp(0.5, 0.5, 1.0), flat)
+    with pytest.raises(ValueError, match="force="):
+        evolve.fokker_planck(process, FEW, grid)
+    kinked = tjx.Overdamped(lambda x, lam: lam * jnp.abs(x[0] - np.pi))
+    weights = jax.nn.softmax(-0.5 * jnp.abs(grid.axis(0) - np.pi))
+    assert_allclose(evolve.steady(kinked, 0.5, grid).p * grid.volume, weights, rtol=1e-12)
+
+
 def test_the_steady_ring_follows_its_tilt():
     system = tjx.Overdamped(tjx.potentials.Ring(1.0), lambda x, lam: lam + 0 * x, temperature=0.5)
     grid = evolve.Grid(0.0, 2 * np.pi, 64, periodic=True)

@@ -18,6 +18,7 @@ from .._process import Process, a_process, baths, check_run, ends, one_protocol
 from .._types import Array, Control, Scalar, Times
 from ..densities import Boltzmann, Cells, Point
 from ..systems import (
+    TILTED,
     AbstractOverdamped,
     AbstractSystem,
     Carried,
@@ -358,7 +359,9 @@ def _told(process: Process, found: CellEvolution, mass: float) -> None:
 def _not_finite(process: Process, found: CellEvolution) -> str:
     with jax.ensure_compile_time_eval():
         lam = process.protocol(0.5 * (found.ts[0] + found.ts[1]))
-        energies = Lattice(overdamped("", process.system), found.grid).energies(lam, found.p.dtype)
+        lattice = Lattice(overdamped("", process.system), found.grid)
+        energies = lattice.energies(lam, found.p.dtype)
+        closes = bool(lattice.closes(lam, found.p.dtype))
         bad = np.argwhere(~np.isfinite(np.asarray(energies)))
     if len(bad):
         at = np.asarray(found.grid.centres())[tuple(bad[0])]
@@ -366,4 +369,6 @@ def _not_finite(process: Process, found: CellEvolution) -> str:
             f"fokker_planck: the potential is not finite in {len(bad)} cells, the first at x = {at}. Put the wall at the "
             "grid's end, with walls=True."
         )
+    if not closes:
+        return f"fokker_planck: the potential must be {TILTED}."
     return "fokker_planck: the density is not finite. Look at force, mobility and temperature along the protocol."

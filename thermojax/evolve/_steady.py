@@ -13,6 +13,7 @@ from .._products import matmul
 from .._types import Array, Control, Given
 from ..densities import Cells, Gaussian, States, listed
 from ..systems import (
+    TILTED,
     AbstractDiffusion,
     AbstractJumps,
     AbstractSystem,
@@ -77,6 +78,8 @@ def steady(
     system.check(jax.ShapeDtypeStruct((grid.dim,), dtype), lam)
     p = stationary(lattice, lam, dtype)
     if not _checks.tracing(p) and not np.isfinite(np.asarray(p)).all():
+        _checks.must("steady: the potential", p, _closes(lattice, lam, dtype), TILTED)
+    if not _checks.tracing(p) and not np.isfinite(np.asarray(p)).all():
         raise ValueError(
             "steady: the stationary density is not finite. Look at the potential: where it is infinite the grid has to end, "
             "with walls=True."
@@ -85,6 +88,11 @@ def steady(
     held = "confined: its density reaches an end of the grid. Give a wider grid, or walls=True where it ends at walls"
     p = _checks.must("The system", p, edge <= REACH, held)
     return Cells(grid, p / grid.volume)
+
+
+@jit
+def _closes(lattice: Lattice, lam: Control, dtype: np.dtype) -> Array:
+    return lattice.closes(lam, dtype)
 
 
 @jit
