@@ -278,7 +278,7 @@ def _of_jumps(system: AbstractJumps, lam: Control, states: Given) -> States:
 def _resting(system: AbstractJumps, lam: Control, states: Array) -> Array:
     rates = generator(system, states, lam)[0]
     lasting = jnp.argmax(jnp.diagonal(rates))  # the state that is left most slowly is taken last
-    p = _null(jnp.roll(rates, (-lasting - 1, -lasting - 1), (0, 1)))
+    p = _null(jnp.roll(jnp.roll(rates, -lasting - 1, 0), -lasting - 1, 1))
     return jnp.roll(p, lasting + 1)
 
 

@@ -86,7 +86,7 @@ class Lattice(eqx.Module):
         ends = [
             energy(beside.at[:, axis].set(end[axis])) for end in (self.grid.lower, self.grid.upper)
         ]
-        return closed(*ends, energies)
+        return closed(ends[0], ends[1], energies)
 
     def _edges(self, axis: int, energies: Cells, lam: Control) -> Edges:
         grid, dtype = self.grid, energies.dtype
