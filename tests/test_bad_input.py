@@ -1227,6 +1227,62 @@ def main():
     )
 
 
+# ---- evolutions of jumps, where those of diffusions are needed
+
+LEVELS = N([[0.0], [1.0]])
+
+
+def levels():
+    system = tjx.Jumps(
+        lambda x, lam: jnp.ones(1), lambda x: (1 - x)[None], lambda x, lam: lam * x[0]
+    )
+    start = densities.States.boltzmann(system, 0.0, LEVELS)
+    return tjx.Process(system, ramp(0.0, 0.0, 1.0), start, start)
+
+
+def of_levels(verb):
+    return verb(levels(), tjx.evolve.master(levels(), ts(), LEVELS))
+
+
+JUMPY = tjx.rates.along, tjx.identities.mean_dissipation, tjx.identities.entropy_production_rate
+for verb in JUMPY:
+    bad(
+        f"states: {verb.__name__}",
+        lambda verb=verb: of_levels(verb),
+        "TypeError",
+        "StatesEvolution",
+        r"evolve\.master",
+    )
+bad(
+    "states: steady",
+    lambda: tjx.evolve.steady(levels().system, 0.0),
+    "TypeError",
+    "Jumps",
+    "states=",
+)
+bad(
+    "states: moments",
+    lambda: tjx.evolve.moments(levels(), ts()),
+    "ValueError",
+    "States",
+    r"evolve\.master",
+)
+bad(
+    "states: periodic",
+    lambda: tjx.evolve.periodic(levels(), ts()),
+    "TypeError",
+    "Jumps",
+    r"evolve\.master",
+)
+bad(
+    "states: fokker_planck",
+    lambda: tjx.evolve.fokker_planck(levels(), ts(), tjx.evolve.Grid(0.0, 1.0, 4)),
+    "TypeError",
+    "Jumps",
+    r"evolve\.master",
+)
+
+
 @pytest.fixture(scope="module")
 def answers():
     flag = "1" if jax.config.jax_enable_x64 else "0"

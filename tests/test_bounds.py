@@ -465,6 +465,11 @@ def test_friction_on_a_ring_and_in_a_box():
     ring, box = Grid(0.0, RING, 100, periodic=True), Grid(0.0, np.pi, 100, walls=True)
     close(B.friction(system, 0.0, grid=ring), [[1 / (2 * MU)]], 1e-5)
     close(B.friction(system, 0.0, grid=box), [[1 / (2 * MU)]], 1e-5)
+    tilted = tjx.Overdamped(lambda x, lam: jnp.sum(jnp.cos(x) - lam * x), mobility=MU)
+    for tilt in (0.0, 0.3):  # no potential on a ring, nor the slope of one
+        with pytest.raises(ValueError, match="force="):
+            B.friction(tilted, tilt, grid=ring)
+        assert np.isnan(jax.jit(lambda lam: B.friction(tilted, lam, grid=ring))(tilt)).all()
     # the barrier 2 lam of a ring holds up less than that of a wall: below the box by a finite amount
     assert float(B.friction(system, 1.0, grid=ring)[0, 0]) > 0
 

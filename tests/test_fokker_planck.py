@@ -515,6 +515,24 @@ def test_marked():
     assert bool(walls.ok)
 
 
+def test_from_a_point():
+    """The entropies are infinite on any grid, as those of `moments`; work, heat and the medium's are not."""
+    process = tjx.Process(
+        tjx.Overdamped(tjx.potentials.MovingTrap(1.0)),
+        tjx.protocols.ramp(0.0, 1.5, 1.0),
+        Point(1.0),
+    )
+    exact = evolve.moments(process, FEW)
+    found = evolve.fokker_planck(process, jnp.linspace(0.0, 1.0, 201), evolve.Grid(-6.0, 6.0, 100))
+    for part in ("total", "system"):
+        run = getattr(found.entropy, part)
+        assert run[0] == 0
+        assert np.isposinf(run[1:]).all()
+        assert np.isposinf(getattr(exact.entropy, part)[-1])
+    assert_allclose(found.entropy.medium[-1], exact.entropy.medium[-1], atol=5e-3)
+    assert_allclose(found.work[-1], exact.work[-1], atol=5e-3)
+
+
 # --------------------------------------------------------------------------- the steady state and cycles
 
 
@@ -536,6 +554,63 @@ def test_steady_states():
     assert_allclose(made, 2.25, atol=5e-2)
     steps = [production(1.5 + e)[0] for e in (1e-4, -1e-4)]
     assert_allclose(slope, (steps[0] - steps[1]) / 2e-4, rtol=1e-6)
+
+
+def test_steady_states_behind_a_high_barrier():
+    """The two wells of 30 kT share the weight by Boltzmann, and so does the derivative: on a line and on both axes."""
+    grids = {
+        0: evolve.Grid(-2.5, 2.5, 40),
+        1: evolve.Grid((-2.5, -4.0), (2.5, 4.0), (40, 12)),
+        2: evolve.Grid((-4.0, -2.5), (4.0, 2.5), (12, 40)),
+    }
+
+    def well(x, lam):
+        return 30 * (x**2 - 1) ** 2 - lam * x
+
+    def exact(lam):
+        x = grids[0].axis(0)
+        return jnp.sum(jax.nn.softmax(-well(x, lam)) * x)
+
+    for kind, grid in grids.items():
+        at = max(kind - 1, 0)
+        system = tjx.Overdamped(
+            lambda x, lam, at=at: well(x[at], lam) + 0.5 * (jnp.sum(x**2) - x[at] ** 2)
+        )
+        mean = lambda lam, system=system, grid=grid, at=at: evolve.steady(system, lam, grid).mean()[
+            at
+        ]
+        found, wanted = (jax.value_and_grad(of)(0.5) for of in (mean, exact))
+        assert_allclose(found, wanted, rtol=1e-10)
+
+
+def test_a_steady_ring_with_high_barriers():
+    """Two wells, 40 kT apart by either way round: their shares follow a tilt as their derivative says."""
+    system = tjx.Overdamped(
+        lambda x, lam: 20 * jnp.cos(2 * x[0]) - lam * jnp.cos(x[0]), lambda x, lam: 0.3 + 0 * x
+    )
+    grid = evolve.Grid(0.0, 2 * np.pi, 60, periodic=True)
+
+    def of(lam):
+        p = evolve.steady(system, lam, grid).p
+        return jnp.sum(p * jnp.cos(grid.axis(0))) * grid.volume
+
+    assert_allclose(jax.grad(of)(0.5), (of(0.5 + 1e-4) - of(0.5 - 1e-4)) / 2e-4, rtol=1e-6)
+
+
+def test_a_tilt_in_the_potential_of_a_ring():
+    """A potential that does not close on the ring is refused, NaN where it can't be said; a kink at the seam is fine."""
+    grid = evolve.Grid(0.0, 2 * np.pi, 64, periodic=True)
+    tilted = tjx.Overdamped(lambda x, lam: jnp.cos(x[0]) - lam * x[0])
+    with pytest.raises(ValueError, match="force="):
+        evolve.steady(tilted, 0.5, grid)
+    assert np.isnan(jax.jit(lambda lam: evolve.steady(tilted, lam, grid).p)(0.5)).all()
+    flat = Cells(grid, jnp.full(64, 1 / (2 * np.pi)))
+    process = tjx.Process(tilted, tjx.protocols.ramp(0.5, 0.5, 1.0), flat)
+    with pytest.raises(ValueError, match="force="):
+        evolve.fokker_planck(process, FEW, grid)
+    kinked = tjx.Overdamped(lambda x, lam: lam * jnp.abs(x[0] - np.pi))
+    weights = jax.nn.softmax(-0.5 * jnp.abs(grid.axis(0) - np.pi))
+    assert_allclose(evolve.steady(kinked, 0.5, grid).p * grid.volume, weights, rtol=1e-12)
 
 
 def test_the_steady_ring_follows_its_tilt():

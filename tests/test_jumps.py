@@ -486,3 +486,38 @@ def test_what_is_refused():
         tjx.ensemble(levels().replace(system=flat), TS, jax.random.key(0), 2)
     with pytest.raises(ValueError, match="too many to list"):
         spin_states(30)
+
+
+@pytest.mark.parametrize("link", [1e-3, 1e-12, 1e-25])
+def test_steady_state_of_weakly_linked_groups(link):
+    """p is (3, 3, 1, 1)/8 however weak the link; with the rate back ln p rises by 1/4, and falls by 3/4."""
+    ups, downs = jnp.array([1.0, link, 2.0, 0.0]), jnp.array([0.0, 1.0, 3 * link, 2.0])
+
+    def of(more):
+        rates = lambda x, lam: jnp.stack([ups[x[0].astype(int)], (downs * lam)[x[0].astype(int)]])
+        chain = tjx.Jumps(rates, lambda x: jnp.stack([x + 1, x - 1]), work="rates")
+        back = jnp.ones(4).at[2].set(more)
+        return tjx.evolve.steady(chain, back, states=jnp.arange(4.0)[:, None]).p
+
+    p = jnp.array([3.0, 3.0, 1.0, 1.0]) / 8
+    np.testing.assert_allclose(of(1.0), p, rtol=EXACT)
+    slope = p * jnp.array([0.25, 0.25, -0.75, -0.75])
+    np.testing.assert_allclose(jax.jacrev(of)(1.0), slope, rtol=10 * EXACT)
+
+
+def test_steady_state_with_states_that_are_left_for_good():
+    """All ends in the one state that nothing leads away from; where there are two such states it is refused."""
+    fall = lambda stops: tjx.Jumps(
+        lambda x, lam: jnp.where(x[0] > stops, 1.0, 0.0).astype(x.dtype)[None],
+        lambda x: (x - 1)[None],
+        work="rates",
+    )
+    states = jnp.arange(40.0)[:, None]
+    assert tjx.evolve.steady(fall(0), 0.0, states=states).p[0] == 1
+    two = tjx.Jumps(
+        lambda x, lam: jnp.where((x[0] > 0) & (x[0] < 39), 1.0, 0.0).astype(x.dtype) * jnp.ones(2),
+        lambda x: jnp.stack([x - 1, x + 1]),
+        work="rates",
+    )
+    with pytest.raises(ValueError, match="one steady state"):
+        tjx.evolve.steady(two, 0.0, states=states)

@@ -233,8 +233,7 @@ def mean_dissipation(
     if isinstance(evolution, CellEvolution):
         delta, kl, size = _of_cells(process, evolution)
     else:
-        assert isinstance(evolution, GaussianEvolution)
-        delta, kl, size = _of_moments(process, evolution)
+        delta, kl, size = _of_moments(process, GaussianEvolution.needed(evolution))
     total, dissipated = evolution.entropy.total, evolution.reduced_work[-1] - delta
     assert total is not None
     name, right = "mean dissipated work", total[-1] + kl

@@ -115,8 +115,7 @@ def along(process: Process, evolution: Evolution, *, split: Split | None = "hata
         )
     if isinstance(evolution, CellEvolution):
         return _of_cells(process, evolution, split)
-    assert isinstance(evolution, GaussianEvolution)
-    return _of_moments(process, evolution, split)
+    return _of_moments(process, GaussianEvolution.needed(evolution), split)
 
 
 def sampled(system: AbstractSystem, lam: Control, score: Score, xs: Given) -> Rates:
@@ -236,7 +235,7 @@ def _of_cells(process: Process, evolution: CellEvolution, split: Split | None) -
             keeping = _sum(jnp.sum(flows[i] * _affinity(pi, edges[i], i)) for i in axes)
         elif split == "maes-netocny":
             leaves = _sum(divergence(flows[i], i) for i in axes)
-            keeping = total - _least(p, edges, pushes, flows, leaves)
+            keeping = total - _least(p, edges, pushes, leaves)
         excess = None if keeping is None else total - keeping
         return Rates(total, medium, total - medium, keeping, excess)
 
@@ -253,17 +252,18 @@ def _affinity(p: Array, edges: Edges, axis: int) -> Array:
     return jnp.where(edges.up > 0, edges.affinity + height - jnp.roll(height, -1, axis), 0)
 
 
-def _least(
-    p: Array, edges: tuple[Edges, ...], pushes: list[Array], flows: list[Array], leaves: Array
-) -> Scalar:
+def _least(p: Array, edges: tuple[Edges, ...], pushes: list[Array], leaves: Array) -> Scalar:
     r"""The least production that moves p as it moves: $\sum m (\nabla\psi)^2$ with $\mathrm{div}(m \nabla\psi) =
     \mathrm{div}\,J$ and the weight $m = J/F$ of each edge, a logarithmic mean of what goes up and down."""
+    p = jnp.maximum(p, jnp.finfo(p.dtype).tiny)  # a scheme may leave it below zero by a little
     weights = []
-    for axis, (edge, push, flow) in enumerate(zip(edges, pushes, flows, strict=True)):
+    for axis, (edge, push) in enumerate(zip(edges, pushes, strict=True)):
         even = jnp.abs(push) < 1e-4
+        flow = _across(p, edge, axis)
         middle = 0.5 * (edge.up * p + edge.down * jnp.roll(p, -1, axis))
         weights.append(jnp.where(even, middle, flow / jnp.where(even, 1, push)))
-    scale = jnp.sqrt(jnp.maximum(p, jnp.finfo(p.dtype).tiny))
+    beside = _sum(weight + jnp.roll(weight, 1, axis) for axis, weight in enumerate(weights))
+    scale = jnp.sqrt(jnp.maximum(beside, jnp.finfo(p.dtype).tiny))
 
     def matrix(y: Array) -> Array:
         psi = y / scale
@@ -276,7 +276,9 @@ def _least(
     tol = 1e-10 if p.dtype == jnp.float64 else 1e-5
     b = leaves / scale
     y, _ = jax.scipy.sparse.linalg.cg(matrix, b, tol=tol, maxiter=20 * p.size)
-    return jnp.sum(y * b)
+    left = b - jax.lax.stop_gradient(matrix(y))
+    solved = jnp.sum(left**2) <= jnp.sqrt(tol) * jnp.sum(b**2)
+    return jnp.where(solved, jnp.sum(y * b), jnp.nan)
 
 
 @jit

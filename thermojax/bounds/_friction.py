@@ -12,7 +12,7 @@ from .._jit import jit
 from .._products import matmul
 from .._types import Array, Control, Float, Scalar, State
 from ..densities import Boltzmann
-from ..systems import AbstractDiffusion, AbstractOverdamped, Grid
+from ..systems import TILTED, AbstractDiffusion, AbstractOverdamped, Grid, closed
 
 EDGE = 1e-6  # of its highest, to which a density must have fallen at an end of the grid that stands for infinity
 
@@ -148,7 +148,10 @@ def _on_grid(system: AbstractOverdamped, lam: Control, grid: Grid) -> Array:
         raise ValueError(
             "friction needs one temperature: with a bath per coordinate there is no phi."
         )
-    zeta, ends = _cells(system, lam, grid, dtype)
+    zeta, ends, closes = _cells(system, lam, grid, dtype)
+    zeta = _checks.must(
+        "friction: the potential, and its slope in each control,", zeta, closes, TILTED
+    )
     if not (grid.walls[0] or grid.periodic[0]):
         allowed = (
             f"wide enough: at an end the density is above {EDGE} of its highest. Widen it, or walls=True if it ends "
@@ -161,8 +164,8 @@ def _on_grid(system: AbstractOverdamped, lam: Control, grid: Grid) -> Array:
 @jit
 def _cells(
     system: AbstractOverdamped, lam: Control, grid: Grid, dtype: np.dtype
-) -> tuple[Array, Scalar]:
-    """The tensor, and the density at the ends as a share of its highest."""
+) -> tuple[Array, Scalar, Array]:
+    """The tensor; the density at the ends as a share of its highest; whether the potential closes where it is a ring."""
     vector, phi = _reduced(system, lam)
     x = grid.centres(dtype)
     h = grid.widths[0]
@@ -188,7 +191,18 @@ def _cells(
         square = square - jnp.outer(means, means) / total(1 / p_edge[:, None])[0]
     diffusion = jnp.asarray(system.diffusion(x[0], lam), dtype).reshape(())
     ends = jnp.maximum(p_edge[0], p_edge[-1]) / jnp.max(p)
-    return square / diffusion, ends
+    closes = jnp.asarray(True)
+    if around:
+        seam, slopes = jax.vmap(jax.value_and_grad(phi, 1), (0, None))(
+            edges[jnp.array([0, -1])], vector
+        )
+        each = [closed(seam[0], seam[1], heights)]
+        each += [
+            closed(slope[0], slope[1], force)
+            for slope, force in zip(slopes.T, forces.T, strict=True)
+        ]
+        closes = jnp.all(jnp.stack(each))
+    return square / diffusion, ends, closes
 
 
 def _sums(f: Array, h: float, around: bool) -> tuple[Array, Array]:

@@ -88,6 +88,16 @@ class GaussianEvolution(Evolution):
     mean: Array
     cov: Array
 
+    @staticmethod
+    def needed(evolution: Evolution) -> "GaussianEvolution":
+        """The evolution, if it is one; what is not on a grid either has states that jump, and is refused."""
+        if not isinstance(evolution, GaussianEvolution):
+            raise TypeError(
+                "evolution must be that of a diffusion, by evolve.moments or evolve.fokker_planck, got a "
+                f"{type(evolution).__name__}. Of jumps and spins evolve.master has the totals: reduced_work, entropy."
+            )
+        return evolution
+
     @property
     def final(self) -> Gaussian:
         return Gaussian(self.mean[-1], self.cov[-1])

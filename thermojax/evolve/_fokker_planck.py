@@ -18,6 +18,7 @@ from .._process import Process, a_process, baths, check_run, ends, one_protocol
 from .._types import Array, Control, Scalar, Times
 from ..densities import Boltzmann, Cells, Point
 from ..systems import (
+    TILTED,
     AbstractOverdamped,
     AbstractSystem,
     Carried,
@@ -71,7 +72,8 @@ def fokker_planck(
 
     In two dimensions the axes take turns (x for half a step, y, x). T, $\mu$ and f may depend on the control in any way, and
     T may be one per axis; a medium that flows (`velocity`) is refused. The initial density is its `log_prob` at the centres,
-    normalised there. Differentiable in reverse and forward mode with respect to every leaf, one density per step being kept.
+    normalised there; from a `Point` the entropies of the system and in all are infinite, as they are in `moments`.
+    Differentiable in reverse and forward mode with respect to every leaf, one density per step being kept.
 
     Raises `ValueError` for an initial density that does not fit the grid; for a density that reaches an end which is no wall
     (or periodic), cells too wide for the slope of the potential, steps in which the control moves too far: where that is
@@ -101,8 +103,8 @@ def extrapolated(process: Process, ts: Times, grid: Grid) -> CellEvolution:
         _told(process, fine, float(mass))
     one, two = (Totals(e.work, e.heat, e.reduced_work, e.entropy) for e in (coarse, fine))
     two = jtu.tree_map(lambda v: v[::2], two)
-    best = jtu.tree_map(lambda a, b: b + (b - a) / 3, one, two)
-    error = jtu.tree_map(lambda a, b: jnp.abs(a - b), best, two)
+    best = jtu.tree_map(lambda a, b: jnp.where(jnp.isinf(b), b, b + (b - a) / 3), one, two)
+    error = jtu.tree_map(lambda a, b: jnp.where(jnp.isinf(b), b, jnp.abs(a - b)), best, two)
     return dataclasses.replace(fine, ts=ts, p=fine.p[::2], error=error, **best._asdict())
 
 
@@ -130,7 +132,7 @@ def overdamped(name: str, system: AbstractSystem) -> Carried:
     if not isinstance(system, Carried):
         raise TypeError(
             f"{name} is for overdamped systems (AbstractOverdamped), and {type(system).__name__} is none. Use "
-            "evolve.moments, if all is linear, or thermojax.ensemble."
+            "evolve.moments, if all is linear, or thermojax.ensemble; of jumps and spins evolve.master, or steady(states=)."
         )
     if isinstance(system, AbstractOverdamped) and system.velocity is not None:
         raise ValueError(
@@ -187,6 +189,8 @@ def _run(process: Process, ts: Array, grid: Grid, scheme: Scheme) -> tuple[CellE
     density = p / grid.volume
     entropy = jax.vmap(lambda p: Cells(grid, p).entropy())(density)
     gain = entropy - entropy[0]
+    if isinstance(process.initial, Point):
+        gain = gain.at[1:].set(jnp.inf)  # no cell is as narrow
     work = energies - energies[0] + (heat.sum(-1) if several else heat)
     least, edge = jax.lax.stop_gradient(extremes(grid, density))
     found = CellEvolution(
@@ -355,7 +359,9 @@ def _told(process: Process, found: CellEvolution, mass: float) -> None:
 def _not_finite(process: Process, found: CellEvolution) -> str:
     with jax.ensure_compile_time_eval():
         lam = process.protocol(0.5 * (found.ts[0] + found.ts[1]))
-        energies = Lattice(overdamped("", process.system), found.grid).energies(lam, found.p.dtype)
+        lattice = Lattice(overdamped("", process.system), found.grid)
+        energies = lattice.energies(lam, found.p.dtype)
+        closes = bool(lattice.closes(lam, found.p.dtype))
         bad = np.argwhere(~np.isfinite(np.asarray(energies)))
     if len(bad):
         at = np.asarray(found.grid.centres())[tuple(bad[0])]
@@ -363,4 +369,6 @@ def _not_finite(process: Process, found: CellEvolution) -> str:
             f"fokker_planck: the potential is not finite in {len(bad)} cells, the first at x = {at}. Put the wall at the "
             "grid's end, with walls=True."
         )
+    if not closes:
+        return f"fokker_planck: the potential must be {TILTED}."
     return "fokker_planck: the density is not finite. Look at force, mobility and temperature along the protocol."

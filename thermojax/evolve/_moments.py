@@ -282,7 +282,8 @@ def _gaussian(density: Density) -> GaussianParts:
         raise ValueError(
             f"moments needs a Gaussian start, got {type(density).__name__}, which is no Gaussian (Boltzmann is one unless "
             "its potential is not quadratic in x). Use thermojax.densities.Gaussian (with the moments of points: "
-            "Gaussian(xs.mean(0), jnp.cov(xs.T))), Point, or Boltzmann of a quadratic potential; or simulate."
+            "Gaussian(xs.mean(0), jnp.cov(xs.T))), Point, or Boltzmann of a quadratic potential; or simulate. Of jumps "
+            "and spins take evolve.master(process, ts, states)."
         )
     return start
 
@@ -292,7 +293,7 @@ def linear(system: AbstractSystem, x: State, protocol: Drive, ts: Times) -> Abst
     if not isinstance(system, AbstractDiffusion):
         raise TypeError(
             f"moments is for linear diffusions (AbstractDiffusion), and {type(system).__name__} is none. Simulate it "
-            "with thermojax.ensemble."
+            "with thermojax.ensemble; of jumps and spins take evolve.master(process, ts, states)."
         )
     lam = protocol(ts[0])
     if not affine(lambda y: system.drift(y, lam), x):

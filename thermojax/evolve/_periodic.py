@@ -14,7 +14,7 @@ from .._jit import jit
 from .._process import Process, a_process, check_run, ends, one_protocol
 from .._types import Array, PyTree, Times
 from ..densities import Cells, Gaussian, normal
-from ..systems import Grid
+from ..systems import AbstractDiscrete, Grid
 from ._evolution import Evolution
 from ._fokker_planck import fokker_planck, masses
 from ._moments import linear, moments, widths
@@ -40,6 +40,11 @@ def periodic(process: Process, ts: Times, grid: Grid | None = None) -> Evolution
     a_process("process", process)
     ts = _checks.times("ts", ts)
     one_protocol("periodic", process)
+    if isinstance(process.system, AbstractDiscrete):
+        raise TypeError(
+            f"periodic is for diffusions, and {type(process.system).__name__} is none. Repeat evolve.master(process, ts, "
+            "states), each time from the final density of the last (initial=)."
+        )
     _closes(process, check_run(process, ts))
     if grid is None:
         start, solved = _gaussian(process, ts)

@@ -13,6 +13,7 @@ from .._products import matmul
 from .._types import Array, Control, Given
 from ..densities import Cells, Gaussian, States, listed
 from ..systems import (
+    TILTED,
     AbstractDiffusion,
     AbstractJumps,
     AbstractSystem,
@@ -20,9 +21,6 @@ from ..systems import (
     Edges,
     Grid,
     Lattice,
-    current,
-    divergence,
-    implicit,
 )
 from ._fokker_planck import REACH, extremes, overdamped
 from ._master import generator
@@ -80,6 +78,8 @@ def steady(
     system.check(jax.ShapeDtypeStruct((grid.dim,), dtype), lam)
     p = stationary(lattice, lam, dtype)
     if not _checks.tracing(p) and not np.isfinite(np.asarray(p)).all():
+        _checks.must("steady: the potential", p, _closes(lattice, lam, dtype), TILTED)
+    if not _checks.tracing(p) and not np.isfinite(np.asarray(p)).all():
         raise ValueError(
             "steady: the stationary density is not finite. Look at the potential: where it is infinite the grid has to end, "
             "with walls=True."
@@ -91,69 +91,92 @@ def steady(
 
 
 @jit
+def _closes(lattice: Lattice, lam: Control, dtype: np.dtype) -> Array:
+    return lattice.closes(lam, dtype)
+
+
+@jit
 def stationary(lattice: Lattice, lam: Control, dtype: np.dtype) -> Array:
     """The masses of the cells, `(*cells,)`."""
     edges = lattice.edges(lam, dtype)
-    if lattice.grid.dim == 2:
-        return _in_two(edges, lattice.grid)
-    phi = lattice.energies(lam, dtype) / lattice.bath(0, lam)
-    p = jax.nn.softmax(-phi)
-    dt = jax.lax.stop_gradient(_LONG / jnp.max(edges[0].up + edges[0].down))
-    for _ in range(3):  # inverse iteration: nothing but the null vector survives a time this long
-        p = jax.lax.stop_gradient(p)
-        leaves = divergence(current(p, edges[0], 0), 0)
-        p = p - implicit(edges[0], 0, lattice.grid.periodic[0], dt, dt * leaves)
-        p = p / jnp.sum(p)
-    return p
-
-
-_LONG = 1e12  # in units of the fastest jump
+    energies = lattice.energies(lam, dtype)
+    if lattice.grid.dim == 1:  # rows of one cell
+        line = Edges(*(v[:, None] for v in edges[0]))
+        still = Edges(*map(jnp.zeros_like, line))
+        return _by_rows((line, still), energies[:, None])[:, 0]
+    return _by_rows(edges, energies)
 
 
 class _Blocks(NamedTuple):
-    """Rows of cells eliminated one after the other, all but the last: $x_i = R_i x_{i+1} + C_i x_\\mathrm{last} + s_i$."""
+    r"""Rows of cells eliminated one after the other, all but the last: $x_i = R_i x_{i+1} + C_i x_\mathrm{last}$."""
 
-    inverse: Array
     next: Array
     last: Array
 
 
-def _in_two(edges: tuple[Edges, ...], grid: Grid) -> Array:
-    held = jax.lax.stop_gradient(edges)
-    blocks, end = _eliminated(held, grid)
-    p = _back(blocks, _null(end))
-    p = p / jnp.sum(p)
-    # one step of Newton's, whose matrix is held: the value to rounding, and the derivative
-    leaves = [divergence(current(p, edge, axis), axis) for axis, edge in enumerate(edges)]
-    step = _solved(blocks, end, held, leaves[0] + leaves[1])
-    return p + step - p * jnp.sum(step)
+def _by_rows(edges: tuple[Edges, ...], energies: Array) -> Array:
+    """Row by row, the lowest cell last: no number outgrows its own, and all leads there."""
+    place = jnp.stack(jnp.divmod(jnp.argmin(energies), energies.shape[1])) + 1
+    fastest = jax.lax.stop_gradient(jnp.max(edges[0].up + edges[0].down))
+
+    def turned(v: Array) -> Array:
+        return jnp.roll(v, -place, (0, 1)) / fastest
+
+    blocks, end = _eliminated(tuple(Edges(*map(turned, edge)) for edge in edges))
+    last = _null(end)
+    p = jnp.concatenate([_chain(blocks, last), last[None]])
+    return jnp.roll(p / jnp.sum(p), place, (0, 1))
 
 
-def _eliminated(edges: tuple[Edges, ...], grid: Grid) -> tuple[_Blocks, Array]:
-    """The blocks, and the generator of the last row that is left."""
+def _eliminated(edges: tuple[Edges, ...]) -> tuple[_Blocks, Array]:
+    r"""The blocks, and the rates within the last row when the others are not looked at.
+
+    With G the mean times that a walker who starts in row i spends there before it goes on, and $e_i$ its rates of leaving
+    for the last row by way of those before it,
+
+    $$R_i = G\, w_-, \qquad C_i = G\, w_+ C_{i-1}, \qquad e_{i+1} = e_i\, G\, w_- :$$
+
+    sums of what is not negative, so that every cell keeps its digits, however high the barriers.
+    """
     (up, down, _), (right, left, _) = edges
-    rows, n = grid.cells
-    leaves = up + jnp.roll(down, 1, 0) + right + jnp.roll(left, 1, 1)
+    rows, n = up.shape
     eye = jnp.eye(n, dtype=up.dtype)
 
     def within(i: Array) -> Array:
         onwards = jnp.roll(jnp.diag(right[i]), 1, 0)  # from j to j + 1
         back = jnp.roll(jnp.diag(left[i]), 1, 1)  # from j + 1 to j
-        return onwards + back - jnp.diag(leaves[i])
+        return onwards + back
 
-    def row(before: tuple[Array, Array], i: Array) -> tuple[tuple[Array, Array], _Blocks]:
-        ratio, around = before
+    def row(
+        before: tuple[Array, Array, Array], i: Array
+    ) -> tuple[tuple[Array, Array, Array], _Blocks]:
+        ratio, around, home = before
         inflow = up[i - 1][:, None]
-        inverse = jnp.linalg.inv(within(i) + inflow * ratio)
-        ratio, around = -inverse * down[i][None], -matmul(inverse, inflow * around)
-        return (ratio, around), _Blocks(inverse, ratio, around)
+        times = _of_a_row(within(i) + inflow * ratio, up[i] + home)
+        ratio, around = times * down[i][None], matmul(times, inflow * around)
+        return (ratio, around, matmul(home, ratio)), _Blocks(ratio, around)
 
     # before the first row stands the last one: periodic, or with rates of zero
-    (_, _), blocks = jax.lax.scan(row, (jnp.zeros_like(eye), eye), jnp.arange(rows - 1))
-    chain = _chain(blocks, eye)
+    start = jnp.zeros_like(eye), eye, down[-1]
+    _, blocks = jax.lax.scan(row, start, jnp.arange(rows - 1))
     reach = blocks.next[-1] + blocks.last[-1]
-    end = within(jnp.asarray(rows - 1)) + up[-2][:, None] * reach + down[-1][:, None] * chain[0]
-    return blocks, end
+    end = within(jnp.asarray(rows - 1)) + up[-2][:, None] * reach
+    return blocks, end + down[-1][:, None] * _chain(blocks, eye)[0]
+
+
+@jax.custom_jvp
+def _of_a_row(rates: Array, leaving: Array) -> Array:
+    r"""`_times`, NaN where nothing leads away, with the derivative $-G\, d(G^{-1})\, G$."""
+    times, stuck = _times(rates, leaving)
+    return jnp.where(jnp.any(stuck > 0), jnp.nan, times)
+
+
+@_of_a_row.defjvp
+def _(given: tuple[Array, Array], turned: tuple[Array, Array]) -> tuple[Array, Array]:
+    times, (rates, leaving) = _of_a_row(*given), turned
+    rates = jnp.where(jnp.eye(len(leaving), dtype=bool), 0, rates)
+    turn = rates - jnp.diag(jnp.sum(rates, 0) + leaving)
+    return times, matmul(matmul(times, turn), times)
 
 
 def _chain(blocks: _Blocks, last: Array) -> Array:
@@ -166,37 +189,81 @@ def _chain(blocks: _Blocks, last: Array) -> Array:
     return jax.lax.scan(row, last, blocks, reverse=True)[1]
 
 
-def _back(blocks: _Blocks, last: Array) -> Array:
-    return jnp.concatenate([_chain(blocks, last), last[None]])
+# ---- elimination without a difference
 
 
-def _null(generator: Array) -> Array:
-    """The null vector of a generator whose columns sum to zero."""
-    return jnp.linalg.solve(generator.at[-1].set(1), jnp.zeros_like(generator[0]).at[-1].set(1))
+_LEAK = 1e-30  # of the fastest rate: the way back of states that nothing leads away from
+_TOGETHER = 32  # states eliminated at once
 
 
-def _solved(blocks: _Blocks, end: Array, edges: tuple[Edges, ...], b: Array) -> Array:
-    """x of $A x = b$, up to a multiple of the null vector, for b of sum zero."""
-    up, down = edges[0].up, edges[0].down
+def _null(rates: Array) -> Array:
+    r"""The null vector of a generator, $p_i \ge 0$ of sum one, from the `rates` `(n, n)` from i to j at [j, i], $i \ne j$.
+    The last state should be a likely one.
 
-    def forward(before: Array, given: tuple[Array, Array, Array]) -> tuple[Array, Array]:
-        inverse, inflow, right = given
-        here = matmul(inverse, right - inflow * before)
-        return here, here
+    State by state is left out, and what passed through it added to the rates of the others: with s the rate of leaving k,
 
-    inflows = jnp.roll(up, 1, 0)[:-1].at[0].set(0)  # the last row is not eliminated
-    _, own = jax.lax.scan(forward, jnp.zeros_like(b[0]), (blocks.inverse, inflows, b[:-1]))
+    $$w_{ji} \to w_{ji} + \frac{w_{jk} w_{ki}}{s}, \qquad p_k = \frac1s \sum_i w_{ki}\, p_i .$$
 
-    def backward(after: Array, given: tuple[_Blocks, Array]) -> tuple[Array, Array]:
-        block, here = given
-        here = matmul(block.next, after) + here
-        return here, here
+    There are no differences, so that every p has its digits, however weakly its state is linked. NaN where there are
+    several p.
 
-    zero = jnp.zeros_like(b[0])
-    _, without = jax.lax.scan(backward, zero, (blocks, own), reverse=True)
-    right = b[-1] - up[-2] * without[-1] - down[-1] * without[0]
-    last = jnp.linalg.solve(end.at[-1].set(1), right.at[-1].set(0))
-    return _back(blocks, last) + jnp.concatenate([without, zero[None]])
+    Source: Grassmann, Taksar & Heyman, Operations Research 33, 1107 (1985).
+    """
+    n = len(rates)
+    size = min(_TOGETHER, max(n - 1, 1))
+    count = -(-(n - 1) // size) or 1
+    spare = count * size + 1 - n  # states that lead to the last one, and nothing to them
+    fastest = jax.lax.stop_gradient(jnp.max(jnp.where(jnp.eye(n, dtype=bool), 0, rates)))
+    rates = jnp.pad(rates / jnp.where(fastest == 0, 1, fastest), ((spare, 0), (spare, 0)))
+    rates = rates.at[-1, :spare].set(1)
+    places = jnp.arange(len(rates))
+
+    def out(rates: Array, first: Array) -> tuple[Array, tuple[Array, Array]]:
+        later = places >= first + size
+        own = jax.lax.dynamic_slice_in_dim(rates, first, size, 1)
+        leaves = jnp.where(later[:, None], own, 0)
+        within = jax.lax.dynamic_slice_in_dim(own, first, size, 0)
+        times, stuck = _times(within, jnp.sum(leaves, 0))
+        enters = jnp.where(later, jax.lax.dynamic_slice_in_dim(rates, first, size, 0), 0)
+        ratio = matmul(times, enters)
+        return rates + matmul(leaves.at[-1].add(stuck), ratio), (ratio, stuck)
+
+    def back(p: Array, given: tuple[Array, Array]) -> tuple[Array, None]:
+        first, ratio = given
+        p = jax.lax.dynamic_update_slice_in_dim(p, matmul(ratio, p), first, 0)
+        return p / jax.lax.stop_gradient(jnp.max(p)), None
+
+    firsts = size * jnp.arange(count)
+    _, (ratios, stuck) = jax.lax.scan(out, rates, firsts)
+    last = jnp.zeros_like(rates[0]).at[-1].set(1)
+    p, _ = jax.lax.scan(back, last, (firsts, ratios), reverse=True)
+    ends = stuck.reshape(-1) > 0  # one for each set of states that is not left
+    one = (jnp.sum(ends) < 2) & ~jnp.any(ends & (p[:-1] == 0))
+    p = p[spare:]
+    return jnp.where(one, p / jnp.sum(p), jnp.nan)
+
+
+def _times(rates: Array, leaving: Array) -> tuple[Array, Array]:
+    r"""The mean time spent in j by a walker who starts in i, at [j, i], of `rates` `(n, n)` among the states, and `leaving`
+    `(n,)` them: $(\mathrm{diag}(\textstyle\sum_j w_{ji} + e_i) - w)^{-1}$, $w_{ji}$ from i to j. And what was added to
+    `leaving` where nothing leads away.
+
+    Source: Alfa, Xue & Ye, Math. Comp. 71, 217 (2002).
+    """
+    n = len(leaving)
+    to = jnp.arange(n + 1)
+
+    def state(table: Array, k: Array) -> tuple[Array, Array]:
+        enters, leaves = table[k], table[:, k]
+        rate = jnp.sum(jnp.where(to > k, leaves, 0))
+        leak = jnp.where(rate == 0, _LEAK, 0).astype(rate.dtype)
+        enters, leaves = jnp.where(to[:-1] == k, 1, enters), jnp.where(to == k, 1, leaves)
+        leaves = leaves.at[-1].add(leak)
+        rest = jnp.where((to[:, None] == k) | (to[None, :-1] == k), 0, table)
+        return rest + jnp.outer(leaves, enters / (rate + leak)), leak
+
+    table, leaks = jax.lax.scan(state, jnp.concatenate([rates, leaving[None]]), jnp.arange(n))
+    return table[:-1], leaks
 
 
 def _of_jumps(system: AbstractJumps, lam: Control, states: Given) -> States:
@@ -209,13 +276,17 @@ def _of_jumps(system: AbstractJumps, lam: Control, states: Given) -> States:
 
 @jit
 def _resting(system: AbstractJumps, lam: Control, states: Array) -> Array:
-    return _null(generator(system, states, lam)[0])
+    rates = generator(system, states, lam)[0]
+    lasting = jnp.argmax(jnp.diagonal(rates))  # the state that is left most slowly is taken last
+    p = _null(jnp.roll(jnp.roll(rates, -lasting - 1, 0), -lasting - 1, 1))
+    return jnp.roll(p, lasting + 1)
 
 
 def _linear(system: AbstractSystem, lam: Control, dim: int) -> Gaussian:
     if not isinstance(system, AbstractDiffusion):
         raise TypeError(
-            f"steady is for diffusions (AbstractDiffusion), and {type(system).__name__} is none."
+            f"steady is for diffusions (AbstractDiffusion), and {type(system).__name__} is none. Of jumps give states=, the "
+            "list of all of them (n, d)."
         )
     size = 2 * dim if isinstance(system, AbstractUnderdamped) else dim
     x = jnp.zeros(size, _checks.one_float(system=(system, lam)))

@@ -30,9 +30,11 @@ from ._ising import (
 )
 from ._jumps import Jumps as Jumps
 from ._lattice import (
+    TILTED as TILTED,
     Carried as Carried,
     Edges as Edges,
     Lattice as Lattice,
+    closed as closed,
     current as current,
     divergence as divergence,
     implicit as implicit,

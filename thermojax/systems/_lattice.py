@@ -3,6 +3,7 @@ r"""A diffusion as jumps between the cells of a grid, with detailed balance at e
 from typing import NamedTuple, TypeAlias
 
 import equinox as eqx
+import jax
 import jax.numpy as jnp
 import numpy as np
 
@@ -13,6 +14,12 @@ from ._inhomogeneous import Inhomogeneous
 from ._overdamped import AbstractOverdamped
 
 Carried: TypeAlias = AbstractOverdamped | Inhomogeneous  # whose density a lattice carries
+
+SEAM = 1e-4  # of the range of a potential, by which its ends may differ on a ring
+TILTED = (
+    "periodic on a periodic axis, U(lower) = U(upper), and it is not: it does not close on the ring. A tilt is a force: "
+    "give it as force=. Or take the whole period as the grid"
+)
 
 Cells = Float[Array, "..."]  # one number for each cell, `(*cells,)`
 
@@ -64,6 +71,23 @@ class Lattice(eqx.Module):
         energies = self.energies(lam, dtype)
         return tuple(self._edges(axis, energies, lam) for axis in range(self.grid.dim))
 
+    def closes(self, lam: Control, dtype: np.dtype) -> Array:
+        """Whether U is the same at both ends of every periodic axis, where it is finite: a tilt has none on a ring."""
+        energies = self.energies(lam, dtype)
+        return jnp.all(
+            jnp.stack([self._closes(axis, energies, lam) for axis in range(self.grid.dim)])
+        )
+
+    def _closes(self, axis: int, energies: Cells, lam: Control) -> Array:
+        if not self.grid.periodic[axis]:
+            return jnp.asarray(True)
+        beside = jnp.take(self.grid.centres(energies.dtype), 0, axis).reshape(-1, self.grid.dim)
+        energy = jax.vmap(lambda x: self.system.energy(x, lam))
+        ends = [
+            energy(beside.at[:, axis].set(end[axis])) for end in (self.grid.lower, self.grid.upper)
+        ]
+        return closed(ends[0], ends[1], energies)
+
     def _edges(self, axis: int, energies: Cells, lam: Control) -> Edges:
         grid, dtype = self.grid, energies.dtype
         width = grid.widths[axis]
@@ -81,7 +105,7 @@ class Lattice(eqx.Module):
             return diffusion[axis] if jnp.ndim(diffusion) else diffusion
 
         gain = jnp.roll(energies, -1, axis) - energies - width * grid.each(force, dtype)
-        z = gain / self.bath(axis, lam)
+        z = jnp.where(self._closes(axis, energies, lam), gain / self.bath(axis, lam), jnp.nan)
         varies = isinstance(self.system, Inhomogeneous)
         diffusion = grid.each(lambda x: along(edge(x)), dtype) if varies else along(last)
         rate = diffusion / width**2
@@ -92,6 +116,13 @@ class Lattice(eqx.Module):
         z = jnp.where(there, z, 0)
         up, down = _bernoulli(z)
         return Edges(*(jnp.where(there, v, 0) for v in (rate * up, rate * down, -z)))
+
+
+def closed(first: Array, last: Array, values: Array) -> Array:
+    """Whether what is at both ends of a ring is the same, by a small part of the range of all `values` and rounding."""
+    gap = jnp.abs(last - first)
+    top, bottom, size = (f(values) for f in (jnp.max, jnp.min, lambda v: jnp.max(jnp.abs(v))))
+    return ~jnp.any(gap > SEAM * (top - bottom) + 100 * jnp.finfo(values.dtype).eps * size)
 
 
 def current(p: Cells, edges: Edges, axis: int) -> Cells:
