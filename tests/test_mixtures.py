@@ -97,7 +97,9 @@ def test_weights_near_the_largest_float():
     for top in (5e37, 1e-37):
         np.testing.assert_allclose(log_prob(f(top)), stats.norm.logpdf(1.0), rtol=1e-6)
     for top in (1e38, 3e38):  # the sum of the latter is infinite
-        with pytest.raises(ValueError, match=r"Mixture\.weights must be at most 8\.5e\+37 together"):
+        with pytest.raises(
+            ValueError, match=r"Mixture\.weights must be at most 8\.5e\+37 together"
+        ):
             log_prob(f(top))
     assert np.isnan(jax.jit(log_prob)(f(3e38)))
 
