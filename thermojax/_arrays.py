@@ -21,10 +21,11 @@ def array(name: str, x: Any) -> Array:
 
 def native(x: Any) -> Any:
     """Numpy's numbers as JAX takes them: without a mask that hides nothing, in its byte order, no long doubles."""
-    if not isinstance(x, np.ndarray | np.generic) or np.ma.is_masked(x):
-        return x
-    x = np.ma.getdata(x) if isinstance(x, np.ma.MaskedArray) else x
-    if x.dtype.kind not in "iufc":
+    if isinstance(x, np.ma.MaskedArray):
+        if np.ma.is_masked(x):
+            return x
+        x = np.ma.getdata(x)
+    if not isinstance(x, (np.ndarray, np.generic)) or x.dtype.kind not in "iufc":
         return x
     if x.dtype.kind == "f" and x.dtype.itemsize > 8:
         return x.astype(float)
