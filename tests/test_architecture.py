@@ -16,7 +16,7 @@ PACKAGE = Path(__file__).parent.parent / "thermojax"
 # From the ground up. Files on one floor never import each other; the last floors are the wings, one of two storeys.
 FLOORS = [
     {"_types"},
-    {"_indices", "_kept", "_products"},
+    {"_arrays", "_indices", "_kept", "_products"},
     {"_spread"},
     {
         "_checks",

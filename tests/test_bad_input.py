@@ -759,6 +759,12 @@ for what, call, error, *words in (
     ("draws", lambda: bootstrap(jarzynski, fine, key=key(), draws=1), "ValueError", "draws must be", "at least 2"),
     ("failed", lambda: bootstrap(jarzynski, infinite, key=key()), "ValueError", "not finite"),
     ("excess", lambda: second_law_excess(fine, "zero"), "TypeError", "delta must be"),
+    ("masked", lambda: mean(np.ma.array([1.0, 2.0, 3.0], mask=[0, 1, 0])), "TypeError", "x must be a number", "1 entries are masked", "compressed"),
+    ("objects", lambda: mean(np.array([1.0, 2.0], object)), "TypeError", "x must be a number", "Python objects", r"astype\(float\)"),
+    ("masked path", lambda: tjx.account(ended(), tjx.Path(ts(), np.ma.array(np.zeros((5, 1)), mask=np.eye(5, 1)))), "TypeError", r"path\.xs must be", "1 entries are masked"),
+    ("masked batch", lambda: tjx.measured.Measured(tjx.Path(ts(), np.ma.array(np.zeros((1, 5, 1)), mask=np.eye(5, 1)[None])), np.zeros((1, 5))).process(trap(), Gaussian(0.0, 1.0)), "TypeError", r"data\.path\.xs must be", "1 entries are masked"),
+    ("whole currents", lambda: tjx.bounds.tur_of(np.arange(9)), "TypeError", "current must be floating point", r"astype\(float\)"),
+    ("a batch of currents", lambda: tjx.bounds.tur_of(np.ones((2, 9))), "ValueError", r"current must have shape \(paths,\)"),
 ):  # fmt: skip
     bad(f"estimators, {what}", call, error, *words)
 
@@ -842,6 +848,10 @@ FINE = {
     "a traced negative stiffness": _traced_negative_stiffness_marked,
     "a NaN on a path": lambda: np.isnan(tjx.account(ended(), tjx.Path(ts(), jnp.full((5, 1), jnp.nan))).work),
     "single-precision overflow": lambda: float(jarzynski(jnp.full(200, -200.0, jnp.float32)).value) == -200.0,
+    "numpy's other floats": lambda: all(np.allclose(jarzynski(np.arange(9.0).astype(kind)).value, jarzynski(np.arange(9.0)).value) for kind in (">f8", ">f4", np.longdouble)),
+    "a mask that hides nothing": lambda: float(mean(np.ma.array([1.0, 3.0])).value) == 2.0,
+    "a path in another byte order": lambda: bool(tjx.account(ended(), tjx.Path(np.asarray(ts()).astype(">f8"), np.zeros((5, 1), ">f8"))).path.ok),
+    "a bootstrap in another byte order": lambda: float(bootstrap(mean, np.array([1.0, 3.0], ">f8"), key=key()).value) == 2.0,
     "a key kept for the start": lambda: not np.isclose(float(run().path.xs[0, 0]), float(jax.random.normal(key()))),
 }  # fmt: skip
 

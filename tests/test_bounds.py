@@ -194,6 +194,19 @@ def test_sinkhorn_against_an_exact_assignment():
     assert float(B.wasserstein(x, x, epsilon=0.3)) < 1e-2
 
 
+def test_samples_far_from_zero():
+    """A common shift changes no distance; of two samples in doubles single precision takes the difference alone."""
+    x, y = clouds()
+    exact = B.wasserstein(x, y, epsilon=0.3)
+    close(B.wasserstein(x + 1e6, y + 1e6, epsilon=0.3), exact, 1e-8)
+    with jax.enable_x64(False):
+        far = [jnp.asarray(v + 2e4) for v in (x, y)], [v + 1e9 for v in (x, y)]
+        for pair in far:
+            assert float(B.wasserstein(*pair, epsilon=0.3)) == pytest.approx(float(exact), rel=1e-3)
+        with pytest.raises(ValueError, match=r"p: widths of .* lost in float32"):
+            B.wasserstein(x + 1e9, jnp.asarray(y))
+
+
 def test_without_ott(monkeypatch):
     monkeypatch.setitem(sys.modules, "ott", None)
     monkeypatch.delitem(sys.modules, "ott.tools.sinkhorn_divergence", raising=False)
@@ -531,6 +544,36 @@ def test_geodesic_of_two_controls():
     assert float(B.length(system, jax.vmap(ramp)(jnp.linspace(0, 1, 33)))) > 1.02 * L
     with pytest.raises(RuntimeError, match="not found in 2 steps"):
         B.geodesic(system, start, stop, 2.0, steps=2)
+
+
+@pytest.mark.parametrize("f", [jnp.float32, jnp.float64])
+@pytest.mark.parametrize(("k", "x"), [(1.0, 1.0), (1e3, 1.0), (1e-6, 6.4e-8)])
+def test_geodesic_of_two_controls_in_any_unit(f, k, x):
+    """The stiffness in the unit k, the place in x, energies in k x^2, times in one."""
+    system = tjx.Overdamped(trapped, temperature=f(k * x * x), mobility=f(1 / k))
+    start, stop = ({"c": f(c * x), "k": f(v * k)} for c, v in ((0.0, 1.0), (1.56, 4.0)))
+    found = B.geodesic(system, start, stop, f(1.0), knots=7).values
+    flat = [1.0, 1.187396, 1.433669, 1.766823, 2.234186, 2.921541, 4.0]  # of the trap at rest
+    np.testing.assert_allclose(found["k"] / k, flat, rtol=1e-4)
+    np.testing.assert_allclose(found["c"] / x, 0.26 * np.arange(7), atol=1e-4)
+
+
+def trapped(x, lam):
+    return 0.5 * lam["k"] * jnp.sum((x - lam["c"]) ** 2)
+
+
+def test_geodesic_between_equals():
+    """Nothing to go, and the derivative is that of the straight line."""
+    by = lambda k: B.geodesic(
+        trap(1.0, 1.0), {"c": 0.0, "k": 1.0}, {"c": 0.0, "k": k}, 1.0, knots=7
+    ).values["k"][3]
+    close(jax.value_and_grad(by)(1.0), (1.0, 0.5))
+
+
+def test_geodesic_that_leaps():
+    """The action of too few pieces is least where they leap over the friction at the start: said, not returned."""
+    with pytest.raises(RuntimeError, match="5 knots are too few"):
+        B.geodesic(trap(1.0, 1.0), {"c": 0.0, "k": 1.0}, {"c": 1.0, "k": 400.0}, 1.0, knots=5)
 
 
 def test_geodesic_of_a_double_well():

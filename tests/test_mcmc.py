@@ -12,6 +12,7 @@ from test_mixtures import WAYS
 
 import thermojax as tjx
 from thermojax.densities import Boltzmann, Point, mcmc
+from thermojax.densities._mcmc import _starts, _unsampled
 from thermojax.potentials import MovingTrap
 from thermojax.protocols import ramp
 
@@ -173,6 +174,17 @@ def test_starts():
     left = jnp.array([[-1.0, 0.0]]) + 0.1 * jax.random.normal(KEY, (8, 2))
     one_well = mcmc(tjx.Overdamped(two_wells), 20.0, KEY, dim=2, start=left)
     assert (one_well.sampler.xs[:, 0] < 0).all()
+
+
+@pytest.mark.parametrize("unit", [1.0, 1e-3, 1e-7, 1e-15])
+def test_starts_in_any_unit(unit):
+    """As spread in units of the wells as in the unit one, to where phi is 10 above its minimum."""
+    system = tjx.Overdamped(lambda x, lam: two_wells(x / lam, 20.0))
+    at = lambda lam: _starts(Boltzmann(system, lam, dim=2, sampler=_unsampled), KEY, 8)
+    with jax.numpy_rank_promotion("allow"), jax.numpy_dtype_promotion("standard"):
+        starts, same = at(unit) / unit, at(1.0)
+    np.testing.assert_allclose(starts, same, rtol=0.02)
+    assert np.ptp(starts, axis=0).min() > 0.5
 
 
 def test_single_precision():

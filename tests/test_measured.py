@@ -186,6 +186,45 @@ def test_columns():
     np.testing.assert_allclose(data.path.ts[0], [0, 0.5, 1])
 
 
+I = np.arange(4)
+DAY = np.datetime64("2026-01-01", "ns")
+
+
+@pytest.mark.parametrize(
+    ("clock", "step"),
+    [
+        (1_700_000_000_000_000_000 + 1000 * I, 1000),
+        ((1_700_000_000_000_000_000 + 1000 * I).astype(np.uint64), 1000),
+        (np.array([-100, -30, 40, 110], np.int8), 70),
+        (2**24 - 4 + I.astype(np.float32), 1),
+        (DAY + 1000 * I, 1e-6),
+    ],
+)
+def test_the_digits_of_whole_numbers_and_dates_survive(clock, step):
+    """They are subtracted as such."""
+    data = from_columns({"t": clock, "x": I, "trap": I}, **NAMES)
+    np.testing.assert_allclose(np.diff(data.path.ts[0]), step, rtol=1e-9)
+
+
+def test_dates_of_another_year():
+    """Every trajectory's own first is taken off before the seconds are formed."""
+    dates = np.r_[DAY + 1000 * I, DAY + np.timedelta64(3000, "D") + 1000 * I]
+    rows = {"t": dates, "x": np.r_[I, I], "trap": np.r_[I, I], "run": list("aaaabbbb")}
+    data = from_columns(rows, **NAMES, path="run")
+    np.testing.assert_allclose(np.diff(data.path.ts), 1e-6, rtol=1e-9)
+
+
+def test_a_clock_of_too_many_digits(lab):
+    """Float64 has no microseconds of today: said, with the interval to give; milliseconds pass."""
+    stamps = [f"1700000000.{10 * i:06d},{i},{i}" for i in range(9)]
+    with pytest.warns(
+        UserWarning, match=r"'t': float64 rounds times up to 1\.7e\+09.*time=(1|1\.00.)e-05"
+    ):
+        lab(*header(*stamps))
+    with pytest.warns(UserWarning, match=r"uneven.*or one of whole numbers or dates"):
+        from_columns({"t": 1.7e9 + 1e-5 * I, "x": I, "trap": I}, **NAMES)
+
+
 def test_a_table_of_pandas():
     pandas = pytest.importorskip("pandas")
     data = from_columns(pandas.DataFrame(COLUMNS), **NAMES, path="run")
@@ -202,6 +241,18 @@ def test_a_table_of_pandas():
         (
             {"x": np.array([0, 1, np.nan, 3, 4, 5])},
             r"row 2, column 'x': the value is missing \(nan\)",
+        ),
+        (
+            {"x": np.ma.array(np.arange(6.0), mask=[0, 1, 0, 0, 0, 0])},
+            r"row 1, column 'x': the value is missing",
+        ),
+        (
+            {"t": np.ma.array(np.full(6, DAY) + np.arange(6), mask=[0, 0, 1, 0, 0, 0])},
+            r"row 2, column 't': the value is missing \(NaT\)",
+        ),
+        (
+            {"run": np.ma.array(list("aaabbb"), mask=[0, 0, 0, 1, 0, 0])},
+            "row 3, column 'run'.*missing",
         ),
         ({"x": np.arange(5.0)}, r"one length.*column 'x' does not fit"),
         ({"x": np.array(list("abcdef"))}, "column 'x' must be real numbers"),

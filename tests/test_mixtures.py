@@ -89,6 +89,21 @@ def test_only_ratios_count():
     np.testing.assert_array_equal(three(4 * WEIGHTS).sample(KEY), three().sample(KEY))
 
 
+def test_weights_near_the_largest_float():
+    """Right as long as their sum has a reciprocal in single precision, then refused, or NaN while tracing."""
+    f = jnp.float32
+    parts = [Gaussian(f(-1.0), f(1.0)), Gaussian(f(1.0), f(1.0))]
+    log_prob = lambda top: Mixture(jnp.stack([top, top / 2]), parts).log_prob(jnp.zeros(1, f))
+    for top in (5e37, 1e-37):
+        np.testing.assert_allclose(log_prob(f(top)), stats.norm.logpdf(1.0), rtol=1e-6)
+    for top in (1e38, 3e38):  # the sum of the latter is infinite
+        with pytest.raises(
+            ValueError, match=r"Mixture\.weights must be at most 8\.5e\+37 together"
+        ):
+            log_prob(f(top))
+    assert np.isnan(jax.jit(log_prob)(f(3e38)))
+
+
 def test_samples():
     """Chosen and drawn as they should be; the negative control has equal weights."""
     xs = np.asarray(draw(three(), 20_000))[:, 0]

@@ -21,6 +21,7 @@ import jax.numpy as jnp
 import jax.tree_util as jtu
 import numpy as np
 
+from ._arrays import array, brief, native
 from ._indices import traced
 from ._spread import spreads
 from ._types import Array, Density, PyTree
@@ -28,7 +29,7 @@ from ._types import Array, Density, PyTree
 
 def known(x: Any) -> np.ndarray | None:
     """The value of `x` as numpy, or None while it is being traced."""
-    return None if tracing(x) else np.asarray(x)
+    return None if tracing(x) else np.asarray(native(x))
 
 
 def tracing(tree: PyTree) -> bool:
@@ -58,16 +59,6 @@ def floating(name: str, x: Any, *, positive: bool = False) -> Array:
         zero = f": as good as zero in {x.dtype}" if 0 < raw[where] < least else ""
         raise ValueError(f"{name} must be {allowed}, got {raw[where]}{at}{zero}.")
     return x
-
-
-def array(name: str, x: Any) -> Array:
-    """`x` as a JAX array, or an error that names it."""
-    try:
-        return jnp.asarray(x)
-    except (TypeError, ValueError) as error:
-        raise TypeError(
-            f"{name} must be a number or an array of numbers, got {_brief(x)}."
-        ) from error
 
 
 FINEST = 32  # steps must be this many times the rounding of the numbers
@@ -141,7 +132,7 @@ def whole(name: str, value: Any, what: str, least: int = 1) -> int:
     except TypeError:
         number = None
     if number is None or number < least:
-        raise ValueError(f"{name} must be {what}, at least {least}; got {_brief(value)}.")
+        raise ValueError(f"{name} must be {what}, at least {least}; got {brief(value)}.")
     return number
 
 
@@ -166,7 +157,7 @@ def density(name: str, value: Any) -> None:
     verbs = (getattr(value, verb, None) for verb in ("sample", "log_prob"))
     if isinstance(value, type) or not all(map(callable, verbs)):
         raise TypeError(
-            f"{name} must be a density with .sample(key) and .log_prob(x), got {_brief(value)}. "
+            f"{name} must be a density with .sample(key) and .log_prob(x), got {brief(value)}. "
             "See thermojax.densities."
         )
 
@@ -198,7 +189,7 @@ def key(name: str, value: Any) -> Array:
     typed = isinstance(value, jax.Array) and jnp.issubdtype(value.dtype, jax.dtypes.prng_key)
     if not typed:
         raise TypeError(
-            f"{name} must be a typed random key, got {_brief(value)}. Pass jax.random.key(0) "
+            f"{name} must be a typed random key, got {brief(value)}. Pass jax.random.key(0) "
             "(an old-style PRNGKey becomes one by jax.random.wrap_key_data)."
         )
     if value.ndim:
@@ -251,7 +242,7 @@ def grids(name: str, ts: Any) -> Array:
 def falling(name: str, x: Any) -> Array:
     """The levels of a noise schedule `(N,)`, which must fall strictly; those that do not become NaN while tracing."""
     if callable(x):
-        raise TypeError(f"{name} must be the levels (N,), got {_brief(x)}. Call it: schedule().")
+        raise TypeError(f"{name} must be the levels (N,), got {brief(x)}. Call it: schedule().")
     x = floating(name, x)
     rank(name, x, {1}, "(N,), one log signal-to-noise ratio per step")
     value = known(x)
@@ -385,11 +376,6 @@ def _is_array(out: Any) -> bool:
 def _spell(out: Any) -> str:
     """Shapes and dtypes in a line."""
     return str(jtu.tree_map(lambda leaf: f"{leaf.dtype}{list(leaf.shape)}", out))
-
-
-def _brief(x: Any) -> str:
-    text = repr(x) if not isinstance(x, jax.core.Tracer) else f"a traced value of shape {x.shape}"
-    return text if len(text) <= 200 else text[:197] + "..."
 
 
 @contextlib.contextmanager

@@ -100,7 +100,7 @@ def digits_kept(name: str, path: Path, *, measured: bool = False) -> None:
     many = np.ndim(path.xs) > 1 and np.size(path.xs) and np.shape(path.xs)[-2] > 1
     if many and (rough or _checks.shortened(path.xs)):
         xs = np.asarray(path.xs, float)
-        given = jnp.asarray(path.xs).dtype
+        given = _checks.array(f"{name}.xs", path.xs).dtype
         dtype = given if jnp.issubdtype(given, jnp.floating) else None
         steps = np.sqrt(np.mean(np.diff(xs, axis=-2) ** 2, axis=-2)).reshape(-1, xs.shape[-1])
         tops = np.abs(xs).max(-2, initial=0).reshape(-1, xs.shape[-1])

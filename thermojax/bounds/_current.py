@@ -43,8 +43,12 @@ def tur_of(current: Float[Array, " paths"], *, failed: str = "raise") -> Estimat
     `why` and `failed` are those of `estimators.mean`, asked of what each realisation adds to B.
     Source: as `tur`.
     """
+    sample = _checks.array("current", current)
+    if not jnp.issubdtype(sample.dtype, jnp.floating):
+        raise TypeError(f"current must be floating point, got {sample.dtype}. Use .astype(float).")
+    _checks.rank("current", sample, {1}, "(paths,), one number per realisation")
     plain = estimators.mean(current, failed=failed)  # refuses what cannot be averaged
-    each, variance = _influence(jnp.asarray(current), plain.value)
+    each, variance = _influence(sample, plain.value)
     each = _checks.must("current", each, variance > 0, "a sample whose members differ")
     found = estimators.mean(each, failed=failed)
     return found._replace(stderr=jnp.hypot(found.stderr, jnp.sqrt(8.0) / plain.ess))

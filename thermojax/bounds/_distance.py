@@ -78,8 +78,21 @@ def wasserstein(
         return clipped_root(_checks.must("The covariance of p and of q", square, good, allowed))
     if kinds[0] == "on cells":
         return _on_cells(*forms) / unit.reshape(())
-    x, y = (form / unit for form in forms)
+    x, y = (form / unit for form in _near((p, q), forms))
     return clipped_root(_sorted(x[:, 0], y[:, 0]) if dims[0] == 1 else _sinkhorn(x, y, epsilon))
+
+
+def _near(given: tuple[Given, Given], samples: tuple[Array, Array]) -> list[Array]:
+    """Two samples less the first point, which changes no distance: numpy's double precision is kept until then."""
+    longer = [np.asarray(x, float) if _checks.shortened(x) else None for x in given]
+    fine = [x for x in longer if x is not None]
+    if len(fine) == 2:
+        return [jnp.asarray(x - fine[0][0], s.dtype) for x, s in zip(fine, samples, strict=True)]
+    for name, x, s in zip("pq", longer, samples, strict=True):
+        if x is not None:
+            wide_enough(name, np.abs(x).max(0), x.std(0), s.dtype)
+    origin = jax.lax.stop_gradient(samples[0][0])
+    return [x - origin[None] for x in samples]
 
 
 def _kind(form: Given) -> tuple[str, int]:
@@ -103,9 +116,6 @@ def _form(name: str, given: Given, grid: Grid | None) -> Given:
     if not all(map(callable, verbs)):
         x = _checks.floating(name, given)
         _checks.rank(name, x, {2}, "(n, d), one row per draw, also for d = 1")
-        if _checks.shortened(given):
-            xs = np.asarray(given, float)
-            wide_enough(name, np.abs(xs).max(0), xs.std(0), x.dtype)
         return x
     parts = normal(given)
     if parts is not None and (grid is None or isinstance(given, Point)):

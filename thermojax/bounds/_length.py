@@ -20,6 +20,7 @@ from ..systems import AbstractDiffusion, Grid
 from ._friction import friction
 
 Metric = Callable[[Array], Array]  # zeta (k, k) at a vector of controls (k,)
+LEAP = 10.0  # even pieces that the first or the last may be as long as
 PIECES = 256  # of the line along which one control is measured
 
 
@@ -81,8 +82,8 @@ def geodesic(
     most `steps` of BFGS; it finds the geodesic next to that line. The error of the knots is of the order of their
     distance squared.
 
-    Raises `ValueError` for controls that differ in shape, and as `friction`; `RuntimeError` if the minimum is not found
-    (NaN while tracing). The straight line from `start` to `stop` must hold equilibria only.
+    Raises `ValueError` for controls that differ in shape, and as `friction`; `RuntimeError` if the minimum is not found, or
+    the knots are too few for it (NaN while tracing). The straight line from `start` to `stop` must hold equilibria only.
     Source: Sivak & Crooks, PRL 108, 190602 (2012), eq. 14; Rotskoff, Crooks & Vanden-Eijnden, PRE 95, 012148 (2017).
     """
     start, stop = (
@@ -98,20 +99,25 @@ def geodesic(
     steps = _checks.whole("steps", steps, "a whole number of steps")
     t1 = _checks.floating("t1", t1, positive=True)
     _checks.rank("t1", t1, {0}, "(), one time")
-    for end in (start, stop):
-        friction(system, end, grid=grid, dim=dim)  # what can be told is told
+    # what can be told is told
+    ends = jnp.stack([friction(system, end, grid=grid, dim=dim) for end in (start, stop)])
     a, back = ravel_pytree(start)
     b, metric = ravel_pytree(stop)[0], _metric(system, start, grid, dim)
     if a.size == 1:
         points = _even(metric, a, b, knots)
     else:
-        points, found = _shortest(metric, a, b, knots, steps)
+        points, found, fine = _shortest(metric, a, b, ends, knots, steps)
         if _checks.known(found) is not None and not found:
             raise RuntimeError(
                 f"geodesic: the shortest line was not found in {steps} steps. Give more steps=, fewer knots=, or go by way "
                 "of a control in between."
             )
-        points = jnp.where(found, points, jnp.nan)
+        if _checks.known(fine) is not None and not fine:
+            raise RuntimeError(
+                f"geodesic: {knots} knots are too few: the line leaps over the friction at an end. Give more knots=, or go "
+                "by way of a control in between."
+            )
+        points = jnp.where(found & fine, points, jnp.nan)
     shares = np.linspace(0, 1, knots)
     return Piecewise(t1 * jnp.asarray(shares, a.dtype), jax.vmap(back)(points), start, stop)
 
@@ -174,30 +180,56 @@ def _even(metric: Metric, a: Array, b: Array, knots: int) -> Array:
 
 
 @jit
-def _shortest(metric: Metric, a: Array, b: Array, knots: int, steps: int) -> tuple[Array, Array]:
-    """The knots of least action between a and b, and whether they were found."""
+def _shortest(
+    metric: Metric, a: Array, b: Array, ends: Array, knots: int, steps: int
+) -> tuple[Array, Array, Array]:
+    r"""The knots of least action between a and b; whether they were found; and whether, in the friction of the `ends`, the
+    first and last piece come near to the even ones of the straight line.
+
+    The unknowns are the amplitudes of waves about the straight line, $u_m = \sum_j S_{mj} v_j$, each control measured in
+    its part $\sqrt{A/\zeta_{ii}}$ of the action A of that line: where the metric is even, the action is $A(1 + |v|^2/2)$.
+    """
     straight = _line(a, b, jnp.linspace(0, 1, knots, dtype=a.dtype))
+    if knots == 2:
+        return straight, jnp.asarray(True), jnp.asarray(True)
 
-    def points(inner: Array, first: Array, last: Array) -> Array:
-        return jnp.concatenate([first[None], inner, last[None]])
-
-    def action(inner: Array, args: PyTree) -> Scalar:
-        metric, *ends = args
-        path = points(inner, *ends)
+    def action(path: Array, metric: Metric) -> tuple[Scalar, Array]:
         pieces = path[1:] - path[:-1]
         zetas = jax.vmap(metric)(0.5 * (path[1:] + path[:-1]))
-        return (knots - 1) * jnp.sum(jax.vmap(_square)(zetas, pieces))
+        return (knots - 1) * jnp.sum(jax.vmap(_square)(zetas, pieces)), zetas
 
-    if knots == 2:
-        return straight, jnp.asarray(True)
+    def points(waves: Array, a: Array, b: Array, widths: Array) -> Array:
+        line = _line(a, b, jnp.linspace(0, 1, knots, dtype=a.dtype))
+        bent = widths[None] * matmul(jnp.asarray(_waves(knots), a.dtype), waves)
+        return line.at[1:-1].add(bent)
+
+    def share(waves: Array, args: PyTree) -> Scalar:
+        metric, whole, *rest = args
+        return action(points(waves, *rest), metric)[0] / whole
+
+    whole, zetas = jax.lax.stop_gradient(action(straight, metric))
+    whole = jnp.where(whole == 0, 1, whole)  # no way to go
+    stiff = jnp.sqrt(jnp.mean(jnp.diagonal(zetas, axis1=1, axis2=2), 0))
+    free = jax.lax.stop_gradient(jnp.abs(b - a))  # of a control without friction
+    widths = jnp.where(stiff == 0, free, jnp.sqrt(whole) / jnp.where(stiff == 0, 1, stiff))
     tolerance = 1e-9 if a.dtype == jnp.float64 else 1e-4
     with _checks.lenient():
         found = optx.minimise(
-            action,
+            share,
             optx.BFGS(rtol=tolerance, atol=tolerance),
-            straight[1:-1],
-            args=(metric, a, b),
+            jnp.zeros_like(straight[1:-1]),
+            args=(metric, whole, a, b, widths),
             max_steps=steps,
             throw=False,
         )
-    return points(found.value, a, b), found.result == optx.RESULTS.successful
+    path = points(found.value, a, b, widths)
+    outer = jax.vmap(_square)(ends, path[jnp.array([1, -1])] - path[jnp.array([0, -2])])
+    fine = jnp.max(outer) * (knots - 1) ** 2 <= LEAP**2 * whole
+    return path, found.result == optx.RESULTS.successful, fine
+
+
+def _waves(knots: int) -> np.ndarray:
+    """Sines between the fixed ends of an even string, each as high as makes its energy the square of its amplitude."""
+    n = knots - 1
+    j = np.arange(1, n)
+    return np.sin(np.pi * np.outer(j, j) / n) / (2 * n * np.sin(0.5 * np.pi * j / n))

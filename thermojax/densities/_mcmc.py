@@ -16,6 +16,8 @@ from ._boltzmann import Boltzmann
 R_HAT = 1.01  # Vehtari et al. (2021)
 SIZE_PER_CHAIN = 100  # effective, of the worst coordinate
 DIVERGENT = 0.01  # of the steps
+FINER = 2.0**-13  # of the radii along a line, where most of them lie outside
+FINEST = 1e-24
 
 
 class Draws(eqx.Module):
@@ -163,18 +165,33 @@ def _starts(target: Boltzmann, key: Key, chains: int) -> Array:
 
 @jit
 def _on_lines(target: Boltzmann, key: Key, chains: int) -> tuple[Array, Array, Array]:
-    """The starts, whether each line has an end within 4000, and how far from the origin it is."""
+    """The starts, whether each line has an end within 4000, and how far from the origin it is, in any unit."""
     key_line, key_place = jax.random.split(key)
     lines = jax.random.normal(key_line, (-(-chains // 2), target.dim))
     lines = lines / jnp.linalg.norm(lines, axis=1, keepdims=True)
     lines = jnp.concatenate([lines, -lines])[:chains]
     radii = jnp.sinh(jnp.linspace(0, 9, 2001))  # from 5e-3 apart at 0 to 4000
-    points = (lines[:, None, :] * radii[:, None]).astype(target.origin.dtype)
-    phi = jax.vmap(jax.vmap(target.reduced_energy))(points)
-    inside = phi < jnp.nanmin(phi, axis=1, keepdims=True) + 10
-    far = jnp.max(jnp.where(inside, radii, 0), axis=1)
+
+    def look(state: tuple[Array, Array, Array]) -> tuple[Array, Array, Array]:
+        scale, confined, far = state
+        again = coarse(state)
+        scale = jnp.where(again, scale * FINER, scale)
+        places = scale[:, None] * radii[None]
+        points = (lines[:, None, :] * places[..., None]).astype(target.origin.dtype)
+        phi = jax.vmap(jax.vmap(target.reduced_energy))(points)
+        inside = phi < jnp.nanmin(phi, axis=1, keepdims=True) + 10
+        confined = jnp.where(scale == 1, ~inside[:, -1], confined)
+        return scale, confined, jnp.where(again, jnp.max(jnp.where(inside, places, 0), 1), far)
+
+    def coarse(state: tuple[Array, Array, Array]) -> Array:
+        scale, _, far = state
+        return (far < 0.1 * scale) & (scale > FINEST)
+
+    none = jnp.zeros(chains)
+    state = (none + 1 / FINER, none > 0, none)
+    _, confined, far = jax.lax.while_loop(lambda s: jnp.any(coarse(s)), look, state)
     places = far * jax.random.uniform(key_place, (chains,))
-    return lines * places[:, None], ~inside[:, -1], far
+    return lines * places[:, None], confined, far
 
 
 def _given(start: Given, chains: int, dim: int) -> Array:

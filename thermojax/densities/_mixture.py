@@ -128,6 +128,11 @@ class Mixture(AbstractKnownDensity):
             raise ValueError(
                 f"Mixture.weights must be one number per component, shape ({len(components)},); got {weights.shape}."
             )
+        together, most = jnp.sum(weights), float(jnp.finfo(weights.dtype).max) / 4
+        allowed = (
+            f"at most {most:.2g} together (only their ratios count: divide them by the largest)"
+        )
+        weights = _checks.must("Mixture.weights", weights, together <= most, allowed, got=together)
         self.weights, self.parts = weights, _parts(tuple(components))
         draws = {
             f"Mixture.components[{i}].sample(key)": _checks.shapes(

@@ -44,7 +44,7 @@ def bootstrap(
             "bootstrap takes an estimator and its samples: bootstrap(bar, w_forward, w_reverse, key=key)."
         )
     estimate = estimator(*samples)
-    arrays = tuple(map(jnp.asarray, samples))
+    arrays = tuple(_checks.array("A sample", x) for x in samples)
     for array in arrays:
         if block > 1 and 2 * block > array.shape[0]:
             raise ValueError(

@@ -107,7 +107,7 @@ def _batch(data: Measured) -> Measured:
                 "Measure from a nearer origin, positions too.",
             )
             _checks.resolved(name, leaf, span, cure, what="differences", finest=RANGE)
-    controls = jtu.tree_map(jnp.asarray, data.controls)
+    controls = jtu.tree_map(lambda v: _checks.array("data.controls", v), data.controls)
     grid = _checks.known(ts)
     if grid is not None and not (np.diff(grid, axis=-1) > 0).all():
         where = tuple(int(i) for i in np.argwhere(~(np.diff(grid, axis=-1) > 0))[0])

@@ -44,7 +44,8 @@ def read_csv(
     those to read:
 
     - `time`; each trajectory's first time is subtracted, in float64, so that a clock's large numbers cost no digits. A
-      number is the time between two samples, where no column tells it finely enough.
+      number is the time between two samples, where no column tells it finely enough, as that of a clock of which float64
+      rounds off more than a thousandth of a step, of which a warning tells.
     - `positions`: one name, or one per coordinate.
     - `controls`: one name, a sequence of names (a control of k numbers), or a dict from the names by which the potential
       knows them. `None`: the drive is not in the file; give it to `Measured.process(..., protocol=...)`.
@@ -242,14 +243,14 @@ def _longer(run: _Run, most: int) -> _Run:
 def _runs(asked: _Asked, tables: list[Table]) -> list[_Run]:
     coordinates, driven, periods = asked.coordinates(), _names(asked.controls), asked.periods()
     partners, angles = asked.partners(), [periods[c] for c in coordinates if c in periods]
-    runs, gaps, far, cut, unsure = [], [], [], [], []
+    runs, gaps, far, cut, unsure, uneven = [], [], [], [], [], []
     for table in tables:
         for name, rows in table.trajectories():
             ts = table.rising(asked.time, rows)
             steps = np.diff(ts)
             long = np.flatnonzero(steps > GAP * np.median(steps))
             gaps += [(steps[i] / np.median(steps), table.at(rows[i + 1])) for i in long]
-            columns = {c: table.numbers[c][rows] for c in (*coordinates, *driven)}
+            columns = {c: table.column(c, rows) for c in (*coordinates, *driven)}
             for c, period in periods.items():
                 columns[c] = _continuous(table, rows, c, columns[c], period)
             for c, near in partners.items():
@@ -259,6 +260,7 @@ def _runs(asked: _Asked, tables: list[Table]) -> list[_Run]:
                 else:
                     unsure.append((c, near, name))
             if isinstance(asked.time, str):
+                uneven += table.uneven(asked.time, rows, ts)
                 _resolved(table, asked.time, ts, steps.min())
             for c in coordinates:
                 _resolved(table, c, columns[c], np.sqrt(np.mean(np.diff(columns[c]) ** 2)))
@@ -273,6 +275,8 @@ def _runs(asked: _Asked, tables: list[Table]) -> list[_Run]:
                 )
             xs = np.stack([columns[c] for c in coordinates], -1)
             runs.append(_Run(name, ts, xs, _tree(asked.controls, columns)))
+    if uneven:
+        _warn(uneven[0], level=4)
     if far:
         more = f" ({len(far)} trajectories have such steps.)" if len(far) > 1 else ""
         _warn(far[0] + more, level=4)

@@ -8,11 +8,12 @@ import numpy as np
 from .._types import Given
 
 MISSING = {"", "-", "--", "na", "n/a", "nan", "none", "null", "nat", "<na>", "#n/a"}
+GRAIN = 1e-3  # of a step: a rounding of the clock that is told
 COARSE = 0.1  # share of repeated times from which the clock is at fault, and not a row
 
 
 class Table(NamedTuple):
-    """The columns asked for, in float64, with the trajectory's name and the number of each row at its source."""
+    """The columns asked for, with the trajectory's name and the number of each row at its source."""
 
     source: str
     numbers: dict[str, np.ndarray]
@@ -35,8 +36,12 @@ class Table(NamedTuple):
         for name, rows in zip(seen, np.split(order, cuts), strict=True):
             yield f"trajectory {name!r} of {self.source}", rows
 
+    def column(self, name: str, rows: np.ndarray) -> np.ndarray:
+        """In float64."""
+        return _plain(self.numbers[name][rows])
+
     def rising(self, time: str | float, rows: np.ndarray) -> np.ndarray:
-        """The times of a trajectory, from zero, in float64."""
+        """The times of a trajectory, from zero, in float64; whole numbers, dates and durations are subtracted as such."""
         if len(rows) < 2:
             raise ValueError(
                 f"{self.at(rows[0])} is the only sample of its trajectory: a step takes two. "
@@ -44,12 +49,18 @@ class Table(NamedTuple):
             )
         if not isinstance(time, str):
             return np.arange(len(rows)) * time
-        ts = self.numbers[time][rows]
-        steps = np.diff(ts)
+        given = self.numbers[time][rows]
+        exact = (
+            given
+            if given.dtype.kind in "im"
+            else given.astype(np.promote_types(given.dtype, float))
+        )
+        since = _plain(exact - exact[0])
+        steps = np.diff(since)
         late = np.flatnonzero(steps <= 0)
         if not len(late):
-            return ts - ts[0]
-        i = late[0]
+            return since
+        i, ts = late[0], _plain(given)
         here = (
             f"{self.at(rows[i + 1])}, column {time!r}: {ts[i + 1]!s} does not come after {ts[i]!s} of {self.row} "
             f"{self.lines[rows[i]]}. "
@@ -67,13 +78,29 @@ class Table(NamedTuple):
             )
         raise ValueError(f"{here}Sort the rows and delete repeated ones. {several}")
 
+    def uneven(self, time: str, rows: np.ndarray, since: np.ndarray) -> list[str]:
+        """What is to be said of a clock whose own rounding makes its steps uneven."""
+        ts = self.numbers[time][rows]
+        if ts.dtype.kind != "f":
+            return []
+        top = np.abs(ts).max()
+        rounding, step = float(np.spacing(top)), float(np.median(np.diff(since)))
+        if rounding <= GRAIN * step or (rounding <= 1 and (ts == np.round(ts)).all()):
+            return []
+        whole = ", or one of whole numbers or dates" if self.row == "row" else ""
+        return [
+            f"{self.source}, column {time!r}: {ts.dtype} rounds times up to {top:.6g} to {rounding:.1g}, and the steps are "
+            f"about {step:.2g}: they come out uneven. If they are even, give the interval in the place of the column, about "
+            f"time={since[-1] / (len(since) - 1):.4g}; or a clock that starts near zero{whole}."
+        ]
+
 
 def from_mapping(
     columns: Given, names: list[str], path: str | None, source: str = "columns"
 ) -> Table:
     """The columns `names` of a mapping of arrays: one number per row, `(rows,)`, or `(paths, times)`."""
     wanted = names if path is None else [*names, path]
-    given = {name: np.asarray(_column(columns, name)) for name in wanted}
+    given = {name: _filled(_column(columns, name)) for name in wanted}
     shapes = {name: column.shape for name, column in given.items()}
     full = max(shapes.values(), key=len, default=())
     if len(full) not in (1, 2) or (len(full) == 2 and path is not None):
@@ -111,14 +138,31 @@ def _column(columns: Given, name: str) -> Any:
         raise ValueError(f"columns has no {name!r}. It has: {there}.") from error
 
 
+def _filled(column: Any) -> np.ndarray:
+    """As numpy; what a mask hides is missing."""
+    if not np.ma.is_masked(column):
+        return np.asarray(column)
+    if column.dtype.kind in "mM":
+        return column.filled(np.array("NaT", column.dtype))
+    if column.dtype.kind in "iuf":
+        return column.astype(float).filled(np.nan)
+    return column.astype(object).filled("")
+
+
+def _plain(numbers: np.ndarray) -> np.ndarray:
+    """In float64, durations in seconds."""
+    if numbers.dtype.kind == "m":
+        return numbers / np.timedelta64(1, "s")
+    return numbers.astype(float)
+
+
 def _numbers(source: str, name: str, column: np.ndarray) -> np.ndarray:
-    """Every entry as a finite number in float64; dates and durations as seconds, dates from the first."""
+    """Every entry as a finite number, dates as the time since the first; of whole numbers and durations every digit."""
     if column.dtype.kind in "mM":
         if np.isnat(column).any():
             i = int(np.argmax(np.isnat(column)))
             raise ValueError(f"{source}, row {i}, column {name!r}: the value is missing (NaT).")
-        since = column - column[0] if column.dtype.kind == "M" else column
-        return since / np.timedelta64(1, "s")
+        return column - column[0] if column.dtype.kind == "M" else column
     if column.dtype.kind not in "iufO":
         raise TypeError(
             f"{source}, column {name!r} must be real numbers, got {column.dtype}: {column.reshape(-1)[0]!r}. "
@@ -138,4 +182,6 @@ def _numbers(source: str, name: str, column: np.ndarray) -> np.ndarray:
             f"{source}, row {i}, column {name!r}: {what} ({column[i]!s}). Correct it, or delete the row: steps need not "
             "be even."
         )
-    return values
+    if column.dtype.kind in "iu" and values.max() < 2**63:
+        return column.astype(np.int64)
+    return column if column.dtype.kind == "f" else values
