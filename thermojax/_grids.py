@@ -50,7 +50,9 @@ def within(process: Process, ts: Array) -> None:
         )
 
 
-def _unfinished(process: Process, name: str, t: ArrayLike, end: ArrayLike, path: int | None) -> None:
+def _unfinished(
+    process: Process, name: str, t: ArrayLike, end: ArrayLike, path: int | None
+) -> None:
     """Say that a run, that of this path or of any, does not reach `before` or `after`, if that makes a difference."""
 
     def apart(protocol: Drive) -> Array:
