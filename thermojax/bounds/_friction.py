@@ -12,7 +12,7 @@ from .._jit import jit
 from .._products import matmul
 from .._types import Array, Control, Float, Scalar, State
 from ..densities import Boltzmann
-from ..systems import TILTED, AbstractDiffusion, AbstractOverdamped, Grid, closed
+from ..systems import TILTED, AbstractDiffusion, AbstractOverdamped, Grid, seamless
 
 EDGE = 1e-6  # of its highest, to which a density must have fallen at an end of the grid that stands for infinity
 
@@ -196,9 +196,9 @@ def _cells(
         seam, slopes = jax.vmap(jax.value_and_grad(phi, 1), (0, None))(
             edges[jnp.array([0, -1])], vector
         )
-        each = [closed(seam[0], seam[1], heights)]
+        each = [seamless(seam[0], seam[1], heights)]
         each += [
-            closed(slope[0], slope[1], force)
+            seamless(slope[0], slope[1], force)
             for slope, force in zip(slopes.T, forces.T, strict=True)
         ]
         closes = jnp.all(jnp.stack(each))

@@ -34,10 +34,10 @@ from ._lattice import (
     Carried as Carried,
     Edges as Edges,
     Lattice as Lattice,
-    closed as closed,
     current as current,
     divergence as divergence,
     implicit as implicit,
+    seamless as seamless,
 )
 from ._markov import AbstractJumps as AbstractJumps
 from ._once import Once as Once

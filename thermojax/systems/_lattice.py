@@ -86,7 +86,7 @@ class Lattice(eqx.Module):
         ends = [
             energy(beside.at[:, axis].set(end[axis])) for end in (self.grid.lower, self.grid.upper)
         ]
-        return closed(ends[0], ends[1], energies)
+        return seamless(ends[0], ends[1], energies)
 
     def _edges(self, axis: int, energies: Cells, lam: Control) -> Edges:
         grid, dtype = self.grid, energies.dtype
@@ -118,7 +118,7 @@ class Lattice(eqx.Module):
         return Edges(*(jnp.where(there, v, 0) for v in (rate * up, rate * down, -z)))
 
 
-def closed(first: Array, last: Array, values: Array) -> Array:
+def seamless(first: Array, last: Array, values: Array) -> Array:
     """Whether what is at both ends of a ring is the same, by a small part of the range of all `values` and rounding."""
     gap = jnp.abs(last - first)
     top, bottom, size = (f(values) for f in (jnp.max, jnp.min, lambda v: jnp.max(jnp.abs(v))))
