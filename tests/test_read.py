@@ -109,6 +109,16 @@ def test_an_attribute_is_seen(monkeypatch):
     assert abs(VERBS["flow"]() - first) > 1e-3
 
 
+def test_it_is_seen_in_what_the_user_compiles(monkeypatch):
+    """A generation is made of arrays alone, and `jax.jit` takes it."""
+    made = diffusion.generate(NOISING, NET)
+    assert all(isinstance(leaf, jax.Array) for leaf in jax.tree.leaves(made))
+    drift = jax.jit(lambda process, x: process.system.drift(x, process.protocol(0.5)))
+    first = drift(made, jnp.ones(1))
+    monkeypatch.setitem(globals(), "K", 3.0)
+    assert abs(drift(made, jnp.ones(1)) - first) > 1e-3
+
+
 def test_what_did_not_change_is_not_compiled_again():
     """Of a function that is written again at every call, too: one that counts how often it is traced."""
     calls = []

@@ -9,6 +9,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from .. import _checks
+from .._closures import closed
 from .._types import Scalar, State, Time
 from ._kinds import VP, AbstractNoising
 
@@ -26,7 +27,7 @@ class Predictor(eqx.Module):
     """
 
     kind: AbstractNoising
-    net: Network
+    net: Network = eqx.field(converter=closed)
     predicts: Predicts = eqx.field(static=True)
     name: str = eqx.field(static=True, default="net")  # of the network, in errors
 
