@@ -558,6 +558,20 @@ def test_geodesic_of_two_controls_in_any_unit(f, k, x):
     np.testing.assert_allclose(found["c"] / x, 0.26 * np.arange(7), atol=1e-4)
 
 
+@pytest.mark.parametrize("half", [1.8, 4.0])
+def test_the_slope_of_friction_on_a_wide_grid(half):
+    """In single precision, where the density falls below its least number as well."""
+    f = jnp.float32
+
+    def of(height):
+        well = lambda x, lam: height * (x[0] ** 2 - 1) ** 2 - lam * x[0]
+        return B.friction(tjx.Overdamped(well, mobility=f(1)), f(0.1), grid=Grid(-half, half, 200))
+
+    np.testing.assert_allclose(of(f(4)), 7.331665, rtol=1e-5)
+    np.testing.assert_allclose(jax.jacfwd(of)(f(4)), 5.637347, rtol=1e-5)
+    np.testing.assert_allclose(jax.jacrev(of)(f(4)), 5.637347, rtol=1e-5)
+
+
 def trapped(x, lam):
     return 0.5 * lam["k"] * jnp.sum((x - lam["c"]) ** 2)
 

@@ -449,6 +449,9 @@ def test_works_that_hardly_differ(scale, dtype):
     np.testing.assert_allclose(found.value, -np.log1p(u.mean()), rtol=1e-5)
     np.testing.assert_allclose(found.stderr, error, rtol=3e-3)
     assert found.reliable
+    value, stderr, _, reliable = map(float, second_law_excess(jnp.asarray(w)))
+    assert abs(value - w.astype(float).mean() - np.log1p(u.mean())) <= 2 * stderr
+    assert reliable == (scale > 1100 * np.finfo(dtype).eps)
     value, stderr, _, reliable = map(float, integral_fluctuation(jnp.asarray(w)))
     assert stderr >= 0.99 * error
     assert abs(value - 1 - u.mean()) <= stderr

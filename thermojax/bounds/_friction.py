@@ -182,8 +182,11 @@ def _cells(
     first = jax.lax.stop_gradient(jnp.cumsum(p)) * h < 0.5
     first = jnp.concatenate([jnp.ones(1, bool), first])[:, None]
     c = jnp.where(first, left, -right)
-    there = p_edge[:, None] > jnp.finfo(dtype).tiny / jnp.finfo(dtype).eps
-    ratio = jnp.where(there, c, 0) / jnp.where(there, p_edge[:, None], 1)
+    # in units of the highest; below the root of the least number the slope of a ratio has none, and nothing is there
+    top = jax.lax.stop_gradient(jnp.max(p))
+    edge = p_edge[:, None] / top
+    there = edge > float(np.sqrt(jnp.finfo(dtype).tiny))
+    ratio = jnp.where(there, c / top, 0) / jnp.where(there, edge, 1)
     total = lambda values: h * (jnp.sum(values[1:], 0) + jnp.sum(values[:-1], 0)) / 2
     square = total(c[:, :, None] * ratio[:, None, :])
     if around:

@@ -9,7 +9,7 @@ import numpy as np
 
 from .. import _checks
 from .._guard import clipped_root, size_of
-from .._types import Array, Numbers, Scalar
+from .._types import Array, ArrayLike, Numbers, Scalar
 from ._estimate import DOMINATED, FEW, ROUNDED, TAIL, doubt
 from ._tail import heavy, reach
 
@@ -130,7 +130,7 @@ def negligible(m: Moments, stderr: Scalar) -> Array:
 
 
 def coarse(
-    value: Array, stderr: Array, spread: Array, given: Works, least: float = 0
+    value: Array, stderr: Array, spread: Array, given: Works, least: ArrayLike = 0
 ) -> tuple[Array, Array]:
     """The error with that of the rounding of the works and of the value, or of `least`, where this is the larger; and the
     doubt.

@@ -168,8 +168,8 @@ def _excess(given: Works) -> Estimate:
     stderr = norm(influence) / count
     seen, g = correlated(w, influence)
     doubts = doubts_of_weights(weights, w, count) | doubt(CORRELATED, seen)
-    value = m.mean + weights.log_mean
-    stderr, rounded = coarse(value, stderr * jnp.sqrt(g), m.spread, given)
+    value, each = m.mean + weights.log_mean, jax.lax.stop_gradient(jnp.abs(m.mean))
+    stderr, rounded = coarse(value, stderr * jnp.sqrt(g), m.spread, given, least=4 * each)
     return estimate(value, stderr, weights.ess / g, doubts | rounded)
 
 
