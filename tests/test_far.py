@@ -52,7 +52,7 @@ NARROW = 1e6 + 0.01 * np.random.default_rng(0).normal(size=(100, 1))
         (lambda: Gaussian(np.array([0.0, 1e8]), np.array([1e-9, 1.0])), "Gaussian.mean"),
         (lambda: Uniform(1e6, 1e6 + 0.1), "Uniform.upper"),
         (lambda: Empirical(NARROW), "Empirical.xs"),
-        (lambda: tjx.bounds.wasserstein(NARROW, NARROW + 0.01), "p"),
+        (lambda: tjx.bounds.wasserstein(NARROW, jnp.asarray(NARROW)), "p"),
         (lambda: Tabulated(1e4 + 1e-3 * np.arange(20), np.arange(20.0) ** 2), "Tabulated.x"),
         (lambda: Grid(1e6, 1e6 + 1, 100), "Grid"),
     ],
