@@ -47,6 +47,14 @@ class Net:
 OWN, NET = Own(), Net()
 
 
+@jax.custom_jvp
+def ruled(x, lam):
+    return -K * x / 2
+
+
+ruled.defjvp(lambda given, moved: (ruled(*given), -K * moved[0] / 2))
+
+
 def clean(x, lam):
     return 0.1 * K * x
 
@@ -89,6 +97,7 @@ VERBS = {
     "own density": lambda: priced(TRAP.replace(initial=OWN, final=OWN)),
     "account": lambda: tjx.account(TRAP.replace(initial=OWN, final=OWN), PATH).entropy.total,
     "flow": lambda: diffusion.flow_log_prob(NOISING, NET, jnp.ones(1), steps=3),
+    "rule": lambda: diffusion.flow_log_prob(NOISING, ruled, jnp.ones(1), steps=3),
     "generate": lambda: generated(NET),
     "predictor": lambda: generated(diffusion.predictor(NET, "score")),
     "schedules": lambda: schedules.ode_log_prob(LEVELS, clean, jnp.ones(1)).value,

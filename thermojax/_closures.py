@@ -129,7 +129,8 @@ def _read(value: Any, seen: dict[int, object]) -> Hashable:
         return _read_function(value, seen)
     if isinstance(value, type):
         return _Same(value), _read(_parts(value), seen)
-    return _Same(value), _read(_attributes(value), seen)
+    wrapped = getattr(value, "__wrapped__", None) if foreign(type(value).__module__) else None
+    return _Same(value), _read(_attributes(value) if wrapped is None else wrapped, seen)
 
 
 def _read_function(fn: types.FunctionType, seen: dict[int, object]) -> Hashable:

@@ -5,6 +5,7 @@ identity: what was compiled keeps the numbers that it read then. Here it is one 
 """
 
 import functools
+import types
 from collections.abc import Callable
 from typing import ParamSpec, TypeVar
 
@@ -62,7 +63,13 @@ def _reads(thing: PyTree) -> bool:
     """Whether it may read numbers that its identity does not tell."""
     if isinstance(thing, PLAIN):
         return False
-    return callable(thing) or not foreign(type(thing).__module__)
+    if isinstance(thing, types.FunctionType):
+        return bool(thing.__closure__) or not foreign(thing.__module__)
+    wrapped = getattr(thing, "__wrapped__", None)  # of jax.custom_jvp and its like
+    if wrapped is not None:
+        return _reads(wrapped)
+    made = isinstance(thing, types.MethodType | functools.partial)
+    return made or not foreign(type(thing).__module__)
 
 
 def _held(thing: PyTree) -> PyTree:
