@@ -438,6 +438,15 @@ def test_small_works(scale):
     assert np.isfinite(jax.grad(lambda w: crooks(w, w).stderr)(jnp.zeros(200))).all()
 
 
+def test_one_direction_weighs_nothing():
+    """Infinite works alone say nothing of the free energy: an infinite error bar, for that reason."""
+    found = bar(jnp.full(20, jnp.inf), jnp.r_[jnp.full(18, jnp.inf), jnp.ones(2)])
+    assert np.isposinf(found.stderr)
+    assert not found.reliable
+    assert "too few" in found.why
+    assert "NaN" not in found.why
+
+
 @pytest.mark.parametrize("dtype", [np.float32, np.float64])
 @pytest.mark.parametrize("scale", [1e-3, 1e-5, 1e-7, 1e-12])
 def test_works_that_hardly_differ(scale, dtype):

@@ -122,6 +122,7 @@ def _bar(there: Works, back: Works) -> Estimate:
         max_steps=16,
         throw=False,  # below rounding's limit nothing converges
     ).value
+    delta = jnp.where(jnp.isfinite(delta), delta, close)  # where all of one direction weigh nothing
     shares = _shares(delta, w_f, n_f, w_r, n_r)
     f, r = _overlap(shares[0], there), _overlap(shares[1], back)
     errors = [of.spread * jnp.sqrt(of.inefficiency / n) for of, n in ((f, n_f), (r, n_r))]
