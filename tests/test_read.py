@@ -8,6 +8,7 @@ import pytest
 
 import thermojax as tjx
 from thermojax import diffusion, optimal, schedules
+from thermojax._jit import jit
 from thermojax.densities import Gaussian
 from thermojax.estimators import bootstrap, jarzynski
 from thermojax.protocols import ramp
@@ -144,3 +145,7 @@ def test_what_did_not_change_is_not_compiled_again():
     assert count > 0
     assert diffusion.flow_log_prob(NOISING, network(), jnp.ones(1), steps=3) == first
     assert len(calls) == count
+    run = jit(lambda net, x, lam: net(x, lam))  # by place or by name
+    run(network(), jnp.ones(1), 0.0)
+    run(network(), jnp.ones(1), lam=0.0)
+    assert len(calls) == count + 1

@@ -5,6 +5,7 @@ identity: what was compiled keeps the numbers that it read then. Here it is one 
 """
 
 import functools
+import inspect
 import types
 from collections.abc import Callable
 from typing import ParamSpec, TypeVar
@@ -47,6 +48,7 @@ def jit(fn: Callable[P, T]) -> Callable[P, T]:
         return fn(*args, **named)
 
     program.__name__ = program.__qualname__ = fn.__name__  # in profiles
+    signature = inspect.signature(fn)
     plain, holding = eqx.filter_jit(fn), eqx.filter_jit(program)
 
     @functools.wraps(fn)
@@ -54,7 +56,8 @@ def jit(fn: Callable[P, T]) -> Callable[P, T]:
         leaves = jtu.tree_leaves((args, named), is_leaf=lambda v: isinstance(v, Closure))
         if not any(map(_reads, leaves)):
             return plain(*args, **named)
-        return holding(*jtu.tree_map(_held, (args, named)))
+        given = signature.bind(*args, **named)  # by place or by name, it is the same call
+        return holding(*jtu.tree_map(_held, (given.args, given.kwargs)))
 
     return call
 
