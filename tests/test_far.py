@@ -31,20 +31,24 @@ def test_moments():
     assert_allclose(far.mean - FAR, near.mean, atol=2 * jnp.spacing(FAR))
 
 
-SINGLE = pytest.mark.skipif(jax.config.jax_enable_x64, reason="in single precision: make test32")
+@pytest.fixture
+def single():
+    with jax.enable_x64(False):
+        yield
 
 
-@SINGLE
+@pytest.mark.usefixtures("single")
 def test_too_far():
-    far = tjx.Process(TRAP, ramp(4e6, 4e6 + 1, 1.0), Gaussian(4e6, 4.0))
+    trap = tjx.Overdamped(MovingTrap(1.0))
+    far = tjx.Process(trap, ramp(4e6, 4e6 + 1, 1.0), Gaussian(4e6, 4.0))
     with pytest.raises(RuntimeError, match="Positions near 4e[+]06 are 0.2 apart in float32"):
-        tjx.evolve.moments(far, TS)
+        tjx.evolve.moments(far, jnp.linspace(0.0, 1.0, 11))
 
 
 NARROW = 1e6 + 0.01 * np.random.default_rng(0).normal(size=(100, 1))
 
 
-@SINGLE
+@pytest.mark.usefixtures("single")
 @pytest.mark.parametrize(
     ("make", "name"),
     [

@@ -334,6 +334,11 @@ def pulls(control):
     return from_columns(columns, **names, pad=True), [from_columns(p, **names) for p in parts]
 
 
+def mirrored(path):
+    ts = path.ts[:, :1] + path.ts[:, -1:] - path.ts
+    return tjx.Path(ts[:, ::-1], path.xs[:, ::-1])
+
+
 STEPS = tjx.protocols.Steps(jnp.array([0.0, 0.35, 1.0]), jnp.array([1.0, 2.0]), 0.0, 3.0)
 
 
@@ -358,6 +363,10 @@ def test_unequal_lengths_in_one_batch(drive, rule):
         close(tjx.reduced_work(own, single), tjx.reduced_work(process, run)[i : i + 1], rtol=1e-9)
         for of in (tjx.log_prob, tjx.onsager_machlup):
             close(of(own, one.path), of(process, data.path)[i : i + 1], rtol=1e-9)
+            if drive is None:
+                back, behind = tjx.reverse(own), tjx.reverse(process)
+                found = of(behind, mirrored(data.path))[i : i + 1]
+                close(of(back, mirrored(one.path)), found, rtol=1e-9)
     moved = data.path._replace(xs=data.path.xs.at[1, -1].add(0.1))  # negative control
     assert abs(tjx.account(process, moved, rule=rule).work - run.work)[1] > 1e-3
 
@@ -374,6 +383,8 @@ def test_held_samples_are_no_data():
             of(process, path)
         of(process, tjx.Path(path.ts, path.xs[0]))
         of(process, path._replace(xs=path.xs[1:]))
+        of(process, path._replace(xs=path.xs[:1].repeat(3, 0)))  # all stay
+        of(process, path._replace(ok=jnp.array([False, True, True])))  # one failed, and is frozen
     with pytest.warns(UserWarning, match=r"data and not data\.path"):
         tjx.inference.entropy_production(
             path._replace(xs=jnp.concatenate([path.xs, jnp.sin(path.xs)], -1))

@@ -1,5 +1,7 @@
 """What a user's function or object reads is seen by every verb that takes one: two calls, a global between them."""
 
+import functools
+
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -46,6 +48,20 @@ class Net:
 
 
 OWN, NET = Own(), Net()
+
+
+class Slowed:
+    """A decorator as a user writes it, of a function that reads nothing."""
+
+    def __init__(self, fn):
+        functools.update_wrapper(self, fn)
+        self.k = 1.0
+
+    def __call__(self, *args):
+        return -self.k * self.__wrapped__(*args)
+
+
+SLOWED = Slowed(jnp.add)
 
 
 @jax.custom_jvp
@@ -113,10 +129,12 @@ def test_a_number_that_changes_is_seen(monkeypatch, verb):
     assert np.max(np.abs(np.asarray(verb()) - first)) > 1e-3
 
 
-def test_an_attribute_is_seen(monkeypatch):
-    first = VERBS["flow"]()
-    monkeypatch.setattr(NET, "k", 2.0)
-    assert abs(VERBS["flow"]() - first) > 1e-3
+@pytest.mark.parametrize("net", [NET, SLOWED], ids=["own class", "own decorator"])
+def test_an_attribute_is_seen(monkeypatch, net):
+    verb = lambda: diffusion.flow_log_prob(NOISING, net, jnp.ones(1), steps=3)
+    first = verb()
+    monkeypatch.setattr(net, "k", 2.0)
+    assert abs(verb() - first) > 1e-3
 
 
 def test_it_is_seen_in_what_the_user_compiles(monkeypatch):

@@ -35,8 +35,9 @@ def onsager_machlup(process: Process, path: Path) -> Array:
     both have the same limit, and differ by order dt in the mean and by order $\sqrt{dt}$ on a path; only `log_prob` is
     normalised at finite steps.
 
-    A path that is not ok has NaN. Raises `TypeError` for a system that is not overdamped, `ValueError` for a path that does
-    not fit. Source: Onsager & Machlup, Phys. Rev. 91, 1505 (1953); Seifert, Rep. Prog. Phys. 75, 126001 (2012), sec. 2.
+    A path that is not ok has NaN; held samples are as in `log_prob`. Raises `TypeError` for a system that is not overdamped,
+    `ValueError` for a path that does not fit. Source: Onsager & Machlup, Phys. Rev. 91, 1505 (1953); Seifert, Rep. Prog.
+    Phys. 75, 126001 (2012), sec. 2.
     """
     a_process("process", process)
     if not isinstance(process.system, AbstractOverdamped):

@@ -29,25 +29,20 @@ def within(process: Process, ts: Array) -> None:
     early, late = gaps(ts, *of)
     grid, t0, t1 = map(np.asarray, (ts, *of))
     out = np.atleast_1d((early < 0) | (late < 0))
-    if not out.any():
-        for name, gap, t, end in (
-            ("before", early, ts[..., 0], t0),
-            ("after", late, ts[..., -1], t1),
-        ):
-            if np.any(gap > 0):
-                i = int(np.nanargmax(gap))
-                t, end = (v if np.ndim(v) == 0 else v[i] for v in (t, end))
-                _unfinished(process, name, t, end, None if ts.ndim == 1 else i)
-    else:
+    starts, stops = grid[..., 0], grid[..., -1]
+    if out.any():
         i = int(np.argmax(out))
-        t0, t1, first, last = (
-            v if np.ndim(v) == 0 else v[i] for v in (t0, t1, grid[..., 0], grid[..., -1])
-        )
+        t0, t1, first, last = (v if np.ndim(v) == 0 else v[i] for v in (t0, t1, starts, stops))
         whose = f" (path {i})" if len(out) > 1 else ""
         raise ValueError(
             f"ts must lie within the protocol's span [{t0}, {t1}], got a grid from {first} to {last}{whose}. "
             "Extend the protocol, or shorten the grid."
         )
+    for name, gap, t, end in (("before", early, starts, t0), ("after", late, stops, t1)):
+        if np.any(gap > 0):
+            i = int(np.nanargmax(gap))
+            t, end = (v if np.ndim(v) == 0 else v[i] for v in (t, end))
+            _unfinished(process, name, t, end, None if ts.ndim == 1 else i)
 
 
 def _unfinished(

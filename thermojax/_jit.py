@@ -68,11 +68,12 @@ def _reads(thing: PyTree) -> bool:
         return False
     if isinstance(thing, types.FunctionType):
         return bool(thing.__closure__) or not foreign(thing.__module__)
+    if isinstance(thing, types.MethodType | functools.partial) or not foreign(
+        type(thing).__module__
+    ):
+        return True
     wrapped = getattr(thing, "__wrapped__", None)  # of jax.custom_jvp and its like
-    if wrapped is not None:
-        return _reads(wrapped)
-    made = isinstance(thing, types.MethodType | functools.partial)
-    return made or not foreign(type(thing).__module__)
+    return wrapped is not None and _reads(wrapped)
 
 
 def _held(thing: PyTree) -> PyTree:

@@ -65,14 +65,19 @@ def per_path(fn: Callable[..., PyTree], path: Path, *rest: PyTree) -> PyTree:
     return one(tuple(path), *rest)
 
 
+STILL = 3  # steps
+OF_THE_MEASURED = "take the process of the measured paths, data.process(system, initial, protocol=...): it knows their ends."
+
+
 def moves_on(name: str, path: Path, cure: str) -> None:
     """Warn of a batch of paths of which some do not move at their end, as those do that were made equally long."""
     if np.ndim(path.xs) < 3 or np.shape(path.xs)[-2] <= STILL:
         return
-    last = _checks.known(path.xs[:, -1 - STILL :])
-    if last is None:
+    last = _checks.known(_checks.array(f"{name}.xs", path.xs)[:, -1 - STILL :])
+    fine = _checks.known(path.ok)  # one that failed is frozen
+    if last is None or fine is None:
         return
-    still = (last == last[:, -1:]).all((-1, -2))
+    still = (last == last[:, -1:]).all((-1, -2)) & fine
     if still.any() and not still.all():
         warnings.warn(
             f"{name}: {still.sum()} of {len(still)} paths do not move in their last {STILL} steps, and these are taken for "
@@ -82,8 +87,6 @@ def moves_on(name: str, path: Path, cure: str) -> None:
         )
 
 
-STILL = 3  # steps
-OF_THE_MEASURED = "take the process of the measured paths, data.process(system, initial, protocol=...): it knows their ends."
 FULL_TURNS = (2 * np.pi, 360.0)  # the periods that an angle may be cut at without a word
 
 

@@ -106,7 +106,9 @@ def log_prob(process: Process, path: Path, *, kernel: Kernel = euler) -> Array:
     default it is that of the step which the kernel rule takes, Euler–Maruyama's for overdamped dynamics: right to first
     order in the spacing of `path.ts`, and exact for a path that was drawn so. It is the density of all the states on the
     grid, in the state's units: differences between processes mean something, its value alone does not. Differentiable by
-    every leaf of the process and by the path, for maximum likelihood and for samplers of parameters.
+    every leaf of the process and by the path, for maximum likelihood and for samplers of parameters. The samples that
+    measured paths only hold are left out, in a process of `Measured.process`; of another one a batch that seems to hold some
+    warns.
 
     A path that is not ok has NaN. Source: Onsager & Machlup, Phys. Rev. 91, 1505 (1953).
     """

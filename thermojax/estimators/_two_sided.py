@@ -106,19 +106,20 @@ def _bar(there: Works, back: Works) -> Estimate:
     args = (w_f, n_f, w_r, n_r)
     close = optx.root_find(
         balance,
-        optx.Bisection(rtol=0, atol=NEAR, flip=False),
+        optx.Bisection(rtol=exact, atol=NEAR, flip=False),
         0.5 * (lower + upper),
         args,
         options={"lower": lower - 1, "upper": upper + 1},
         throw=False,
     ).value
     close = jax.lax.stop_gradient(close)
+    near = 2 * (NEAR + exact * jnp.abs(close))
     delta = optx.root_find(
         balance,
         optx.Newton(rtol=exact, atol=exact),
         close,
         args,
-        options={"lower": close - 2 * NEAR, "upper": close + 2 * NEAR},
+        options={"lower": close - near, "upper": close + near},
         max_steps=16,
         throw=False,  # below rounding's limit nothing converges
     ).value

@@ -11,10 +11,11 @@ from .. import _checks
 from .._grids import within
 from .._ledger import check_path, check_turns
 from .._paths import Path, digits_kept
-from .._process import Process, ends
+from .._process import Process
 from .._types import Array, Control, Density, Drive
-from ..protocols import Piecewise, stopped
+from ..protocols import Piecewise
 from ..systems import AbstractSystem
+from ._held import held
 
 RANGE = 1e3  # a control's range must be this many times the rounding of its numbers
 
@@ -77,7 +78,7 @@ class Measured(NamedTuple):
         own = protocol is None
         if not own:
             within(process, jnp.concatenate([path.ts[:, :2], stops], axis=1))
-        return process.replace(protocol=stopped(drive, path.ts, lengths, ends, own))
+        return process.replace(protocol=held(drive, path.ts, lengths, own=own))
 
 
 def _batch(data: Measured) -> Measured:

@@ -35,4 +35,4 @@ from ._knots import (
     Steps as Steps,
     ramp as ramp,
 )
-from ._stopped import Stopped as Stopped, moving as moving, stopped as stopped
+from ._stopped import Stopped as Stopped, moving as moving
