@@ -237,6 +237,12 @@ def test_infinite(estimator, bad):
         unknown(jax.jit(lambda w, f=failed: estimator(w, failed=f))(w))
 
 
+def test_the_error_of_weights_that_are_one_or_nothing():
+    r"""Of 90 equal works and 10 infinite ones: $1/.9 - 1$ is the relative variance of a weight."""
+    w = jnp.r_[jnp.zeros(90), jnp.full(10, jnp.inf)]
+    np.testing.assert_allclose(jarzynski(w).stderr, np.sqrt((1 / 0.9 - 1) / 99), rtol=1e-12)
+
+
 def test_paths_without_a_way_back_count():
     """Half of the paths end where no reversed run starts: R = +inf, of weight zero. <e^-R> = 1/2, not 1."""
     r = jnp.where(jnp.arange(400) % 2 == 0, jnp.inf, jnp.linspace(-0.2, 0.2, 400))

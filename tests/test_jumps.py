@@ -514,6 +514,16 @@ def test_steady_state_with_states_that_are_left_for_good():
     )
     states = jnp.arange(40.0)[:, None]
     assert tjx.evolve.steady(fall(0), 0.0, states=states).p[0] == 1
+    ups = jnp.zeros(40).at[0].set(5.0)
+    downs = jnp.ones(40).at[0].set(0.0).at[1].set(10.0).at[39].set(0.5)
+    pair = tjx.Jumps(
+        lambda x, lam: jnp.stack([ups[x[0].astype(int)], downs[x[0].astype(int)]]),
+        lambda x: jnp.stack([x + 1, x - 1]),
+        work="rates",
+    )
+    p = tjx.evolve.steady(pair, 0.0, states=states).p  # two states share it, far from the slowest
+    np.testing.assert_allclose(p[:2], [2 / 3, 1 / 3], rtol=EXACT)
+    assert p[2:].max() < 1e-25
     two = tjx.Jumps(
         lambda x, lam: jnp.where((x[0] > 0) & (x[0] < 39), 1.0, 0.0).astype(x.dtype) * jnp.ones(2),
         lambda x: jnp.stack([x - 1, x + 1]),

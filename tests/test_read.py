@@ -1,7 +1,10 @@
 """What a user's function or object reads is seen by every verb that takes one: two calls, a global between them."""
 
 import functools
+from collections.abc import Callable
 
+import diffrax as dfx
+import equinox as eqx
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -47,7 +50,17 @@ class Net:
         return -self.k * K * x / 2
 
 
+class Push(eqx.Module):
+    """A force as a user writes it, with a function among its leaves."""
+
+    fn: Callable
+
+    def __call__(self, x, lam):
+        return self.fn(x, lam)
+
+
 OWN, NET = Own(), Net()
+PUSHED = tjx.Process(tjx.Overdamped(None, force=Push(NET)), RAMP, Gaussian(jnp.ones(1), 0.1))
 
 
 class Slowed:
@@ -115,6 +128,8 @@ VERBS = {
     "account": lambda: tjx.account(TRAP.replace(initial=OWN, final=OWN), PATH).entropy.total,
     "flow": lambda: diffusion.flow_log_prob(NOISING, NET, jnp.ones(1), steps=3),
     "rule": lambda: diffusion.flow_log_prob(NOISING, ruled, jnp.ones(1), steps=3),
+    "a function in a module": lambda: tjx.simulate(PUSHED, TS, KEY).path.xs,
+    "in another library": lambda: tjx.simulate(PUSHED, TS, KEY, solver=dfx.Euler()).path.xs,
     "generate": lambda: generated(NET),
     "predictor": lambda: generated(diffusion.predictor(NET, "score")),
     "schedules": lambda: schedules.ode_log_prob(LEVELS, clean, jnp.ones(1)).value,
