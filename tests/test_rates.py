@@ -65,18 +65,34 @@ def test_in_a_trap(split, keeping):
     assert_allclose(rough.housekeeping + rough.excess, rough.total, rtol=1e-10)
 
 
-def test_cells_below_zero_by_rounding():
-    """A few empty cells, as a scheme leaves them, change no part of the production."""
+def pricing():
     process = trap(2.0, (0.6, 0.0), 0.3)
     grid = evolve.Grid((-3.6,) * 2, (3.6,) * 2, 40)
-    found = evolve.fokker_planck(process, jnp.linspace(0.0, 0.1, 3), grid)
-    spot = found.p.at[1:, 0, 0].set(-1e-22).at[2, -1, 1:3].set(-1e-22)
-    clean, rough = (
-        rates.along(process, e, split="maes-netocny")
-        for e in (found, dataclasses.replace(found, p=spot))
-    )
-    assert_allclose(rough.excess, clean.excess, rtol=1e-6)
-    assert_allclose(rough.housekeeping, clean.housekeeping, rtol=1e-6)
+    return process, evolve.fokker_planck(process, jnp.linspace(0.0, 0.1, 3), grid)
+
+
+def test_cells_below_zero_by_rounding():
+    """A few empty cells, as a scheme leaves them, change no part of the production."""
+    process, found = pricing()
+    clean = rates.along(process, found, split="maes-netocny")
+    for below in (-1e-22, -1e-10):
+        spot = found.p.at[1:, 0, 0].set(below).at[2, -1, 1:3].set(below)
+        spotted = dataclasses.replace(found, p=spot)
+        rough = rates.along(process, spotted, split="maes-netocny")
+        assert_allclose(rough.excess, clean.excess, rtol=1e-6)
+        assert_allclose(rough.housekeeping, clean.housekeeping, rtol=1e-6)
+
+
+def test_what_is_not_solved_is_not_told(monkeypatch):
+    """Where Poisson's equation is left unsolved the parts are NaN, and not the whole production one of them."""
+    stopped = lambda matrix, b, **options: (0 * b, None)
+    monkeypatch.setattr(jax.scipy.sparse.linalg, "cg", stopped)
+    process, found = pricing()
+    one = dataclasses.replace(found, ts=found.ts[1:2], p=found.p[1:2])
+    given = rates.along(process, one, split="maes-netocny")
+    assert np.isnan(given.excess).all()
+    assert np.isfinite(given.total).all()
+    jax.clear_caches()
 
 
 def test_in_a_trap_that_is_not_round():

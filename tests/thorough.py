@@ -153,7 +153,6 @@ LEFT = {
     ],
     "test_measured.py": [
         "test_read_back[alternating]",
-        "test_unequal_lengths_in_one_batch[own]",
     ],
     # a ring that is driven and spins at a rate hold every feature; the other tests take sweeps site by site
     "test_jumps.py": [

@@ -223,7 +223,8 @@ def _of_cells(process: Process, evolution: CellEvolution, split: Split | None) -
     def one(given: tuple[Time, Array]) -> Rates:
         t, p = given
         lam = process.protocol(t)
-        p = p * grid.volume
+        # a scheme may leave it below zero by a little
+        p = jnp.maximum(p * grid.volume, jnp.finfo(p.dtype).tiny)
         edges = lattice.edges(lam, p.dtype)
         flows = [_across(p, edges[i], i) for i in axes]
         pushes = [_affinity(p, edges[i], i) for i in axes]
@@ -235,7 +236,7 @@ def _of_cells(process: Process, evolution: CellEvolution, split: Split | None) -
             keeping = _sum(jnp.sum(flows[i] * _affinity(pi, edges[i], i)) for i in axes)
         elif split == "maes-netocny":
             leaves = _sum(divergence(flows[i], i) for i in axes)
-            keeping = total - _least(p, edges, pushes, leaves)
+            keeping = total - _least(p, edges, pushes, flows, leaves)
         excess = None if keeping is None else total - keeping
         return Rates(total, medium, total - medium, keeping, excess)
 
@@ -252,14 +253,14 @@ def _affinity(p: Array, edges: Edges, axis: int) -> Array:
     return jnp.where(edges.up > 0, edges.affinity + height - jnp.roll(height, -1, axis), 0)
 
 
-def _least(p: Array, edges: tuple[Edges, ...], pushes: list[Array], leaves: Array) -> Scalar:
+def _least(
+    p: Array, edges: tuple[Edges, ...], pushes: list[Array], flows: list[Array], leaves: Array
+) -> Scalar:
     r"""The least production that moves p as it moves: $\sum m (\nabla\psi)^2$ with $\mathrm{div}(m \nabla\psi) =
     \mathrm{div}\,J$ and the weight $m = J/F$ of each edge, a logarithmic mean of what goes up and down."""
-    p = jnp.maximum(p, jnp.finfo(p.dtype).tiny)  # a scheme may leave it below zero by a little
     weights = []
-    for axis, (edge, push) in enumerate(zip(edges, pushes, strict=True)):
+    for axis, (edge, push, flow) in enumerate(zip(edges, pushes, flows, strict=True)):
         even = jnp.abs(push) < 1e-4
-        flow = _across(p, edge, axis)
         middle = 0.5 * (edge.up * p + edge.down * jnp.roll(p, -1, axis))
         weights.append(jnp.where(even, middle, flow / jnp.where(even, 1, push)))
     beside = _sum(weight + jnp.roll(weight, 1, axis) for axis, weight in enumerate(weights))
