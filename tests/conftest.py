@@ -4,8 +4,11 @@ Nothing here may import thermojax: the annotations of what is imported now would
 """
 
 import gc
+import math
 import os
+import resource
 
+import annotations
 import hurry
 import jax
 import pytest
@@ -24,6 +27,7 @@ jax.config.update("jax_traceback_in_locations_limit", 0)
 gc.set_threshold(50_000, 50, 100)
 hurry.hasten()
 
+LARGE = 3 * 2**30  # bytes
 collect_ignore = ["test_float32.py"] if X64 else []
 
 
@@ -50,11 +54,22 @@ def pytest_collection_finish(session):
     gc.freeze()
 
 
+def held():
+    """Bytes that this process holds."""
+    try:
+        with open("/proc/self/statm") as pages:
+            return int(pages.read().split()[1]) * resource.getpagesize()
+    except OSError:  # no Linux
+        return math.inf
+
+
 @pytest.fixture(scope="module", autouse=True)
 def forgetful():
-    """Of a file's programs none is kept for the next: they would fill the memory."""
+    """The programs of the files before go when they fill the memory; what is small and common need not be compiled again."""
+    annotations.calls.clear()
     yield
-    jax.clear_caches()
+    if held() > LARGE:
+        jax.clear_caches()
 
 
 @pytest.fixture(scope="module")

@@ -279,7 +279,7 @@ def test_one_room_knows_overdamped_dynamics():
 
 
 def test_annotations_are_checked():
-    """Those of the package; and of a function within a function the first times that it is made."""
+    """Those of the package, of a function within a function too: the first times that a file calls it."""
 
     def make():
         @jaxtyping.jaxtyped(typechecker=checked)
@@ -288,10 +288,13 @@ def test_annotations_are_checked():
 
         return inner
 
-    with pytest.raises(jaxtyping.TypeCheckError):
-        importlib.import_module("thermojax._paths").running("no array")
-    for _ in range(OFTEN // 2):
-        young = make()
+    running = importlib.import_module("thermojax._paths").running
+    one = make()
+    for _ in range(OFTEN):
         with pytest.raises(jaxtyping.TypeCheckError):
-            young("no number")
-    assert make()("no number") == "no number"
+            one("no number")
+        with pytest.raises(jaxtyping.TypeCheckError):
+            running("no array")
+    assert one("no number") == make()("no number") == "no number"
+    with pytest.raises(TypeError):
+        running("no array")
