@@ -10,6 +10,7 @@ from collections.abc import Callable
 
 import jax.numpy as jnp
 import jax.tree_util as jtu
+import numpy as np
 import optax
 
 from . import _checks
@@ -34,16 +35,31 @@ def begin(free: PyTree) -> PyTree:
         return _scaled().init(free)
 
 
+def unit(slope: PyTree, stride: PyTree) -> float:
+    """In which the loss is counted: a power of two, 1 unless squares of the slope would leave single precision."""
+    both = zip(jtu.tree_leaves(slope), jtu.tree_leaves(stride), strict=True)
+    tops = [np.max(np.abs(np.asarray(a, float) * np.asarray(b, float)), initial=0) for a, b in both]
+    top = float(max(tops))
+    far = math.isfinite(top) and top > 0 and not 1e-6 <= top <= 1e6
+    return 2.0 ** round(math.log2(top)) if far else 1.0
+
+
 def step(
-    see: Callable[[PyTree], Seen], free: PyTree, seen: Seen, state: PyTree, stride: PyTree
+    see: Callable[[PyTree], Seen],
+    free: PyTree,
+    seen: Seen,
+    state: PyTree,
+    stride: PyTree,
+    unit: float,
 ) -> tuple[PyTree, Seen, PyTree]:
     """The next point and what is seen there, the same where the loss falls no further; and the state. Lengths are counted
-    in strides.
+    in strides, and slopes in `unit`s of the loss over strides.
 
     Source: Nocedal & Wright, *Numerical Optimization* (2006), sec. 7.2; Lewis & Overton, Math. Program. 141, 135 (2013).
     """
-    way, state, steep, longest = _direction(seen[1], state, free, stride)
-    slope = float(steep)
+    pace = jtu.tree_map(lambda s: (np.asarray(s, float) / unit).astype(s.dtype), stride)
+    way, state, steep, longest = _direction(seen[1], state, free, stride, pace)
+    slope = unit * float(steep)
     rounding = float(jnp.finfo(seen[0].dtype).eps) * abs(float(seen[0]))
     if not slope < -rounding:  # what is left to gain can't be seen
         return free, seen, state
@@ -59,7 +75,7 @@ def step(
             high = share
         else:
             best = there, now
-            if float(_along(now[1], way, stride)) >= _FLAT * slope:
+            if unit * float(_along(now[1], way, pace)) >= _FLAT * slope:
                 break
             low = share
         share = 0.5 * (low + high) if math.isfinite(high) else 2 * share
@@ -68,10 +84,10 @@ def step(
 
 @jit
 def _direction(
-    slope: PyTree, state: PyTree, free: PyTree, stride: PyTree
+    slope: PyTree, state: PyTree, free: PyTree, stride: PyTree, pace: PyTree
 ) -> tuple[PyTree, PyTree, Scalar, Scalar]:
     """The direction in strides, the state, how steep the loss is along it, and its longest component."""
-    slope = jtu.tree_map(jnp.multiply, slope, stride)
+    slope = jtu.tree_map(jnp.multiply, slope, pace)
     with _checks.lenient():
         way, state = _scaled().update(slope, state, jtu.tree_map(jnp.divide, free, stride))
     down = _product(way, slope) > 0
@@ -81,8 +97,8 @@ def _direction(
 
 
 @jit
-def _along(slope: PyTree, way: PyTree, stride: PyTree) -> Scalar:
-    return _product(jtu.tree_map(jnp.multiply, slope, stride), way)
+def _along(slope: PyTree, way: PyTree, pace: PyTree) -> Scalar:
+    return _product(jtu.tree_map(jnp.multiply, slope, pace), way)
 
 
 def _product(a: PyTree, b: PyTree) -> Scalar:

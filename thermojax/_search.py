@@ -185,7 +185,7 @@ def descend(
             "Nothing to search: the protocol has no trainable leaves. Use e.g. protocols.Piecewise; of any other pytree "
             "the floating-point leaves are searched (0.0, not 0)."
         )
-    first, pace, ahead = free, None, None
+    first, pace, unit, ahead = free, None, 1.0, None
     with _checks.lenient():
         state = _quasi_newton.begin(free) if exact else optimizer.init(free)
     record, begin, last = np.zeros((2, steps)), 0, monotonic()
@@ -197,14 +197,15 @@ def descend(
             now = jax.random.fold_in(key, 0 if common else i)
             see = ft.partial(_slope, loss, given=given, key=now)
             seen = see(free) if ahead is None else ahead
+            if stride is not None and pace is None:
+                at_first = (first, given, jax.random.fold_in(key, 0))
+                begun = _slope(loss, *at_first) if i else seen
+                unit = _quasi_newton.unit(begun[1], stride) if exact else 1.0
+                pace = units(begun[1], stride), stride
             if exact:
-                new, ahead, state = _quasi_newton.step(see, free, seen, state, stride)
+                new, ahead, state = _quasi_newton.step(see, free, seen, state, stride, unit)
                 norm = _norm(seen[1])
             else:
-                if stride is not None and pace is None:
-                    at_first = (first, given, jax.random.fold_in(key, 0))
-                    begun = _slope(loss, *at_first) if i else seen
-                    pace = units(begun[1], stride), stride
                 new, state, norm = _update(loss, optimizer, state, free, given, now, seen, pace)
             record[:, i] = float(seen[0]), float(norm)
             if not np.isfinite(record[:, i]).all():

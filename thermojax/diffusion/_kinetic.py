@@ -8,6 +8,7 @@ import jax.numpy as jnp
 from .. import _checks
 from .._jit import jit
 from .._process import Process
+from .._products import matmul
 from .._types import Array, ArrayLike, Given, Key, Scalar
 from ..estimators import Estimate
 from ._draws import AbstractSource, clean_score
@@ -17,10 +18,10 @@ from ._noising import kind_of, schedule_of
 from ._parts import NO_SCORE, Asked, asked, seen, straight
 from ._predictor import Network, Predictor, Predicts
 from ._schedules import AbstractSchedule
-from ._span import clock
+from ._span import Span, clock
 
 NAMES = ("generation",)
-FINE = 4001  # levels between which the speed is interpolated
+FINE = 4001  # levels between which the speed is interpolated, and a schedule's pace is one
 
 
 class Kinetic(eqx.Module):
@@ -86,11 +87,10 @@ def kinetic(
 @jit
 def _kinetic(given: Asked, schedule: AbstractSchedule) -> tuple[Kinetic, Rate, Array]:
     over, source = given.span, given.source
-    _, rate = clock(schedule, over.lam)
     square = 0.5 * over.kind.noise(over.lam) ** 2  # D per nat
     duration = schedule.t1 - schedule.t0
     # both are sums over the levels of one rate: |dx/dlam|^2 is s^2/2 times that of the entropy
-    cost = over.weight * duration * square * rate
+    cost = duration * square * _paced(schedule, over)
 
     def total(other: AbstractSource, weight: Array) -> tuple[Rate, Array]:
         weighted = over._replace(weight=weight)
@@ -112,6 +112,40 @@ def _kinetic(given: Asked, schedule: AbstractSchedule) -> tuple[Kinetic, Rate, A
         (over.top, over.bottom),
     )
     return kinetic, curve, off
+
+
+def _paced(schedule: AbstractSchedule, over: Span) -> Array:
+    r"""Weights of $\int f\, |\dot\lambda|\, d\lambda$ for an f that is known at the nodes: of its polynomial through them,
+
+    $$\int P_n |\dot\lambda|\, d\lambda \approx \sum_j P_n\, (\Delta\lambda_j)^2 / \Delta t_j .$$
+
+    f is smooth, and the schedule need not be: `Levels` changes its pace at each level, where its slope does not say so.
+    """
+    fine = over.top + (over.bottom - over.top) * jnp.linspace(0.0, 1.0, FINE).astype(over.top.dtype)
+    ts = jax.lax.stop_gradient(clock(schedule, fine)[0])
+    lam = jax.vmap(schedule.log_snr)(ts)
+    took, middles = jnp.diff(ts), 0.5 * (lam[1:] + lam[:-1])
+    paces = jnp.where(took > 0, jnp.diff(lam) ** 2 / jnp.where(took > 0, took, 1), 0)
+
+    def place(lam: Array) -> Array:
+        return 1 - 2 * (over.top - lam) / (over.top - over.bottom)
+
+    count = len(over.lam)
+    degrees = jnp.arange(count, dtype=lam.dtype)
+    moments = matmul(_legendre(place(middles), count), paces)
+    norms = (2 * degrees + 1) / (over.top - over.bottom)
+    return over.weight * matmul(norms * moments, _legendre(place(over.lam), count))
+
+
+def _legendre(x: Array, count: int) -> Array:
+    """The polynomials of Legendre up to a degree, `(count, n)`."""
+
+    def up(pair: tuple[Array, Array], n: Array) -> tuple[tuple[Array, Array], Array]:
+        before, here = pair
+        return (here, ((2 * n + 1) * x * here - n * before) / (n + 1)), here
+
+    start = jnp.zeros_like(x), jnp.ones_like(x)
+    return jax.lax.scan(up, start, jnp.arange(count, dtype=x.dtype))[1]
 
 
 @jit

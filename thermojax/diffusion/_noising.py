@@ -206,7 +206,7 @@ def _slack(first: Any) -> Any:
 
 def _at(process: Process, lam: Array) -> Density:
     first = _top(process)
-    lam = jnp.where(lam > first + _slack(first), jnp.nan, lam)
+    lam = jnp.where(lam > first + _slack(first), jnp.nan, jnp.where(lam > first, first, lam))
     return noised(process.initial, *leap(kind_of("process", process), first, lam))
 
 

@@ -1,12 +1,14 @@
 r"""The log-density of a point from the errors that a denoiser makes at it."""
 
+import warnings
+
 import jax
 import jax.numpy as jnp
 
 from .. import _checks
 from .._jit import jit
 from .._process import Process
-from .._types import Array, ArrayLike, Density, Key, Scalar
+from .._types import Array, ArrayLike, Density, Key, Scalar, State
 from ..densities import Gaussian, noised, normal
 from ..estimators import mean
 from ._bound import Bound, seen
@@ -16,6 +18,8 @@ from ._levelwise import summed
 from ._noising import ends, prior_of
 from ._predictor import Network, Predictor, Predicts
 from ._span import quadrature
+
+APART = 0.1  # nats for each coordinate
 
 
 def denoising_log_prob(
@@ -45,8 +49,9 @@ def denoising_log_prob(
     no normalised density, and neither that of the flow nor that of the SDE: it is the ELBO of the point (`elbo`), against
     another end and with less noise.
 
-    - `reference`: g, a Gaussian of clean data; None is N(0, 1) for each coordinate. With the mean and covariance of the data
-      noise is least, and the end error is of second order in the signal that is left there.
+    - `reference`: g, a Gaussian of clean data; None is N(0, 1) for each coordinate, and for VE, whose data may have any
+      unit, N(0, $s_0 s_T$) of the first level and the last. With the mean and covariance of the data noise is least, and the
+      end error is of second order in the signal that is left there. Warns where $g_T$ is another density than the prior.
     - `size`: noises at each level, in pairs $\pm\epsilon$. The other arguments are those of `elbo`. Vmap it over points.
 
     Source: Kong, Brekelmans & Ver Steeg, ICLR 2023, eqs. 8, 9 (arXiv 2302.03792); Guo, Shamai & Verdú, IEEE Trans. Inf.
@@ -57,7 +62,7 @@ def denoising_log_prob(
     size = _checks.whole("size", size, "a whole number of noises at each level", 4)
     rows = jnp.broadcast_to(x, (size // 2, *x.shape))
     net, rows, key = on_rows(process, predict, predicts, rows, key)
-    g = Gaussian(jnp.zeros_like(x), jnp.ones_like(x)) if reference is None else reference
+    g = Gaussian(jnp.zeros_like(x), _usual(process, x)) if reference is None else reference
     _checks.density("reference", g)
     if normal(g) is None:
         raise TypeError(
@@ -69,7 +74,39 @@ def denoising_log_prob(
     _checks.one_float(**{"x": x, "reference": g})
     nodes = _checks.whole("nodes", nodes, "a whole number of nodes")
     found = _pointwise(process, net, g, rows, key, nodes, given_slope(slope))
+    apart = None if normal(prior_of(process)) is None else _checks.known(_apart(process, g, x))
+    if apart is not None and apart > APART * x.size:
+        warnings.warn(
+            f"denoising_log_prob: at the last level the reference gives the point {float(apart):.3g} nats more or less "
+            "than the prior does, by which the log-density is off. Give reference= a Gaussian with the mean and the "
+            "covariance of the data, in their unit, and a noising that ends where they are forgotten.",
+            UserWarning,
+            stacklevel=2,
+        )
     return seen(found)
+
+
+@jit
+def _usual(process: Process, x: State) -> Array:
+    """The variances of a reference."""
+    kind = process.system
+    first, last = (v.astype(x.dtype) for v in ends(process))
+    remembers = kind.signal(last) > 0.5  # VE: what it starts from has no unit of its own
+    return jnp.where(remembers, kind.noise(first) * kind.noise(last), jnp.ones_like(x))
+
+
+@jit
+def _apart(process: Process, g: Density, x: State) -> Scalar:
+    last = ends(process)[1].astype(x.dtype)
+    a, s = process.system.signal(last), process.system.noise(last)
+    end = _averaged(noised(g, a, s**2), a * x, s)
+    return jnp.abs(end - _averaged(prior_of(process), a * x, s))
+
+
+def _averaged(density: Density, x: State, s: Scalar) -> Scalar:
+    r"""$\langle \ln g(x + s\epsilon) \rangle$ of a Gaussian g, in closed form."""
+    bend = jnp.trace(jax.jacfwd(jax.grad(density.log_prob))(x))
+    return density.log_prob(x) + 0.5 * s**2 * bend
 
 
 @jit
@@ -101,9 +138,7 @@ def _pointwise(
     def averaged(lam: Scalar) -> Scalar:
         r"""$\langle \ln g_\lambda(a x + s\epsilon) \rangle$, in closed form."""
         a, s = kind.signal(lam), kind.noise(lam)
-        at = noised(g, a, s**2).log_prob
-        bend = jnp.trace(jax.jacfwd(jax.grad(at))(a * x0))
-        return at(a * x0) + 0.5 * s**2 * bend
+        return _averaged(noised(g, a, s**2), a * x0, s)
 
     def in_clean_units(lam: Scalar) -> Scalar:
         """What falls by the rate of g as the signal-to-noise ratio rises."""
