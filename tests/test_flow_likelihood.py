@@ -13,7 +13,7 @@ from jax.scipy.special import ndtr
 import thermojax as tjx
 from thermojax import diffusion, schedules
 from thermojax.densities import Gaussian, Mixture
-from thermojax.diffusion import VE, VP, Linear, Uniform
+from thermojax.diffusion import EDM, VE, VP, Linear, Uniform
 
 COV = jnp.array([[1.0, 0.6, 0.2], [0.6, 0.8, -0.1], [0.2, -0.1, 0.5]])
 
@@ -52,6 +52,41 @@ def test_the_flow_in_steps(tilted):
     np.testing.assert_allclose(diffusion.flow(process, exact, there, steps=24), x, atol=1e-6)
     broken = lambda x, lam: x * jnp.nan
     assert jnp.isnan(diffusion.flow_log_prob(process, broken, x, steps=4))
+
+
+def test_the_flow_in_any_unit():
+    """A Gaussian keeps its place in it, and its density: to one tolerance in metres and in nanometres."""
+    seen = []
+    for unit in (1.0, 1e-7):
+        data = Gaussian(0.3 * unit, (0.5 * unit) ** 2)
+        process, exact = ready(data, EDM(0.02 * unit, 8 * unit), kind=VE())
+        first, last = process.initial, process.final
+        x = jnp.array([0.7 * unit])
+        there = diffusion.flow(process, exact, x, towards="noise")
+        back = diffusion.flow(process, exact, there)
+        log_prob = diffusion.flow_log_prob(process, exact, x)
+        moved = last.mean + (x - first.mean) * jnp.sqrt(last.cov / first.cov)[0]
+        np.testing.assert_allclose(there, moved, rtol=1e-4)
+        np.testing.assert_allclose(back, x, rtol=1e-4)
+        np.testing.assert_allclose(log_prob, first.log_prob(x), atol=1e-4)
+        seen.append(np.array([there[0] / unit, back[0] / unit, log_prob + np.log(unit)]))
+    np.testing.assert_allclose(seen[1], seen[0], rtol=1e-9)
+
+
+def test_steps_that_end_a_rounding_above_the_first_level():
+    """For some numbers of steps their last level is above it, where an exact score was NaN."""
+    parts = [Gaussian(-1.0, 0.01), Gaussian(1.0, 0.01)]
+    process, exact = ready(Mixture(jnp.ones(2), parts), Uniform(4.7, -7.1))
+    top = float(process.protocol(0.0).lam)
+    above = [n for n in range(10, 40) if top < -7.1 + (n - 1) * ((top + 7.1) / n) + (top + 7.1) / n]
+    assert above
+    ended = diffusion.flow(process, exact, jnp.array([0.4]), steps=above[0])
+    assert jnp.isfinite(ended).all()
+    x, lam = jnp.array([0.9]), jnp.asarray(top)
+    above_it = exact(x, jnp.nextafter(lam, jnp.inf))
+    np.testing.assert_array_equal(above_it, exact(x, lam))
+    with pytest.raises(ValueError, match="lies above the first level"):
+        exact(x, lam + 1e-3)
 
 
 def test_the_divergence_by_probes(tilted):
@@ -347,6 +382,24 @@ def test_a_point_of_a_gaussian(kind):
     assert against_end.first.stderr > 2 * found.first.stderr
     rates = found.rate - against_end.rate
     assert np.sum(np.abs(rates) > 4 * np.hypot(found.stderr, against_end.stderr)) < 2
+
+
+def test_a_point_in_any_unit():
+    """Without a reference, too: in VE, whose data may have any; and one in another unit is told."""
+    seen = []
+    for unit in (1.0, 1e-7):
+        data = Gaussian(0.3 * unit, (0.5 * unit) ** 2)
+        process = diffusion.noising(data, EDM(0.01 * unit, 50 * unit), kind=VE())
+        exact, x = diffusion.score(process), jnp.array([0.7 * unit])
+        found = diffusion.denoising_log_prob(process, exact, x, KEY, size=2000)
+        sigmas.assert_within(found.clean, data.log_prob(x), absolute=0.1)
+        seen.append(found.clean.value + np.log(unit))
+    np.testing.assert_allclose(seen[1], seen[0], rtol=1e-9)
+    with pytest.warns(UserWarning, match="more or less than the prior does"):
+        off = diffusion.denoising_log_prob(
+            process, exact, x, KEY, size=100, reference=Gaussian(0.3, 0.25)
+        )
+    assert abs(off.clean.value - data.log_prob(x)) > 5
 
 
 def test_points_of_a_mixture():

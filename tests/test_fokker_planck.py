@@ -425,6 +425,18 @@ def test_search_of_a_linear_system_without_a_grid(tmp_path):
     assert_allclose(found.protocol.values, (1 + jnp.linspace(0.0, 1.0, 6)) * 2 / 3, atol=1e-4)
 
 
+def test_an_exact_search_in_any_unit():
+    """Energies of 1e-21 J: a slope squared is not an energy."""
+    kT, k, mobility, tau = 4.114e-21, 1e-5, 1e8, 1e-3
+    width = float(np.sqrt(kT / k))
+    start = tjx.protocols.ramp(0.0, 2.0 * width, tau, knots=6)
+    system = tjx.Overdamped(tjx.potentials.MovingTrap(k), mobility=mobility, temperature=kT)
+    process = tjx.Process(system, start, Boltzmann(system, 0.0))
+    loss = optimal.exact_work(process, tau * jnp.linspace(0.0, 1.0, 6))
+    found = optimal.search(loss, start, steps=20, progress=False)
+    assert_allclose(found.price.value / kT, 4 / 3, rtol=1e-9)
+
+
 # ------------------------------------------------------------------------------------- what is refused
 
 

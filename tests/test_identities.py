@@ -253,6 +253,24 @@ def test_the_other_rule_is_seen(made):
     assert not identities.medium_entropy(made.process, made.kernel).holds
 
 
+def test_production_of_steps():
+    """The control jumps at times of the grid: each side of a jump has its own rate."""
+    system = tjx.Overdamped(tjx.potentials.MovingTrap(1.0))
+    drive = tjx.protocols.Steps(
+        jnp.array([0.0, 0.3, 0.7, 1.0]), jnp.array([1.0, 2.0, 0.0]), 0.0, 3.0
+    )
+    process = tjx.Process(
+        system, drive, *(tjx.densities.Boltzmann(system, at) for at in (0.0, 3.0))
+    )
+    for steps, within in ((10, 4e-3), (20, 2e-6)):
+        evolution = tjx.evolve.moments(process, jnp.linspace(0.0, 1.0, steps + 1))
+        row = identities.entropy_production_rate(process, evolution)
+        assert row.holds
+        assert abs(row.value) < within
+    wrong = eqx.tree_at(lambda e: e.entropy.total, evolution, 1.05 * evolution.entropy.total)
+    assert not identities.entropy_production_rate(process, wrong).holds
+
+
 def test_a_wrong_evolution_is_seen(made):
     evolution = made.evolution
     wrong = eqx.tree_at(lambda e: e.entropy.total, evolution, 1.05 * evolution.entropy.total)

@@ -129,6 +129,9 @@ def test_names_given_before_are_kept(axes):
         (0.89123, 0.00134, "0.8912 ± 0.0013"),
         (1234.5, 23.0, "1234 ± 23"),
         (8.33, 0.0, "8.33 ± 0"),
+        (8.33333, 5e-7, "8.33333000e+00 ± 5.0e-07"),
+        (4.11432e-21, 8e-25, "4.11432e-21 ± 8.0e-25"),
+        (0.0, 3e-9, "0.0e+00 ± 3.0e-09"),
         (1.0, np.nan, "1 ± nan"),
     ],
 )
@@ -149,6 +152,16 @@ RAMP = P.ramp({"k": 0.0}, {"k": 1.0}, 1.0)
         (lambda _: plots.protocol([1], RAMP), TypeError, "plt.subplots"),
         (lambda a: plots.protocol(a, lambda t: t), TypeError, "protocols.Function"),
         (lambda a: plots.protocol(a, RAMP, control="m"), ValueError, "'m'"),
+        (
+            lambda a: plots.protocol(a, P.ramp(jnp.zeros(2), jnp.ones(2), 1.0), control=2),
+            ValueError,
+            "got 2 for",
+        ),
+        (
+            lambda a: plots.protocol(a, jax.vmap(lambda b: P.ramp(0.0, b, 1.0))(jnp.ones(3))),
+            ValueError,
+            "draws one protocol",
+        ),
         (lambda a: plots.protocol(a, RAMP, points=1), ValueError, "points"),
         (lambda a: plots.works(a, np.ones((3, 1))), ValueError, "forward must have shape"),
         (lambda a: plots.works(a, np.ones(3), [1.0, np.nan]), ValueError, "reverse must be finite"),

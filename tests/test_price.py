@@ -456,6 +456,35 @@ def test_kinetic_cost():
     assert found.length**2 * 0.9 < better.cost.value < 0.6 * found.cost.value
 
 
+def test_kinetic_cost_of_levels():
+    """Uneven levels, which no few nodes resolve: the cost as an integral over time, and its slope."""
+    data = Gaussian(0.3, 0.25)
+    levels = jnp.array([6.0, 3.0, 1.0, 0.7, 0.4, 0.1, -0.2, -3.0, -6.0])
+
+    def cost(levels):
+        process = diffusion.noising(data, Levels(levels, clean=False))
+        return diffusion.kinetic(process, data, KEY, size=None).cost.value
+
+    def in_time(levels):
+        """The Gaussian moves by the change of its mean and of its width."""
+        schedule = Levels(levels, clean=False)
+
+        def place(t):
+            lam = schedule.log_snr(t)
+            a, s = diffusion.VP().signal(lam), diffusion.VP().noise(lam)
+            return jnp.stack([0.3 * a, jnp.sqrt(0.25 * a**2 + s**2)])
+
+        ts = jnp.linspace(schedule.t0, schedule.t1, 16_001)
+        middle = 0.5 * (ts[1:] + ts[:-1])
+        speed = jax.vmap(jax.jacfwd(place))(middle)
+        return (schedule.t1 - schedule.t0) ** 2 * jnp.mean(jnp.sum(speed**2, axis=1))
+
+    got, slope = jax.value_and_grad(cost)(levels)
+    want, right = jax.value_and_grad(in_time)(levels)
+    np.testing.assert_allclose(got, want, rtol=5e-4)
+    np.testing.assert_allclose(slope[1:-1], right[1:-1], atol=2e-3 * jnp.max(jnp.abs(right)))
+
+
 # ---- bad input
 
 

@@ -170,6 +170,17 @@ def test_joint():
     assert float(nested(0.75)["outer"]["b"]) == 3.0
 
 
+def test_joint_on_a_late_clock():
+    """Seconds since 1970: spans are told apart there as they are at zero."""
+    for t0 in (0.0, 1.7e9):
+        x, k = ramp(0.0, 2.0, t0 + 1, t0=t0), ramp(1.0, 4.0, t0 + 2, t0=t0)
+        with pytest.raises(ValueError, match="must share one span"):
+            Joint({"x": x, "k": k})
+        assert float(Joint({"x": x, "k": ramp(1.0, 4.0, t0 + 1, t0=t0)}).t1) == t0 + 1
+    coarse = ramp(jnp.float32(0), jnp.float32(1), jnp.float32(0.1))
+    Joint({"x": ramp(0.0, 1.0, 0.1), "k": coarse})
+
+
 # ---- gradients
 
 

@@ -14,8 +14,9 @@ from ._nodes import nodes
 from ._paths import Path
 from ._process import Process, each_path, ends
 from ._products import matmul
-from ._types import Array, Control, Density, Scalar, State
+from ._types import Array, Control, Density, Drive, Scalar, State, Times
 from .densities import GaussianParts
+from .protocols import AbstractProtocol
 from .systems import AbstractOverdamped, Rule
 
 _NODES = tuple(nodes(2)[0].tolist())  # exact for the energy differences of a quartic potential
@@ -199,6 +200,26 @@ def relative_mass(p: Array, height: Array) -> tuple[Scalar, Scalar]:
     own = jnp.log(jnp.where(filled, p, 1))
     terms = p * (jnp.where(filled, own, 0) - jax.nn.log_softmax(height))
     return jnp.sum(terms), 1 + jnp.sum(jnp.abs(terms)) + jnp.sum(jnp.abs(p * own))
+
+
+def just_before(drive: Drive, ts: Times) -> Times:
+    """The times, all but the first earlier by what the edges of `Steps` take for rounding."""
+    span = (drive.t0, drive.t1) if isinstance(drive, AbstractProtocol) else ()
+    size = jnp.max(jnp.abs(jnp.stack([*span, ts[0], ts[-1]]).astype(ts.dtype)))
+    return (ts - 4 * jnp.spacing(size)).at[0].set(ts[0])
+
+
+def refined(ts: Times, begins: Array, ends: Array) -> tuple[Scalar, Scalar]:
+    r"""$\int r\, dt$ of a rate with the values `begins` after each time and `ends` before it, by Simpson's rule where they
+    are the same in the middle of two steps; and by how much two steps of the trapezoidal rule differ from one, added up."""
+    steps = 0.5 * jnp.diff(ts) * (begins[:-1] + ends[1:])
+    pairs = 2 * (steps.shape[0] // 2)
+    two = steps[:pairs:2] + steps[1:pairs:2]
+    one = 0.5 * (ts[2::2] - ts[:-2:2]) * (begins[:-2:2] + ends[2::2])
+    here, there = begins[1:pairs:2], ends[1:pairs:2]
+    near = jnp.sqrt(jnp.finfo(ts.dtype).eps) * (jnp.abs(here) + jnp.abs(there))
+    off = jnp.where(jnp.abs(here - there) <= near, (two - one) / 3, 0)
+    return jnp.sum(steps) + jnp.sum(off), jnp.sum(jnp.abs(two - one))
 
 
 def every_other(size: int) -> np.ndarray:

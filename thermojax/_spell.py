@@ -10,7 +10,9 @@ def spell(value: SupportsFloat, stderr: SupportsFloat) -> str:
     value, stderr = float(value), float(stderr)
     if not (np.isfinite(stderr) and stderr > 0):
         return f"{value:.4g} ± {stderr:.2g}"
-    digits = max(0, 1 - int(np.floor(np.log10(stderr))))
+    place = int(np.floor(np.log10(stderr)))
+    digits = max(0, 1 - place)
     if digits > 6:
-        return f"{value:.3g} ± {stderr:.1g}"
+        size = place if value == 0 else max(place, int(np.floor(np.log10(abs(value)))))
+        return f"{value:.{min(size - place + 1, 16)}e} ± {stderr:.1e}"
     return f"{value:.{digits}f} ± {stderr:.{digits}f}"

@@ -53,8 +53,9 @@ def to_xarray(
       Of two that would have the same name, the second gets a `_` behind it; `long_name` says which is which.
 
     `energy`, `length`, `time` name the units that the system was given in, for the attributes `units`; nothing is
-    converted. Every variable says in `long_name` what it is, signs included. `.to_netcdf(file)` writes it, `.to_dataframe()`
-    makes a table. Raises `TypeError` for any other result or while tracing, `ImportError` without xarray.
+    converted, and every coordinate of a state bears the unit of a length: the momenta of an `Underdamped` system, too.
+    Every variable says in `long_name` what it is, signs included. `.to_netcdf(file)` writes it, `.to_dataframe()` makes a
+    table. Raises `TypeError` for any other result or while tracing, `ImportError` without xarray.
 
     ```python
     import jax
@@ -105,6 +106,11 @@ def _labelled(result: Given, units: Units) -> tuple[list[_Variable], dict[str, s
 @_labelled.register(Trajectory)
 def _(result: Trajectory, units: Units) -> tuple[list[_Variable], dict[str, str | float]]:
     path, batch = result.path, np.ndim(result.path.xs) == 3
+    if np.ndim(path.xs) > 3:
+        raise ValueError(
+            "to_xarray takes one path or one axis of paths, path.xs (paths, times, d); got "
+            f"{np.shape(path.xs)}. Reshape the leading axes of all its arrays to one."
+        )
     each = ("path",) if batch else ()
     running = np.ndim(result.entropy.medium) == np.ndim(path.xs) - 1
     totals = (*each, "time") if running else each

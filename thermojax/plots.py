@@ -44,6 +44,11 @@ def protocol(
             f"plots.protocol takes a protocol of thermojax.protocols, got {type(protocol).__name__}. "
             "Wrap a callable lam(t) as protocols.Function(fn, t1)."
         )
+    if np.ndim(protocol.t0) or np.ndim(protocol.t1):
+        raise ValueError(
+            "plots.protocol draws one protocol, and this one has its paths as leading axis. Draw one of them: "
+            "jax.tree.map(lambda v: v[0], protocol)."
+        )
     points = _checks.whole("points", points, "a whole number of times", 2)
     t = _instants(protocol, points)
     lams = (protocol.before, _curve(protocol, t), protocol.after)
@@ -191,8 +196,10 @@ def _leaves(lam: Control, control: Pick, like: Control) -> dict[str, np.ndarray]
         )
         pick = control if callable(control) else lambda one: one[control]
         try:
+            like = pick(
+                jtu.tree_map(np.asarray, like)
+            )  # an array of JAX gives its last one for an index too large
             lam = jax.vmap(pick)(lam) if batched else pick(lam)
-            like = pick(like)
         except (KeyError, IndexError, TypeError) as error:
             raise ValueError(
                 f"control must be a name or an index of the control, or a callable of it; got {control!r} for {like!r}."

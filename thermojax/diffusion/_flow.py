@@ -12,7 +12,7 @@ import numpy as np
 from .. import _checks
 from .._jit import jit
 from .._process import Process
-from .._types import Array, Key, PyTree, Scalar, State
+from .._types import Array, ArrayLike, Key, PyTree, Scalar, State
 from ._kinds import AbstractNoising
 from ._noising import ends, kind_of, prior_of
 from ._predictor import Network, Predictor, Predicts, predictor
@@ -201,11 +201,14 @@ def _solved(
     return kind.noise(way[1]) * x, grown
 
 
-def _in_noises(lam: Scalar, y: Flowing, args: tuple[Velocity, AbstractNoising, PyTree]) -> Flowing:
+def _in_noises(
+    lam: ArrayLike, y: Flowing, args: tuple[Velocity, AbstractNoising, PyTree]
+) -> Flowing:
     """Of x/s, which has no unit: a tolerance means the same in any, and at every level."""
     velocity, kind, args = args
-    s, slope = jax.value_and_grad(kind.noise)(lam)
-    v, divergence = velocity(lam, (s * y[0], y[1]), args)
+    level = jnp.asarray(lam)
+    s, slope = jax.value_and_grad(kind.noise)(level)
+    v, divergence = velocity(level, (s * y[0], y[1]), args)
     return (v - slope * y[0]) / s, divergence
 
 

@@ -15,7 +15,7 @@ from ._bound import Bound, seen
 from ._cutoff import given_slope, hidden, rates
 from ._given import on_rows
 from ._levelwise import summed
-from ._noising import ends, prior_of
+from ._noising import ends, kind_of, prior_of
 from ._predictor import Network, Predictor, Predicts
 from ._span import quadrature
 
@@ -89,7 +89,7 @@ def denoising_log_prob(
 @jit
 def _usual(process: Process, x: State) -> Array:
     """The variances of a reference."""
-    kind = process.system
+    kind = kind_of("process", process)
     first, last = (v.astype(x.dtype) for v in ends(process))
     remembers = kind.signal(last) > 0.5  # VE: what it starts from has no unit of its own
     return jnp.where(remembers, kind.noise(first) * kind.noise(last), jnp.ones_like(x))
@@ -98,7 +98,8 @@ def _usual(process: Process, x: State) -> Array:
 @jit
 def _apart(process: Process, g: Density, x: State) -> Scalar:
     last = ends(process)[1].astype(x.dtype)
-    a, s = process.system.signal(last), process.system.noise(last)
+    kind = kind_of("process", process)
+    a, s = kind.signal(last), kind.noise(last)
     end = _averaged(noised(g, a, s**2), a * x, s)
     return jnp.abs(end - _averaged(prior_of(process), a * x, s))
 

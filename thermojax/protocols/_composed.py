@@ -1,5 +1,7 @@
 r"""Protocols made of other protocols: run backwards, side by side, or kept from a search."""
 
+import numpy as np
+
 from .._checks import known
 from .._types import Array, Control, PyTree, Time
 from ._base import AbstractProtocol, AbstractWrapper, a_protocol, held
@@ -29,6 +31,16 @@ class Reversed(AbstractWrapper):
         return ()
 
 
+def _alike(a: tuple[np.ndarray, np.ndarray], b: tuple[np.ndarray, np.ndarray]) -> bool:
+    """Whether two spans are one, but for the rounding of the coarser numbers."""
+    ends = [v if np.issubdtype(v.dtype, np.floating) else v.astype(float) for v in (*a, *b)]
+    if len({v.shape for v in ends}) > 1:
+        return False
+    eps = max(np.finfo(v.dtype).eps for v in ends)
+    near = 4 * eps * max(np.max(np.abs(v)) for v in ends)
+    return all(np.all(np.abs(p - q) <= near) for p, q in zip(ends[:2], ends[2:], strict=True))
+
+
 class Joint(AbstractProtocol):
     """Several controls, each with its own protocol over one span: `lam` is the dict of their values."""
 
@@ -42,8 +54,12 @@ class Joint(AbstractProtocol):
         for name, p in protocols.items():
             a_protocol(f"Joint[{name!r}]", p)
         spans = {name: (known(p.t0), known(p.t1)) for name, p in protocols.items()}
-        if len({str(span) for span in spans.values() if None not in span}) > 1:
-            raise ValueError(f"Joint protocols must share one span (t0, t1), got {spans}.")
+        told = [(t0, t1) for t0, t1 in spans.values() if t0 is not None and t1 is not None]
+        if not all(_alike(told[0], span) for span in told[1:]):
+            got = {
+                name: tuple(np.asarray(v).tolist() for v in span) for name, span in spans.items()
+            }
+            raise ValueError(f"Joint protocols must share one span (t0, t1), got {got}.")
         self.protocols = dict(protocols)
 
     @property

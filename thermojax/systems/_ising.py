@@ -59,6 +59,8 @@ def ising(
 ) -> Spins:
     r"""The Ising model $U = -J \sum_{\langle ij \rangle} s_i s_j - h \sum_i s_i$ on a periodic lattice of the given shape.
 
+    Each site has two neighbours along each axis: along a side of 2 they are the same one, and the pair counts twice.
+
     `coupling` is J; `field` h and `temperature` are numbers or callables of the control. `order` as in `Spins`; by default a
     checkerboard where all sides are even, and site by site elsewhere. States are `(d,)`, the lattice row by row.
     """
