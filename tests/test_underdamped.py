@@ -709,3 +709,22 @@ def test_an_unstable_step_is_seen():
         warnings.simplefilter("error")
         assert shake(20.0, 10).path.ok.all()
         assert shake(800.0, 10, friction=1e5).path.ok.all()  # overdamped: b h is short
+
+
+@pytest.mark.parametrize("driven", [False, True])
+def test_momenta_whose_squares_are_no_floats(driven):
+    """A levitated nanoparticle in SI: in single precision its momenta were drawn as zero, and half the heat was lost."""
+    mass, kT, rate = 2e-18, 4.11e-21, 6.28e5
+
+    def run(dtype):
+        k, m, T, start = (jnp.asarray(v, dtype) for v in (mass * rate**2, mass, kT, 0.0))
+        bath = (lambda lam: T + 0 * lam) if driven else T
+        bead = tjx.Underdamped(tjx.potentials.MovingTrap(k), None, m * 1e5, m, bath)
+        length = jnp.asarray(3 * np.sqrt(kT / (mass * rate**2)), dtype)
+        drive = tjx.protocols.ramp(start, length, jnp.asarray(3 / rate, dtype))
+        process = tjx.Process(bead, drive, tjx.densities.Boltzmann(bead, start))
+        return tjx.ensemble(process, jnp.linspace(start, drive.t1, 5), jax.random.key(0), 3)
+
+    assert run(jnp.float64).path.ok.all()
+    with pytest.raises(ValueError, match="a momentum squared"):
+        run(jnp.float32)

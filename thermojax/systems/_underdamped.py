@@ -15,6 +15,10 @@ from ._inertial import AbstractUnderdamped
 from ._overdamped import Constant, Driven, Overdamped, at_control
 from ._splittings import ABOBA, BAOAB
 
+# Of what squares of momenta are about, that part is still a number
+LEAST = 1e6
+SQUARE = "mass * temperature, a momentum squared, in the digits of its dtype (which other units, or float64, have)"
+
 
 class Underdamped(AbstractUnderdamped):
     r"""Underdamped Langevin dynamics in d dimensions, $k_B = 1$, in the state $x = (q, p)$, `(2d,)`:
@@ -106,9 +110,12 @@ class Underdamped(AbstractUnderdamped):
         return ABOBA() if rule == "kernel" else BAOAB()
 
     def positive(self, lam: Control) -> dict[str, Array]:
-        # constants were checked when the system was made
+        # constants were checked when the system was made, one by one
         bath = self.temperature
-        return {"temperature": bath(lam)} if isinstance(bath, Driven) else {}
+        least = LEAST * jnp.finfo(self.mass.dtype).tiny
+        square = self.mass * bath(lam)
+        own = {"temperature": bath(lam)} if isinstance(bath, Driven) else {}
+        return {**own, SQUARE: jnp.where(square < least, 0, square)}
 
     def overdamped(self) -> Overdamped:
         r"""The `Overdamped` system of the positions, $\mu = 1/\gamma$: the limit $m \to 0$ without impulses.
