@@ -435,6 +435,9 @@ def test_an_exact_search_in_any_unit():
     loss = optimal.exact_work(process, tau * jnp.linspace(0.0, 1.0, 6))
     found = optimal.search(loss, start, steps=20, progress=False)
     assert_allclose(found.price.value / kT, 4 / 3, rtol=1e-9)
+    rising = tjx.protocols.monotone(start)
+    found = optimal.search(loss, rising, steps=40, progress=False)
+    assert_allclose(found.price.value / kT, 4 / 3, rtol=1e-6)
 
 
 # ------------------------------------------------------------------------------------- what is refused

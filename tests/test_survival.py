@@ -1,9 +1,13 @@
 """A search that is killed and started again ends where it would have ended, to the last bit."""
 
+import argparse
+import collections
+import fractions
 import functools as ft
 import inspect
 import json
 import os
+import pathlib
 import random
 import signal
 import subprocess
@@ -17,7 +21,9 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import optax
+import pandas
 import pytest
+import scipy.interpolate
 
 import thermojax as tjx
 from thermojax._checkpoint import Checkpoint
@@ -200,6 +206,28 @@ PAIRS = {
 
 def scaled(by, protocol, key):
     return by * squares(protocol, key)
+
+
+def reading(k):
+    """What a script may hold a number in, of the standard library's classes and of others'."""
+    return {
+        "arguments": argparse.Namespace(k=k, names={"x", "y", "zz"}),
+        "a namespace": types.SimpleNamespace(k=k),
+        "a deque": collections.deque([k]),
+        "a UserDict": collections.UserDict(k=k),
+        "a fraction": fractions.Fraction(k),
+        "a path": pathlib.Path(str(k)),
+        "a table": pandas.DataFrame({"k": [k]}),
+        "a spline": scipy.interpolate.CubicSpline([0, 1, 2], [k, 0, k]),
+    }
+
+
+def held_in(name):
+    both = [reading(k)[name] for k in (1, 8)]
+    return [lambda p, key, o=one: (o, squares(p, key))[1] for one in both]
+
+
+PAIRS |= {name: lambda name=name: held_in(name) for name in reading(1)}
 
 
 @pytest.mark.parametrize("pair", PAIRS.values(), ids=PAIRS)

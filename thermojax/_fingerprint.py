@@ -1,9 +1,10 @@
 """What a thing computes, as sixteen hexadecimal digits that are the same in every process: its numbers, its parts, its code.
 
-Of one's own functions it is the code, with what they close over and the globals they read; of a library's, the name. What
-cannot be looked into counts by its type alone.
+Of one's own functions it is the code, with what they close over and the globals they read; of a library's, the name, and of
+its objects what a copy would be made of. What cannot be looked into counts by its type alone.
 """
 
+import copyreg
 import dataclasses
 import functools as ft
 import hashlib
@@ -21,6 +22,10 @@ from ._closures import is_slot, reached, stored
 
 # of these the name says it: their code may change with a version
 OURS = "beartype blackjax diffrax equinox interpax jax jaxlib jaxtyping lineax numpy optax optimistix scipy thermojax"
+NUMBERS = {"numpy", "scipy"}
+STATELESS = {*OURS.split()} - NUMBERS | {
+    *"_io asyncio contextvars io logging os random threading tqdm weakref".split()
+}
 LIBRARIES = (sys.stdlib_module_names | {*OURS.split()}) - {"__main__"}
 
 
@@ -62,11 +67,35 @@ def _parts(thing: object) -> tuple[bytes, Iterable[object]]:
         inside = [getattr(thing, name, None) for name in fields]
         return " ".join(fields).encode(), (type(thing), *inside)
     wrapped = getattr(thing, "__wrapped__", None)  # of jax.jit and its like, and of methods
-    if wrapped is not None or _known(type(thing)):
+    if wrapped is not None:
         return b"", (wrapped,)
+    name = getattr(thing, "__qualname__", None)
+    if isinstance(name, str) and _known(thing):  # a function that Cython compiled
+        return name.encode(), ()
+    if _known(type(thing)):
+        return b"", (None, *_state(thing))
     slots = [n for c in type(thing).__mro__ for n, v in sorted(vars(c).items()) if is_slot(v)]
     held = [(name, getattr(thing, name, None)) for name in slots]
     return b"", (type(thing), held, getattr(thing, "__dict__", None))
+
+
+def _state(thing: object) -> tuple[object, ...]:
+    """Of an object of a library's class (an `argparse.Namespace`, a spline of scipy's) what a copy of it would be made of.
+
+    Nothing of what is JAX's, whose name says it, or where another process has another one.
+    """
+    module = type(thing).__module__
+    if module.partition(".")[0] in STATELESS or module.startswith("numpy.random"):
+        return ()
+    reduce = copyreg.dispatch_table.get(type(thing))
+    try:
+        made = thing.__reduce_ex__(2) if reduce is None else reduce(thing)
+    except Exception:  # of a lock, of an open file
+        return ()
+    if isinstance(made, str):
+        return (made,)
+    items: tuple = made[3:]  # by iterators
+    return (*made[:3], *(list(v or ()) for v in items))
 
 
 @_parts.register(str)

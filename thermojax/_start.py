@@ -82,7 +82,7 @@ def strides(tree: PyTree) -> PyTree:
         if isinstance(node, AbstractKnots):
             return eqx.tree_at(lambda p: p.values, node, _values(node, node))
         if isinstance(node, Constrained):
-            raw = _values(node.physical, node.protocol, node.forward)
+            raw = _values(node.physical, node.protocol, node.forwards)
             return eqx.tree_at(lambda p: p.protocol.values, node, raw)
         if isinstance(node, AbstractSearchable):
             plain = not isinstance(node, AbstractProtocol)
@@ -100,10 +100,10 @@ def strides(tree: PyTree) -> PyTree:
     return eqx.filter(whole, trainable(tree))
 
 
-def _values(drive: AbstractKnots, raw: AbstractKnots, forward: PyTree = None) -> Control:
-    """The strides of the values of `raw`, of which `forward` makes those of `drive`."""
+def _values(drive: AbstractKnots, raw: AbstractKnots, forwards: PyTree = None) -> Control:
+    """The strides of the values of `raw`, of which `forwards` make those of `drive`."""
 
-    def of(value: Array, before: Array, after: Array, raw: Array) -> Array:
+    def of(value: Array, before: Array, after: Array, raw: Array, forward: PyTree = None) -> Array:
         stride = _stride(value, before, after)
         if forward is not None:
             _, slope = jax.jvp(forward, (raw,), (jnp.ones_like(raw),))
@@ -111,7 +111,8 @@ def _values(drive: AbstractKnots, raw: AbstractKnots, forward: PyTree = None) ->
             stride = jnp.minimum(stride / jnp.mean(jnp.abs(slope), axis=0), most)
         return jnp.broadcast_to(stride, value.shape)
 
-    return jtu.tree_map(of, drive.values, drive.before, drive.after, raw.values)
+    rest = () if forwards is None else (forwards,)
+    return jtu.tree_map(of, drive.values, drive.before, drive.after, raw.values, *rest)
 
 
 @jax.jit

@@ -15,22 +15,31 @@ from ._base import AbstractWrapper, held
 from ._knots import AbstractKnots
 
 Bound: TypeAlias = Array | float | None
+Forward: TypeAlias = Callable[[Array], Array]
 
 
 class Constrained(AbstractWrapper):
     """A protocol with knots whose free parameters are unconstrained. See `bounded`, `positive` and `monotone`."""
 
     protocol: AbstractKnots  # its `values` hold the raw parameters
-    forward: Callable[[Array], Array]
+    forward: PyTree[Forward]  # one for all of the control's leaves, or one for each
 
-    def __init__(self, protocol: AbstractKnots, forward: Callable[[Array], Array]):
+    def __init__(self, protocol: AbstractKnots, forward: PyTree[Forward]):
         self.protocol, self.forward = protocol, forward
 
     @property
     def physical(self) -> AbstractKnots:
         """The protocol with its values in physical units."""
         raw = self.protocol
-        return eqx.tree_at(lambda p: p.values, raw, jtu.tree_map(self.forward, raw.values))
+        values = jtu.tree_map(lambda v, forward: forward(v), raw.values, self.forwards)
+        return eqx.tree_at(lambda p: p.values, raw, values)
+
+    @property
+    def forwards(self) -> PyTree[Forward]:
+        """What makes each leaf of the control of its raw parameters, in the place of that leaf."""
+        leaves, structure = jtu.tree_flatten(self.protocol.values)
+        each = jtu.tree_leaves(self.forward, is_leaf=callable)
+        return jtu.tree_unflatten(structure, each * len(leaves) if len(each) == 1 else each)
 
     @property
     def before(self) -> Control:
@@ -56,12 +65,20 @@ class _Squeeze(eqx.Module):
 
 
 class _Climb(eqx.Module):
+    unit: Array  # with an axis for the knots
     sign: int = eqx.field(static=True)
 
     def __call__(self, raw: Array) -> Array:
-        return jnp.concatenate(
-            [raw[:1], raw[:1] + self.sign * jnp.cumsum(jax.nn.softplus(raw[1:]), axis=0)]
-        )
+        climbed = raw[:1] + self.sign * jnp.cumsum(jax.nn.softplus(raw[1:]), axis=0)
+        return jax.lax.stop_gradient(self.unit) * jnp.concatenate([raw[:1], climbed])
+
+
+def _unit(values: Array) -> Array:
+    """Of what spans very little or very much, a power of two near its span: a softplus is a curve only about one."""
+    span = jnp.abs(jax.lax.stop_gradient(values[-1:] - values[:1]))
+    far = (span > 0) & jnp.isfinite(span) & ((span < 1e-3) | (span > 1e3))
+    power = jnp.round(jnp.log2(jnp.where(far, span, 1))).astype(int)
+    return jnp.ldexp(jnp.ones_like(span), power)
 
 
 def bounded(
@@ -102,11 +119,14 @@ def monotone(protocol: AbstractKnots) -> Constrained:
         )
     sign = 1 if rising else -1
 
-    def inverse(v: Array) -> Array:
+    def inverse(v: Array, unit: Array) -> Array:
+        v = v / unit
         return jnp.concatenate([v[:1], softplus_inverse(sign * jnp.diff(v, axis=0))])
 
-    raw = jtu.tree_map(inverse, protocol.values)
-    return Constrained(eqx.tree_at(lambda p: p.values, protocol, raw), _Climb(sign))
+    units = jtu.tree_map(_unit, protocol.values)
+    raw = jtu.tree_map(inverse, protocol.values, units)
+    climbs = jtu.tree_map(lambda unit: _Climb(unit, sign), units)
+    return Constrained(eqx.tree_at(lambda p: p.values, protocol, raw), climbs)
 
 
 def limits(
