@@ -50,7 +50,7 @@ def step(
     seen: Seen,
     state: PyTree,
     stride: PyTree,
-    unit: float,
+    unit: float = 1.0,
 ) -> tuple[PyTree, Seen, PyTree]:
     """The next point and what is seen there, the same where the loss falls no further; and the state. Lengths are counted
     in strides, and slopes in `unit`s of the loss over strides.
