@@ -6,7 +6,6 @@ Nothing here may import thermojax: the annotations of what is imported now would
 import gc
 import math
 import os
-import resource
 
 import annotations
 import hurry
@@ -58,7 +57,7 @@ def held():
     """Bytes that this process holds."""
     try:
         with open("/proc/self/statm") as pages:
-            return int(pages.read().split()[1]) * resource.getpagesize()
+            return int(pages.read().split()[1]) * os.sysconf("SC_PAGE_SIZE")
     except OSError:  # no Linux
         return math.inf
 

@@ -196,9 +196,8 @@ def _leaves(lam: Control, control: Pick, like: Control) -> dict[str, np.ndarray]
         )
         pick = control if callable(control) else lambda one: one[control]
         try:
-            like = pick(
-                jtu.tree_map(np.asarray, like)
-            )  # an array of JAX gives its last one for an index too large
+            # an array of JAX gives its last number for an index too large
+            like = pick(jtu.tree_map(np.asarray, like))
             lam = jax.vmap(pick)(lam) if batched else pick(lam)
         except (KeyError, IndexError, TypeError) as error:
             raise ValueError(

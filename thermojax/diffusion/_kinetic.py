@@ -122,7 +122,7 @@ def _paced(schedule: AbstractSchedule, over: Span) -> Array:
     f is smooth, and the schedule need not be: `Levels` changes its pace at each level, where its slope does not say so.
     """
     fine = over.top + (over.bottom - over.top) * jnp.linspace(0.0, 1.0, FINE).astype(over.top.dtype)
-    ts = jax.lax.stop_gradient(jnp.clip(clock(schedule, fine)[0], schedule.t0, schedule.t1))
+    ts = clock(schedule, fine)
     lam = jax.vmap(schedule.log_snr)(ts)
     took, middles = jnp.diff(ts), 0.5 * (lam[1:] + lam[:-1])
     paces = jnp.where(took > 0, jnp.diff(lam) ** 2 / jnp.where(took > 0, took, 1), 0)

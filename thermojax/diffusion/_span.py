@@ -72,8 +72,8 @@ def quadrature(top: Scalar, bottom: Scalar, number: int) -> tuple[Array, Array]:
 
 
 @jit
-def clock(schedule: AbstractSchedule, lam: Array) -> tuple[Array, Array]:
-    r"""The times at which a schedule is at the levels `lam` `(n,)`, by bisection, and its rate $-\dot\lambda$ there."""
+def clock(schedule: AbstractSchedule, lam: Array) -> Array:
+    """The times at which a schedule is at the levels `lam` `(n,)`, by bisection: within its span, and without derivative."""
 
     def halve(ends: tuple[Array, Array], _: None) -> tuple[tuple[Array, Array], None]:
         early, late = ends
@@ -81,12 +81,8 @@ def clock(schedule: AbstractSchedule, lam: Array) -> tuple[Array, Array]:
         before = jax.vmap(schedule.log_snr)(middle) > lam
         return (jnp.where(before, middle, early), jnp.where(before, late, middle)), None
 
-    early, late = (
+    first, last = (
         jnp.broadcast_to(t, lam.shape).astype(lam.dtype) for t in (schedule.t0, schedule.t1)
     )
-    (early, late), _ = jax.lax.scan(halve, (early, late), None, length=HALVINGS)
-    ts = jax.lax.stop_gradient(0.5 * (early + late))
-    level, rate = jax.vmap(schedule)(ts)
-    # one step of Newton, which has the derivative of the root
-    ts = ts + (level - lam) / jax.lax.stop_gradient(rate)
-    return ts, jax.vmap(schedule)(ts).rate
+    (early, late), _ = jax.lax.scan(halve, (first, last), None, length=HALVINGS)
+    return jax.lax.stop_gradient(0.5 * (early + late))
