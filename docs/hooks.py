@@ -16,7 +16,7 @@ from typing import Any, NamedTuple
 
 ROOT = Path(__file__).parent.parent
 DOCS, SCRIPTS = ROOT / "docs", ROOT / "examples"
-NO_PAGES_OF_EXAMPLES = {"index.md", "gallery.md", "reproduced.md"}
+NO_PAGES_OF_EXAMPLES = {"bibliography.md", "index.md", "gallery.md", "reproduced.md"}
 
 
 class Example(NamedTuple):

@@ -17,7 +17,7 @@ TEXTS = {
     for path in ROOT.glob(pattern)
 }
 BIBLIOGRAPHY = TEXTS["docs/bibliography.md"]
-JOURNALS = r"PRL|PRE|PRX|EPL|JMLR|Bernoulli|Technometrics|Physica A|[A-Z]\w+\. [\w. ]*?"
+JOURNALS = r"PRL|PRE|PRX|EPL|JMLR|Bernoulli|Technometrics|Physica A|[A-Z]\w*\. [\w. ]*?"
 PLACES = {
     "arXiv": re.compile(r"arXiv:? ?(\d{4}\.\d{4,5})"),
     "journal": re.compile(rf"\b(?:{JOURNALS}) (\d{{1,3}}, \d+)(?= \(| ?,|;|\))"),

@@ -82,7 +82,9 @@ def _differ(a: Array, b: Array) -> Array:
 
 
 def reverse_grid(process: Process, ts: Times) -> Times:
-    r"""The mirrored step grid $t_0 + t_1 - t$, last first: Crooks at finite steps compares a path with one on it."""
+    r"""The mirrored step grid $t_0 + t_1 - t$, last first, `(steps + 1,)` as `ts`: Crooks at finite steps compares a path
+    with one on it. Raises `ValueError` where the paths have spans of their own.
+    """
     a_process("process", process)
     ts = _checks.times("ts", ts)
     within(process, ts)

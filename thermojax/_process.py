@@ -281,7 +281,7 @@ def reverse(process: Process) -> Process:
 
     Everything that depends on time depends on it through $\lambda$, so temperatures and forces are reversed with it. What
     is odd under time reversal changes sign: momenta in the densities, magnetic fields in the system.
-    Simulate it on `reverse_grid(process, ts)`. Source: Crooks, PRE 60, 2721 (1999).
+    Simulate it on `reverse_grid(process, ts)`. Raises `ValueError` without a `final`. Source: Crooks, PRE 60, 2721 (1999).
     """
     a_process("process", process)
     if process.final is None:

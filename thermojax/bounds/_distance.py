@@ -54,7 +54,7 @@ def wasserstein(
     Raises `TypeError` for what is none of these, `ValueError` for two that do not fit, a density of cells that is negative
     somewhere or on a ring, a grid that does not hold the density, and `ImportError` without ott.
     Source: Villani, *Optimal Transport* (2009), ch. 6; Givens & Shortt, Mich. Math. J. 31, 231 (1984), for Gaussians;
-    Feydy et al., AISTATS 2019, for the divergence.
+    Feydy et al., AISTATS 2019 (arXiv:1810.08278), for the divergence.
     """
     if grid is not None and not isinstance(grid, Grid):
         raise TypeError(f"grid must be a thermojax.systems.Grid, got {type(grid).__name__}.")

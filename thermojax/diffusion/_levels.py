@@ -15,6 +15,7 @@ from .._jit import jit
 from .._types import Array, State
 
 Mean = Literal["ddpm", "euler"]
+"""Where a step of generation leads: to the posterior's mean, or by Euler's step of the reverse equation; see `chain`."""
 
 
 class Chain(NamedTuple):
@@ -38,7 +39,7 @@ class Chain(NamedTuple):
 
 
 def chain(lam: Array, mean: Mean = "ddpm") -> Chain:
-    r"""The numbers of the N steps of a chain with the levels `lam` `(N,)`, for `mean` as in `between`:
+    r"""The numbers of the N steps of a chain with the levels `lam` `(N,)`:
 
     $$q(x_k | x_{k-1}) = N(c_k x_{k-1}, \beta_k), \qquad p(x_{k-1} | x_k) = N(A_k x_k + B_k \hat x_0(x_k), \tau_k).$$
 

@@ -65,7 +65,8 @@ def bar(
     bar is then too small. It is also False if the mean works add up to less than zero, against the second law, and for
     correlated works (as in `jarzynski`). `failed` is that of `jarzynski`, and so is what +inf means.
 
-    The derivative is that of the root, by the implicit function theorem.
+    The derivative is that of the root, by the implicit function theorem. Raises `ValueError` for fewer than two works of a
+    direction.
 
     Source: Bennett, J. Comput. Phys. 22, 245 (1976), eqs. 12 and 13; Shirts, Bair, Hooker & Pande, PRL 91, 140601 (2003).
     """

@@ -97,7 +97,11 @@ def _closes(lattice: Lattice, lam: Control, dtype: np.dtype) -> Array:
 
 @jit
 def stationary(lattice: Lattice, lam: Control, dtype: np.dtype) -> Array:
-    """The masses of the cells, `(*cells,)`."""
+    r"""The probabilities of the cells at rest, $\sum_j w_{j \to i} p_j = p_i \sum_j w_{i \to j}$: `(*cells,)`, of sum 1.
+
+    By elimination without differences, so that each has the digits of the rates. `steady` is this as a density, with its
+    rates; it refuses cells that nothing links. Source: Grassmann, Taksar & Heyman, Operations Research 33, 1107 (1985).
+    """
     edges = lattice.edges(lam, dtype)
     energies = lattice.energies(lam, dtype)
     if lattice.grid.dim == 1:  # rows of one cell

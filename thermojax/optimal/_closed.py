@@ -27,9 +27,10 @@ def moving_trap(
 ) -> Optimum:
     r"""The least mean work of dragging a harmonic trap from `start` to `stop` in the time `t1`, from equilibrium.
 
-    With $\omega = \mu k$ and $l$ the distance,
+    With $\omega = \mu k$ and $l = \lambda_1 - \lambda_0$ from `start` to `stop`,
 
-    $$\lambda(t) = l\,\frac{1 + \omega t}{2 + \omega t_1}, \qquad \langle W \rangle = \frac{k\,l^2}{2 + \omega t_1},$$
+    $$\lambda(t) = \lambda_0 + l\,\frac{1 + \omega t}{2 + \omega t_1}, \qquad
+      \langle W \rangle = \frac{k\,l^2}{2 + \omega t_1},$$
 
     a straight line between two equal end jumps. `start`, `stop` are both scalars or both `(d,)`, `stiffness` and `mobility`
     scalars or one number per coordinate; the work is that of all coordinates together. Any temperature. Raises `ValueError`

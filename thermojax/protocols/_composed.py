@@ -42,7 +42,9 @@ def _alike(a: tuple[np.ndarray, np.ndarray], b: tuple[np.ndarray, np.ndarray]) -
 
 
 class Joint(AbstractProtocol):
-    """Several controls, each with its own protocol over one span: `lam` is the dict of their values."""
+    """Several controls, each with its own protocol over one span: `lam` is the dict of their values. Raises `ValueError` for
+    protocols with several spans.
+    """
 
     protocols: dict[str, AbstractProtocol]
 

@@ -86,8 +86,8 @@ def bounded(
 ) -> Constrained:
     r"""Keep every knot between `lower` and `upper` by a smooth reparametrisation (sigmoid, or softplus with one bound).
 
-    The drive starts as it is; its values must lie strictly inside. Between knots a `Spline` may overshoot unless its
-    method is `"monotonic"`.
+    The drive starts as it is; raises `ValueError` for values that do not lie strictly inside. Between knots a `Spline` may
+    overshoot unless its method is `"monotonic"`.
     """
     lower, upper = limits("bounded", lower, upper)
     if lower is None and upper is None:
@@ -108,6 +108,7 @@ def monotone(protocol: AbstractKnots) -> Constrained:
     """Keep the knots strictly rising (or strictly falling, if the given ones fall), leaf by leaf the same way.
 
     Values that are being traced are taken to rise, and are NaN if they do not: constrain falling ones outside of the trace.
+    Raises `ValueError` for knots that neither rise nor fall.
     """
     leaves = [known(leaf) for leaf in jtu.tree_leaves(_knotted("monotone", protocol).values)]
     rising = all(leaf is None or bool((leaf[1:] > leaf[:-1]).all()) for leaf in leaves)

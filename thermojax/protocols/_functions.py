@@ -29,7 +29,8 @@ class Function(AbstractProtocol, AbstractMade):
     r"""A callable `fn(t)` with a span. `before` and `after` default to $\lambda(t_0)$ and $\lambda(t_1)$.
 
     `fn` may be an `equinox.Module`; its floating leaves are then the trainable parameters. Where $\lambda$ is infinitely
-    steep at an end ($\sqrt{t}$), give `before` (or `after`): a derivative by a parameter of `fn` is NaN at that end.
+    steep at an end ($\sqrt{t}$), give `before` (or `after`): a derivative by a parameter of `fn` is NaN at that end. Raises
+    `ValueError` for a span that does not rise, and ends of another shape than `fn` has.
     """
 
     fn: Callable[[Scalar], Control]
@@ -75,7 +76,8 @@ class Network(AbstractProtocol, AbstractMade):
     s\,(\mathrm{stop} - \mathrm{start}) + \mathrm{MLP}(s)$.
 
     `start` and `stop` are one control each (any pytree) and stand as `before` and `after`. With `lower` and `upper`
-    (one of them or both; numbers) the curve is squeezed smoothly between them.
+    (one of them or both; numbers) the curve is squeezed smoothly between them. Raises `ValueError` for ends that do not lie
+    strictly inside.
     """
 
     mlp: eqx.nn.MLP

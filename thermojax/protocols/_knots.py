@@ -45,7 +45,8 @@ class Piecewise(AbstractKnots, AbstractMade):
     r"""Straight lines between knots: $\lambda(t_i)$ is `values[i]`.
 
     `ts` is `(m,)`; each leaf of `values` is `(m, ...)`. `before` and `after` default to the first and the last value
-    (no end jumps); every value is free, the two at the ends too, so that a search finds its end jumps.
+    (no end jumps); every value is free, the two at the ends too, so that a search finds its end jumps. Raises `ValueError`
+    for times that do not rise, and values that are not one for each.
     """
 
     ts: Array
@@ -70,7 +71,8 @@ class Steps(AbstractKnots, AbstractMade):
     r"""Constant between edges: $\lambda$ is `values[i]` on $[t_i, t_{i+1})$. `len(ts) == len(values) + 1`.
 
     Put the edges on the step grid: a step that straddles an edge sees the value at its own middle. So nothing that is
-    computed on a grid follows an edge that moves, and to differentiate by `ts` raises `ValueError`.
+    computed on a grid follows an edge that moves, and to differentiate by `ts` raises `ValueError`, as do times that do
+    not rise and values that are not one between each two.
     """
 
     ts: Array
@@ -97,7 +99,8 @@ class Steps(AbstractKnots, AbstractMade):
 class Spline(AbstractKnots, AbstractMade):
     r"""A smooth curve through knots, by `interpax`.
 
-    `method` is any of `interpax.interp1d`: `"cubic2"` (C², the default), `"cubic"`, `"akima"`, `"monotonic"`, …
+    `method` is any of `interpax.interp1d`: `"cubic2"` (C², the default), `"cubic"`, `"akima"`, `"monotonic"`, … `ts`,
+    `values`, `before`, `after` and what raises `ValueError` are as in `Piecewise`; so does another method.
     """
 
     ts: Array
@@ -163,7 +166,10 @@ def _switched_jvp(primals: PyTree, tangents: PyTree) -> tuple[Control, Control]:
 def ramp(
     start: Control, stop: Control, t1: ArrayLike, *, t0: ArrayLike = 0.0, knots: int = 2
 ) -> Piecewise:
-    r"""$\lambda$ from `start` to `stop` at constant speed, without end jumps, as `Piecewise` with `knots` equal knots."""
+    r"""$\lambda$ from `start` to `stop` (any pytree of one shape) at constant speed, from `t0` to `t1`, without end jumps:
+    `Piecewise` with `knots` evenly spaced knots. Raises `ValueError` for controls of two shapes and a span that does not
+    rise.
+    """
     start, stop = control("ramp.start", start), control("ramp.stop", stop)
     same("ramp.stop", stop, start)
     t0, t1 = span(t0, t1)

@@ -18,7 +18,9 @@ def rows(*shape: int) -> np.ndarray:
 
 
 def checkerboard(*shape: int) -> np.ndarray:
-    """The even sites of a lattice, then the odd ones: `(d,)`, 0 or 1. On a periodic one every side must be even."""
+    """The even sites of a lattice, then the odd ones: `(d,)`, 0 or 1. On a periodic one every side must be even:
+    not checked here, but by the system that visits them in this order.
+    """
     return np.indices(shape).sum(0).reshape(-1) % 2
 
 
