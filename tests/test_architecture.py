@@ -42,7 +42,7 @@ FLOORS = [
     {"_ledger", "_stiff", "evolve"},
     {"_action", "_ratio", "_solvers", "measured"},
     {"_simulate"},
-    {"_integrals", "rates"},
+    {"_integrals", "_residual", "rates"},
     {"identities"},
     {"_verify"},
     {"bounds", "diffusion", "export", "inference", "optimal", "plots"},

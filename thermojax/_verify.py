@@ -3,6 +3,7 @@
 from collections.abc import Callable
 from typing import NamedTuple
 
+import jax
 import jax.numpy as jnp
 
 from . import _checks, identities
@@ -58,10 +59,10 @@ def verify(
     r"""Run the identities of `thermojax.identities` that apply to a process, and say which hold.
 
     One ensemble of `size` paths on the steps `ts`, of the step that `rule="kernel"` takes, is saved in full and priced by
-    both rules; the density in time is `evolve.moments` of a linear system that starts Gaussian, or `evolve.fokker_planck` on
-    `grid`, with `ts` as times. Exact identities must hold to rounding, averages within 4 standard errors, integrals over
-    time within their own error: what was allowed stands beside each residual. One run in a few thousand shows an average
-    that fails by chance: take another key.
+    both rules, and another on steps half as long; the density in time is `evolve.moments` of a linear system that
+    starts Gaussian, or `evolve.fokker_planck` on `grid`, with `ts` as times. Exact identities must hold to rounding,
+    averages within 4 standard errors, integrals over time within their own error: what was allowed stands beside each
+    residual. One run in a few thousand shows an average that fails by chance: take another key.
 
     What is verified is that the numbers for this process are consistent: the energies with the forces and the noise that
     move it, the two densities with what they are meant to be, the steps with the averages asked for. Any system with a
@@ -75,17 +76,13 @@ def verify(
     if grid is not None and not isinstance(grid, Grid):
         raise TypeError(f"grid must be a thermojax.evolve.Grid(lower, upper, cells), got {grid!r}.")
     size = _checks.whole("size", size, "a whole number of paths", 10)
-    run = ensemble(process, ts, key, size, rule="kernel", save="all")
-    lost = int(jnp.sum(~run.path.ok))
-    if lost:
-        raise ValueError(
-            f"{lost} of {size} paths did not stay finite, and nothing can be averaged. Take shorter steps: ts has "
-            f"{ts.shape[0] - 1}."
-        )
+    run = _run(process, ts, key, size)
     plain = account(process, run.path)
     evolution = _evolution(process, ts, grid)
     rows = []
-    for name, equation, residual in _asked(process, run, plain):
+    for name, equation, residual in _asked(
+        process, run, plain, lambda: _finer(process, ts, key, size)
+    ):
         try:
             found = residual(evolution) if isinstance(residual, _OfEvolution) else residual()
             rows.append((name, found.equation, found))
@@ -94,6 +91,26 @@ def verify(
         except DoesNotApply as reason:
             rows.append((name, equation, f"does not apply: {reason}"))
     return Verdict(tuple(rows), size, ts.shape[0] - 1)
+
+
+def _run(process: Process, ts: Times, key: Key, size: int) -> Trajectory:
+    run = ensemble(process, ts, key, size, rule="kernel", save="all")
+    if lost := int(jnp.sum(~run.path.ok)):
+        raise ValueError(
+            f"{lost} of {size} paths did not stay finite, and nothing can be averaged. Take shorter steps: ts has "
+            f"{ts.shape[0] - 1}."
+        )
+    return run
+
+
+def _finer(process: Process, ts: Times, key: Key, size: int) -> Trajectory:
+    """As many paths on the grid with each step halved."""
+    halved = jnp.sort(jnp.concatenate([ts, ts[:-1] + 0.5 * jnp.diff(ts)]))
+    if not bool(jnp.all(jnp.diff(halved) > 0)):
+        raise DoesNotApply(
+            "the times are next to each other in their precision, and steps can't be halved"
+        )
+    return _run(process, halved, jax.random.fold_in(key, 1), size)
 
 
 class _OfEvolution(NamedTuple):
@@ -108,7 +125,7 @@ class _OfEvolution(NamedTuple):
 
 
 def _asked(
-    process: Process, run: Trajectory, plain: Trajectory
+    process: Process, run: Trajectory, plain: Trajectory, finer: Callable[[], Trajectory]
 ) -> list[tuple[str, str, Callable[..., Residual]]]:
     """Name, equation and residual of each row; `run` is of the kernel rule, `plain` of the alternating one."""
     i = identities
@@ -117,6 +134,7 @@ def _asked(
         ("medium entropy", "(5.23)", lambda: i.medium_entropy(process, plain)),
         ("Ito form of the heat", "(8.2)", lambda: i.ito(process, plain)),
         ("Ito form of the work of f", "(8.3)", lambda: i.ito(process, plain, of="force")),
+        ("detailed balance", "(4.8)", lambda: i.detailed_balance(process, run, finer())),
         ("path ratio", "(4.9)", lambda: i.path_ratio(process, run)),
         ("integral fluctuation theorem", "(4.21)", lambda: i.fluctuation(process, run)),
         (
@@ -153,7 +171,15 @@ def _evolution(process: Process, ts: Times, grid: Grid | None) -> Evolution | st
     try:
         return moments(process, ts)
     except (ValueError, TypeError) as error:
-        if grid is not None:
-            return fokker_planck(process, ts, grid)
-        reason = str(error).split(". ")[0].removeprefix("moments ")
-        return f"the density in time is not known: evolve.moments {reason}; no grid was given"
+        reason = _first(error, "moments")
+    if grid is None:
+        return f"the density in time is not known: {reason}; no grid was given"
+    try:
+        return fokker_planck(process, ts, grid)
+    except TypeError as error:
+        return f"the density in time is not known: {_first(error, 'fokker_planck')}"
+
+
+def _first(error: Exception, name: str) -> str:
+    """The first sentence of a refusal, by the full name of what refuses."""
+    return f"evolve.{name} " + str(error).split(". ")[0].removeprefix(f"{name} ")

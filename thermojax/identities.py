@@ -9,7 +9,7 @@ trajectory must have been priced by is said with each; `thermojax.account` price
 statement about what it was given, `DoesNotApply` says why.
 """
 
-from typing import Literal, NamedTuple
+from typing import Literal
 
 import equinox as eqx
 import jax
@@ -34,6 +34,14 @@ from ._ledger import account, dissipated_work, reduced_work
 from ._paths import Path, Trajectory
 from ._process import Process, a_process, baths, ends, one_protocol, reverse
 from ._ratio import path_ratio as _path_ratio
+from ._residual import (
+    DoesNotApply as DoesNotApply,
+    Residual as Residual,
+    Undecided as Undecided,
+    exponential,
+    largest,
+    statistical,
+)
 from ._types import Array, Control, Density, Scalar, Times
 from .densities import Boltzmann, Point, normal
 from .estimators import Estimate, integral_fluctuation, mean
@@ -41,32 +49,6 @@ from .evolve import CellEvolution, Evolution, GaussianEvolution
 from .protocols import AbstractProtocol
 from .rates import along
 from .systems import AbstractKernelStep, AbstractOverdamped, Rule
-
-_SURE = 4.0  # standard errors
-
-
-class DoesNotApply(ValueError):
-    """The identity makes no statement about what it was given; the message says why."""
-
-
-class Undecided(DoesNotApply):
-    """These paths are too few, or too far from each other, to say."""
-
-
-class Residual(NamedTuple):
-    """By how much an identity is missed (`value`), its standard error (0 of an exact one), and what is `allowed`: 4 of them,
-    and what rounding, or a stated error of quadrature or steps, amounts to."""
-
-    name: str
-    equation: str
-    value: Array
-    stderr: Array
-    allowed: Array
-
-    @property
-    def holds(self) -> bool:
-        """Whether the value lies within what is allowed; never if it is NaN."""
-        return bool(jnp.abs(self.value) <= self.allowed)
 
 
 def first_law(process: Process, trajectory: Trajectory) -> Residual:
@@ -76,7 +58,7 @@ def first_law(process: Process, trajectory: Trajectory) -> Residual:
     """
     run = _run_of(process, trajectory)
     gaps, sizes = energy_balance(process, run.path, run.work, run.heat)
-    return _largest("first law", "(2.15)", gaps, sizes, run)
+    return largest("first law", "(2.15)", gaps, sizes, run)
 
 
 def medium_entropy(process: Process, trajectory: Trajectory) -> Residual:
@@ -90,7 +72,25 @@ def medium_entropy(process: Process, trajectory: Trajectory) -> Residual:
     _one_bath(process, run.path)
     of = parts(process, run.path)
     gaps = jnp.atleast_1d(reduced_work(process, run)) - (of.turns + of.push)
-    return _largest("medium entropy", "(5.23)", gaps, of.size, run)
+    return largest("medium entropy", "(5.23)", gaps, of.size, run)
+
+
+def detailed_balance(process: Process, trajectory: Trajectory, finer: Trajectory) -> Residual:
+    r"""$\langle \ln k(x_{k+1} | x_k)/\tilde k(x_k | x_{k+1}) \rangle = \langle S_m \rangle$ (4.8), the mean over paths.
+
+    Left is the medium entropy of `rule="kernel"`, of the steps as they are drawn; right that of the alternating rule along
+    the same paths, of energy and temperature. What moves the system is thus held against what it is said to exchange: a
+    noise or a drift of another temperature, or rates that don't fit the energy, are seen here, and by no identity that is
+    true of every kernel. Steps have an error of their own, which goes with them: `trajectory`, and `finer` on the grid with
+    each step halved, are both priced by `rule="kernel"`; one Richardson step, and allowed is twice by how much they differ.
+    """
+    gaps, sizes = zip(*(_shadow(process, run) for run in (trajectory, finer)), strict=True)
+    here, there = map(mean, gaps)
+    stderr = jnp.sqrt(here.stderr**2 + 4 * there.stderr**2)
+    steps, size = 2 * jnp.abs(there.value - here.value), jnp.maximum(*map(jnp.max, sizes))
+    found = here._replace(stderr=stderr)
+    value = 2 * there.value - here.value
+    return statistical("detailed balance", "(4.8)", value, found, finer, size, steps)
 
 
 def path_ratio(process: Process, trajectory: Trajectory) -> Residual:
@@ -109,7 +109,7 @@ def path_ratio(process: Process, trajectory: Trajectory) -> Residual:
     xs = run.path.xs
     reach = 1 + jnp.max(jnp.abs(xs)) / jnp.sqrt(jnp.mean(jnp.diff(xs, axis=-2) ** 2))
     sizes = jnp.abs(total) + xs.shape[-1] * reach
-    return _largest("path ratio", "(4.9)", ratio - total, sizes, run)
+    return largest("path ratio", "(4.9)", ratio - total, sizes, run)
 
 
 def dissipation(process: Process, trajectory: Trajectory, evolution: Evolution) -> Residual:
@@ -120,7 +120,7 @@ def dissipation(process: Process, trajectory: Trajectory, evolution: Evolution) 
     From equilibrium, and with equilibrium at the last control as `final`.
     """
     run = _run_of(process, trajectory)
-    delta = _free_energy_difference(process, run.path)
+    delta, size = _free_energy_difference(process, run.path)
     assert process.final is not None
     actual = process.replace(final=evolution.final)
     x = rows(run.path.xs)[:, -1]
@@ -128,8 +128,8 @@ def dissipation(process: Process, trajectory: Trajectory, evolution: Evolution) 
     w, total = (
         jnp.atleast_1d(v) for v in (reduced_work(process, run), dissipated_work(actual, run))
     )
-    sizes = jnp.abs(w) + jnp.abs(total) + jnp.abs(there) + jnp.abs(rest) + jnp.abs(delta)
-    return _largest("dissipated work", "(6.25)", w - delta - total - (there - rest), sizes, run)
+    sizes = jnp.abs(w) + jnp.abs(total) + jnp.abs(there) + jnp.abs(rest) + size
+    return largest("dissipated work", "(6.25)", w - delta - total - (there - rest), sizes, run)
 
 
 def fluctuation(
@@ -144,9 +144,9 @@ def fluctuation(
     _ends_known(process, final=evolution is None)
     if evolution is None:
         found = integral_fluctuation(dissipated_work(process, run))
-        return _exponential("integral fluctuation theorem", "(4.21)", found, run)
+        return exponential("integral fluctuation theorem", "(4.21)", found, run)
     found = integral_fluctuation(dissipated_work(process.replace(final=evolution.final), run))
-    return _exponential("total entropy production", "(4.22)", found, run)
+    return exponential("total entropy production", "(4.22)", found, run)
 
 
 def jarzynski(process: Process, trajectory: Trajectory) -> Residual:
@@ -157,7 +157,7 @@ def jarzynski(process: Process, trajectory: Trajectory) -> Residual:
     two $\Delta(\beta F)$ is known.
     """
     run = _run_of(process, trajectory)
-    delta = _free_energy_difference(process, run.path)
+    delta, _ = _free_energy_difference(process, run.path)
     of = parts(process, run.path)
     small = 1e3 * jnp.finfo(of.size.dtype).eps
     equation = "(5.24)"
@@ -166,7 +166,7 @@ def jarzynski(process: Process, trajectory: Trajectory) -> Residual:
     elif jnp.all(of.moved + of.pushed <= small * of.size):
         equation = "(5.37)"
     found = integral_fluctuation(jnp.atleast_1d(reduced_work(process, run)) - delta)
-    return _exponential("Jarzynski equality", equation, found, run)
+    return exponential("Jarzynski equality", equation, found, run)
 
 
 def ito(
@@ -216,7 +216,7 @@ def ito(
     found, size = mean(gaps), jnp.max(jnp.abs(gaps))
     name = f"Ito form of the {'heat' if of == 'heat' else 'work of f'}"
     equation = "(8.2)" if of == "heat" else "(8.3)"
-    return _statistical(name, equation, found.value, found, run, size, left_over)
+    return statistical(name, equation, found.value, found, run, size, left_over)
 
 
 def mean_dissipation(
@@ -245,12 +245,12 @@ def mean_dissipation(
         value = dissipated - right
         return Residual(name, "(6.26)", value, jnp.zeros_like(value), 1e3 * eps * size)
     run = _run_of(process, trajectory)
-    delta = _free_energy_difference(process, run.path)
+    delta, _ = _free_energy_difference(process, run.path)
     found = mean(jnp.atleast_1d(reduced_work(process, run)) - delta)
     media = (account(process, run.path, rule=rule).entropy.medium for rule in _RULES)
     steps = 2 * jnp.abs(jnp.mean(next(media) - next(media)))
     cells = evolution.slope * right if isinstance(evolution, CellEvolution) else 0 * right
-    return _statistical(
+    return statistical(
         f"{name} of paths", "(6.26)", found.value - right, found, run, jnp.abs(right), steps + cells
     )
 
@@ -269,9 +269,8 @@ def entropy_production_rate(process: Process, evolution: Evolution) -> Residual:
     if not bool(jnp.isfinite(total[-1])):
         raise DoesNotApply("the entropy production is not finite: the start has no width")
     if evolution.ts.shape[0] < 3:
-        raise ValueError(
-            "entropy_production_rate needs an evolution of at least three times, got "
-            f"{evolution.ts.shape[0]}."
+        raise DoesNotApply(
+            f"the integral of a rate takes three times or more, got {evolution.ts.shape[0]}"
         )
     # on either side of a time: where the control jumps there, they differ
     earlier = eqx.tree_at(lambda e: e.ts, evolution, just_before(process.protocol, evolution.ts))
@@ -286,6 +285,17 @@ def entropy_production_rate(process: Process, evolution: Evolution) -> Residual:
 
 
 _RULES: tuple[Rule, Rule] = ("kernel", "alternating")
+
+
+def _shadow(process: Process, trajectory: Trajectory) -> tuple[Array, Array]:
+    """What the log-ratio of the steps has more than the ledger's medium entropy, of each path, and the size of the terms."""
+    run = _run_of(process, trajectory)
+    plain = account(process, run.path)
+    _, sizes = energy_balance(process, run.path, plain.work, plain.heat)
+    lams = jax.vmap(process.protocol)(ts := _times(run.path))
+    coldest = jnp.min(jax.vmap(process.system.temperature, axis_size=len(ts))(lams))
+    gaps = run.entropy.medium - plain.entropy.medium
+    return jnp.atleast_1d(gaps), sizes / coldest + jnp.abs(run.entropy.medium)
 
 
 def _run_of(process: Process, trajectory: Trajectory) -> Trajectory:
@@ -304,35 +314,6 @@ def _times(path: Path) -> Times:
     return path.ts[0] if jnp.ndim(path.ts) == 2 else path.ts
 
 
-def _rounding(run: Trajectory, size: Array) -> Array:
-    """What sums over the steps of terms of this size may lose."""
-    return 8 * jnp.finfo(size.dtype).eps * max(run.path.xs.shape[-2], 100) * jnp.max(size)
-
-
-def _largest(name: str, equation: str, gaps: Array, sizes: Array, run: Trajectory) -> Residual:
-    value = jnp.max(jnp.abs(gaps))
-    return Residual(name, equation, value, jnp.zeros_like(value), _rounding(run, sizes))
-
-
-def _statistical(
-    name: str,
-    equation: str,
-    value: Array,
-    found: Estimate,
-    run: Trajectory,
-    size: Array,
-    more: Array | float = 0.0,
-) -> Residual:
-    allowed = _SURE * found.stderr + _rounding(run, size) + more
-    return Residual(name, equation, value, found.stderr, allowed)
-
-
-def _exponential(name: str, equation: str, found: Estimate, run: Trajectory) -> Residual:
-    if not bool(found.reliable):
-        raise Undecided(f"the average over these paths is not reliable: {found.why}")
-    return _statistical(name, equation, found.value - 1, found, run, jnp.ones_like(found.value))
-
-
 def _one_bath(process: Process, path: Path) -> None:
     if baths(process, _times(path)):
         raise DoesNotApply("there is a bath per coordinate, and no reduced potential U/T")
@@ -345,32 +326,39 @@ def _ends_known(process: Process, *, final: bool = True) -> None:
         raise DoesNotApply("the start is a Point, which has no density")
 
 
-def _free_energy(process: Process, name: str, density: Density, lam: Control, xs: Array) -> Scalar:
-    r"""$\beta F = \ln p + \phi$ of an equilibrium at a control: as a `Boltzmann` has it, or told from points `(n, d)`."""
-    if isinstance(density, Boltzmann):
-        try:
-            return -density.log_partition()
-        except ValueError as error:
-            raise DoesNotApply(f"ln Z of {name} is not known") from error
-    values, sizes = levels(process, density, lam, xs)
-    if not bool(jnp.ptp(values) <= 1e3 * jnp.finfo(values.dtype).eps * (1 + jnp.max(sizes))):
+def _free_energy(
+    process: Process, name: str, density: Density, lam: Control, xs: Array
+) -> tuple[Scalar, Scalar]:
+    r"""$\beta F = \ln p + \phi$ of an equilibrium at a control: as a `Boltzmann` has it, or told from points `(n, d)`; and
+    the size of the terms."""
+    try:
+        values, sizes = levels(process, density, lam, xs)
+    except ValueError as error:
+        raise DoesNotApply(f"ln Z of {name} is not known") from error
+    if isinstance(density, Boltzmann):  # which has nothing outside of its bounds
+        within = jnp.isfinite(values)
+        values, sizes = values[within], sizes[within]
+    size = jnp.max(sizes, initial=0)
+    if not bool(jnp.ptp(values) <= 1e3 * jnp.finfo(values.dtype).eps * (1 + size)):
         raise DoesNotApply(f"{name} is not the equilibrium of U at the control there")
-    return jnp.mean(values)
+    value = -density.log_partition() if isinstance(density, Boltzmann) else jnp.mean(values)
+    return value, size + jnp.abs(value)
 
 
-def _free_energy_difference(process: Process, path: Path) -> Scalar:
+def _free_energy_difference(process: Process, path: Path) -> tuple[Scalar, Scalar]:
     r"""$\Delta(\beta F)$ between the ends of a process that starts in equilibrium, with equilibrium as `final`."""
     _one_bath(process, path)
     xs = rows(path.xs)
     return _difference(process, _times(path), xs[:, 0], xs[:, -1])
 
 
-def _difference(process: Process, ts: Times, starts: Array, stops: Array) -> Scalar:
+def _difference(process: Process, ts: Times, starts: Array, stops: Array) -> tuple[Scalar, Scalar]:
     _ends_known(process)
     assert process.final is not None
     before, after = ends(process.protocol, ts)
-    start = _free_energy(process, "initial", process.initial, before, starts)
-    return _free_energy(process, "final", process.final, after, stops) - start
+    start, size = _free_energy(process, "initial", process.initial, before, starts)
+    stop, other = _free_energy(process, "final", process.final, after, stops)
+    return stop - start, size + other
 
 
 def _of_moments(process: Process, evolution: GaussianEvolution) -> tuple[Scalar, Scalar, Scalar]:
@@ -379,9 +367,9 @@ def _of_moments(process: Process, evolution: GaussianEvolution) -> tuple[Scalar,
     start, rest = normal(process.initial), normal(process.final)  # pyright: ignore[reportArgumentType]
     if start is None or rest is None:
         raise DoesNotApply("initial and final must be Gaussian for its closed form")
-    delta = _difference(process, evolution.ts, around(start), around(rest))
+    delta, levels = _difference(process, evolution.ts, around(start), around(rest))
     kl, size = relative_entropy(evolution.mean[-1], evolution.cov[-1], rest)
-    return delta, kl, size + jnp.abs(delta)
+    return delta, kl, size + levels
 
 
 def _of_cells(process: Process, evolution: CellEvolution) -> tuple[Scalar, Scalar, Scalar]:
