@@ -312,6 +312,22 @@ def test_drift(beads):
     assert not entropy_production(beads(jax.random.key(0)), 0.1).why
 
 
+def test_a_correlation_that_relaxes_is_no_steady_state():
+    """Each coordinate is at rest, and the two together are not; in any axes."""
+    rng = np.random.default_rng(0)
+    start = rng.normal(size=(2000, 2))
+    for mixed, steady in (([[1.0, 0.9], [0.9, 1.0]], False), (np.eye(2), True)):
+        xs = [start @ np.linalg.cholesky(np.array(mixed)).T]
+        for _ in range(19):
+            xs.append(
+                np.exp(-0.05) * xs[-1] + np.sqrt(1 - np.exp(-0.1)) * rng.normal(size=(2000, 2))
+            )
+        x = np.stack(xs, 1)
+        for turned in (x, x @ np.array([[1.0, 1.0], [1.0, -1.0]]) / np.sqrt(2)):
+            why = entropy_production(turned, 0.05).why
+            assert ("steady state" in why) != steady, why
+
+
 @pytest.mark.parametrize(
     ("change", "error", "words"),
     [

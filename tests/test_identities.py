@@ -218,7 +218,7 @@ def test_a_quench_is_no_failure():
     cold, hot = (tjx.Overdamped(MovingTrap(1.0), temperature=T) for T in (1.0, 2.0))
     end, path = (
         Boltzmann(cold, 1.0, dim=1),
-        tjx.Path(TS, jnp.sin(TS + jnp.arange(2.0)[:, None])[..., None]),
+        tjx.Path(TS, jnp.sin(TS[None] + jnp.arange(2.0)[:, None])[..., None]),
     )
     for start in (Boltzmann(hot, 0.0, dim=1), Gaussian(0.0, 2.0), Boltzmann(cold, 0.3, dim=1)):
         process = tjx.Process(cold, ramp(0.0, 1.0, 1.0), start, end)

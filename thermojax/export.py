@@ -176,6 +176,7 @@ def _evolved(
     result: Evolution, units: Units, *density: _Variable
 ) -> tuple[list[_Variable], dict[str, str | float]]:
     time = ("time",)
+    result.alone("to_xarray")
     return [
         _Variable("time", time, result.ts, "time", units.time),
         *density,

@@ -230,6 +230,7 @@ def mean_dissipation(
     From equilibrium, and with equilibrium at the last control as `final`.
     """
     a_process("process", process)
+    evolution.alone("mean_dissipation")
     if evolution.reduced_work is None:
         raise DoesNotApply("there is a bath per coordinate, and no reduced work")
     if isinstance(evolution, CellEvolution):
@@ -264,7 +265,7 @@ def entropy_production_rate(process: Process, evolution: Evolution) -> Residual:
     first.
     """
     a_process("process", process)
-    total = evolution.entropy.total
+    total = evolution.alone("entropy_production_rate").entropy.total
     assert total is not None
     if not bool(jnp.isfinite(total[-1])):
         raise DoesNotApply("the entropy production is not finite: the start has no width")

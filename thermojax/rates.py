@@ -113,6 +113,7 @@ def along(process: Process, evolution: Evolution, *, split: Split | None = "hata
         raise TypeError(
             f"evolution must come from thermojax.evolve, got {type(evolution).__name__}. Of samples: rates.sampled."
         )
+    evolution.alone("rates.along")
     if isinstance(evolution, CellEvolution):
         return _of_cells(process, evolution, split)
     return _of_moments(process, GaussianEvolution.needed(evolution), split)

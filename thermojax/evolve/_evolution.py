@@ -56,8 +56,18 @@ class Evolution(eqx.Module):
             )
         return jax.grad(density.log_prob)(x)
 
+    def alone(self, verb: str) -> "Evolution":
+        """This evolution, if it is of one process: of several, as `vmap` stacks them, it raises `ValueError` for `verb`."""
+        if self.ts.ndim != 1:
+            raise ValueError(
+                f"{verb} is of the evolution of one process, and this one has {self.ts.shape[:-1]} of them: ts is "
+                f"{self.ts.shape}. Take one, jax.tree.map(lambda v: v[i], evolution), or vmap over them."
+            )
+        return self
+
     def every(self, k: int) -> "Evolution":
         """The same at every k-th time, the first among them."""
+        self.alone("every")
         times = self.ts.shape[0]
 
         def one(where: tuple[Any, ...], value: Array) -> Array:
@@ -69,6 +79,7 @@ class Evolution(eqx.Module):
 
     def _between(self, t: Time, *of: Array) -> tuple[Array, ...]:
         """What is known at `ts`, at time t."""
+        self.alone("at(t), and what asks for it,")
         t = jnp.asarray(t, self.ts.dtype)
         value = _checks.known(t)
         grid = _checks.known(self.ts)
@@ -100,6 +111,7 @@ class GaussianEvolution(Evolution):
 
     @property
     def final(self) -> Gaussian:
+        self.alone("final")
         return Gaussian(self.mean[-1], self.cov[-1])
 
     def at(self, t: Time) -> Gaussian:
@@ -138,6 +150,7 @@ class CellEvolution(Evolution):
 
     @property
     def final(self) -> Cells:
+        self.alone("final")
         return Cells(self.grid, self.p[-1])
 
     def at(self, t: Time) -> Cells:

@@ -39,6 +39,7 @@ class StatesEvolution(Evolution):
 
     @property
     def final(self) -> States:
+        self.alone("final")
         return States(self.states, self.p[-1])
 
     def at(self, t: Time) -> States:

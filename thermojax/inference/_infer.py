@@ -6,10 +6,11 @@ from typing import NamedTuple, TypeAlias
 import equinox as eqx
 import jax
 import jax.numpy as jnp
+import numpy as np
 
 from .. import estimators
 from .._jit import jit
-from .._types import Array, Bool, Key, Scalar
+from .._types import Array, Bool, Key, Scalar, State
 from ._currents import Frame
 from ._functionals import FUNCTIONALS, max_entropy
 from ._learnt import Learnt, Priced, priced
@@ -173,11 +174,16 @@ def _doubts(of: Pairs, frame: Frame, found: Priced, ess: Scalar, size: int) -> A
 
 
 def _drifts(of: Pairs, frame: Frame, many: int) -> Array:
-    """Whether places, or their squares, change in the mean: between halves of the recordings, or within pairs."""
-    place = jax.vmap(frame.place)(of.x0)
-    before = jnp.concatenate([place, place**2], -1)
-    place = jax.vmap(frame.place)(of.x1)
-    change = jnp.concatenate([place, place**2], -1) - before
+    """Whether places, or products of two, change in the mean: between halves of the recordings, or within pairs. All
+    products, so that it is the same in any axes."""
+    one, other = np.triu_indices(frame.size)
+
+    def watched(x: State) -> Array:
+        place = frame.place(x)
+        return jnp.concatenate([place, place[one] * place[other]])
+
+    before = jax.vmap(watched)(of.x0)
+    change = jax.vmap(watched)(of.x1) - before
     counts = jax.ops.segment_sum(of.there, of.block, many)[:, None]
     means, changes = (
         jax.ops.segment_sum(v * of.there[:, None], of.block, many) / counts

@@ -1,6 +1,7 @@
 r"""The denoising curve: how well the data can be told from the noise, at each level."""
 
 import abc
+import functools as ft
 import warnings
 
 import equinox as eqx
@@ -38,18 +39,22 @@ class Curve(AbstractCurve):
 
     Calling it interpolates $\ln \mathrm{mse}$ by a cubic spline: an optimiser finds the kinks of a straight one. Outside
     `lam` it raises `ValueError`; while tracing, where nothing can be raised, it is NaN.
-    `second_moment` is $\langle |x_0|^2 \rangle/d$, `dim` is d.
+    `lam` `(n,)` rises, and `mse` is one positive error for each; `second_moment` is $\langle |x_0|^2 \rangle/d$, `dim` d.
     """
 
-    lam: Array  # rising
-    mse: Array
-    second_moment: Scalar
+    lam: Array = eqx.field(converter=ft.partial(_checks.floating, "Curve.lam"))
+    mse: Array = eqx.field(converter=ft.partial(_checks.floating, "Curve.mse", positive=True))
+    second_moment: Scalar = eqx.field(converter=ft.partial(_checks.floating, "Curve.second_moment"))
     dim: int = eqx.field(static=True)
 
     def __check_init__(self):
         lam = _checks.known(self.lam)
         if lam is not None:
             _rising(lam)
+        if self.mse.shape != self.lam.shape:
+            raise ValueError(
+                f"Curve.mse must be one error for each of the levels lam, {self.lam.shape}, got {self.mse.shape}."
+            )
 
     def __call__(self, lam: Array) -> Array:
         level, range_ = _checks.known(lam), _checks.known(self.lam)

@@ -169,6 +169,10 @@ def likelihood(
     net = denoiser(denoise)
     data = _checks.floating("data", data)
     _checks.rank("data", data, {2}, "(n, d), one row per data point")
+    if len(data) < 2:
+        raise ValueError(
+            "data must hold two points or more to have an error bar, got 1: log_prob is of one point."
+        )
     lam, tau, _, key = given(lam, tau, "data", data[0], key)
     paths = _checks.whole("paths", paths, PATHS)
     batch = AT_ONCE // paths if batch is None else _checks.whole("batch", batch, "a whole number")

@@ -55,6 +55,10 @@ def likelihood_cost_of(
         raise TypeError(
             f"curve must be a curve such as thermojax.schedules.denoising_curve(...), got {type(curve).__name__}."
         )
+    if curve.dim != data.shape[1]:
+        raise ValueError(
+            f"curve must be that of data with as many coordinates as these, {data.shape[1]}, and it is of {curve.dim}."
+        )
     return LikelihoodCost(net, data, curve, tau, _checks.whole("paths", paths, PATHS))
 
 
