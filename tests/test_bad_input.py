@@ -807,6 +807,49 @@ for name in ("mean_work", "friction", "variances"):
     )
 
 
+for what, given, *words in (
+    ("shape", {"mse": jnp.ones(4)}, r"Curve.mse must be one error for each", r"\(5,\), got \(4,\)"),
+    ("sign", {"mse": -jnp.ones(5)}, "Curve.mse must be finite and greater than zero", "got -1"),
+    ("words", {"lam": ["a", "b"]}, "Curve.lam"),
+):
+    bad(
+        f"Curve: {what}",
+        lambda given=given: schedules.Curve(
+            **({"lam": jnp.linspace(-2.0, 2.0, 5), "mse": jnp.ones(5)} | given),
+            second_moment=1.0,
+            dim=1,
+        ),
+        ("ValueError", "TypeError")[what == "words"],
+        *words,
+    )
+bad(
+    "schedules.likelihood_cost_of: another dim",
+    lambda: schedules.likelihood_cost_of(lambda x, lam: 0.5 * x, jnp.ones((3, 2)), any_curve()),
+    "ValueError",
+    "curve must be that of data with as many coordinates as these, 2, and it is of 1",
+)
+bad(
+    "schedules.likelihood: one point",
+    lambda: schedules.likelihood(
+        jnp.linspace(2.0, -2.0, 3), lambda x, lam: 0.5 * x, jnp.ones((1, 2)), key(), tau=jnp.ones(3)
+    ),
+    "ValueError",
+    "data must hold two points or more",
+)
+bad(
+    "moments: a clock without digits",
+    lambda: tjx.evolve.moments(
+        process(
+            tjx.Overdamped(MovingTrap(1.0), mobility=100.0),
+            tjx.protocols.ramp(0.0, 1.0, 1.7e9 + 0.1, t0=1.7e9),
+        ),
+        1.7e9 + jnp.linspace(0.0, 0.1, 5),
+    ),
+    "RuntimeError",
+    "count the time, and the protocol's, from near there",
+)
+
+
 # ---- what looks odd, but has a documented meaning: each is True
 def _failed_marked():
     nowhere = tjx.Overdamped(lambda x, lam: jnp.sum(jnp.log(x)))  # no energy left of zero

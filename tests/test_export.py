@@ -97,6 +97,35 @@ def test_every_other_time():
     np.testing.assert_array_equal(less.entropy.total, found.entropy.total[::2])
 
 
+def test_an_evolution_of_several_processes_is_refused():
+    """As vmap stacks them: `every` took every other process for every other time."""
+    system, ts = tjx.Overdamped(tjx.potentials.MovingTrap(1.0)), jnp.linspace(0.0, 1.0, 5)
+
+    def dragged(v):
+        process = tjx.Process(system, tjx.protocols.ramp(0.0, v, 1.0), Gaussian(0.0, 1.0))
+        return tjx.evolve.moments(process, ts)
+
+    speeds = jnp.array([1.0, 2.0, 3.0])
+    many, one = jax.vmap(dragged)(speeds), dragged(2.0)
+    process = tjx.Process(system, tjx.protocols.ramp(0.0, 2.0, 1.0), Gaussian(0.0, 1.0))
+    for ask in (
+        lambda e: e.every(2),
+        lambda e: e.at(0.5),
+        lambda e: e.score(jnp.zeros(1), 0.5),
+        lambda e: e.final,
+        tjx.export.to_xarray,
+        lambda e: tjx.rates.along(process, e),
+        lambda e: tjx.identities.mean_dissipation(process, e),
+        lambda e: tjx.identities.entropy_production_rate(process, e),
+    ):
+        with pytest.raises(ValueError, match=r"of the evolution of one process, .* \(3,\) of them"):
+            ask(many)
+    fewer = jax.vmap(lambda v: dragged(v).every(2))(speeds)
+    assert fewer.mean.shape == (3, 3, 1)
+    np.testing.assert_allclose(fewer.work[1], one.work[::2])
+    np.testing.assert_allclose(jax.tree.map(lambda v: v[1], many).every(2).work, one.work[::2])
+
+
 def test_names_that_collide():
     loss = lambda p, key: jnp.sum(p["a b"] ** 2) + jax.random.normal(key)
     start = {"a b": jnp.zeros(3), "a_b": jnp.ones(3), "a_b_0": jnp.ones(())}

@@ -44,6 +44,22 @@ def test_a_distant_start_finds_the_same_mean():
     assert_allclose(far, near, rtol=1e-8)
 
 
+def test_on_a_grid_the_search_may_start_anywhere():
+    """Also where the grid does not hold the density, which is judged of what is found alone."""
+    system = tjx.Overdamped(lambda x, lam: 0.5 * jnp.sum((x - lam) ** 2))
+    drive = tjx.protocols.Function(lambda t: 0.8 * jnp.sin(2 * jnp.pi * t), 1.0)
+    grid, ts = evolve.Grid(-6.0, 6.0, 60), jnp.linspace(0.0, 1.0, 21)
+    near, *others = (
+        evolve.periodic(tjx.Process(system, drive, start), ts, grid).work[-1]
+        for start in (Gaussian(0.0, 1.0), Gaussian(3.0, 2.0), Gaussian(500.0, 1.0))
+    )
+    assert_allclose(others, near, rtol=1e-10)
+    with pytest.raises(ValueError, match="at an end of the grid"):
+        evolve.periodic(
+            tjx.Process(system, drive, Gaussian(0.0, 1.0)), ts, evolve.Grid(-1.0, 1.0, 60)
+        )
+
+
 def test_on_a_grid_the_units_do_not_matter_either():
     """When it stops was told from a density per length, when its gradient does from an energy."""
 

@@ -144,6 +144,14 @@ def overdamped(name: str, system: AbstractSystem) -> Carried:
 
 @jit
 def _run(process: Process, ts: Array, grid: Grid, scheme: Scheme) -> tuple[CellEvolution, Scalar]:
+    found, mass = unjudged(process, ts, grid, scheme)
+    return _judged(found, mass), mass
+
+
+def unjudged(
+    process: Process, ts: Array, grid: Grid, scheme: Scheme
+) -> tuple[CellEvolution, Scalar]:
+    """The evolution, whatever it is, and what of the initial density the grid holds."""
     system, protocol = overdamped("fokker_planck", process.system), process.protocol
     lattice = Lattice(system, grid)
     dtype = _checks.draw("initial", process.initial).dtype
@@ -207,7 +215,7 @@ def _run(process: Process, ts: Array, grid: Grid, scheme: Scheme) -> tuple[CellE
         slope=steps.slope.max(),
         turn=steps.turn.max(),
     )
-    return _judged(found, mass), mass
+    return found, mass
 
 
 def sweeps(grid: Grid) -> list[tuple[int, float]]:

@@ -75,11 +75,11 @@ def moments(
             )
         raise
     if not _checks.tracing((found, solved, unknown)):
-        _told(found, bool(solved), unknown, _gaussian(process.initial).mean)
+        _told(found, bool(solved), unknown, _gaussian(process.initial).mean, ts)
     return found
 
 
-def _told(found: GaussianEvolution, solved: bool, unknown: Array, start: State) -> None:
+def _told(found: GaussianEvolution, solved: bool, unknown: Array, start: State, ts: Times) -> None:
     """Refuse what was not solved; say it if what the tolerance leaves open in the medium entropy matters."""
     if not solved:
         far = np.max(np.abs(start))
@@ -87,11 +87,17 @@ def _told(found: GaussianEvolution, solved: bool, unknown: Array, start: State) 
             f" Positions near {far:.3g} are {np.spacing(far):.1g} apart in {start.dtype}: count them, and the controls, "
             "from near there, or use float64."
         )
+        times = np.asarray(ts)
+        step = np.spacing(np.abs(times).max())
+        clock = (
+            f" Times near {times[0]:.9g} are {step:.1g} apart in {times.dtype}, and the protocol is a staircase of that: "
+            "count the time, and the protocol's, from near there."
+        )
         raise RuntimeError(
             "moments: the solver of the moments' equations did not come through, in 4096 steps between two of the times. "
             "Give more times, a larger rtol=, or a system less stiff."
-            + coarse
-            * bool(np.spacing(far) > 1e-3)
+            + coarse * bool(np.spacing(far) > 1e-3)
+            + clock * bool(step > 1e-9 * (times[-1] - times[0]))
         )
     medium = np.abs(np.asarray(found.entropy.medium[-1]))
     if unknown > 0.01 * medium and unknown > 1e-3:

@@ -16,7 +16,7 @@ from .._types import Array, PyTree, Times
 from ..densities import Cells, Gaussian, normal
 from ..systems import AbstractDiscrete, Grid
 from ._evolution import Evolution
-from ._fokker_planck import fokker_planck, masses
+from ._fokker_planck import fokker_planck, masses, unjudged
 from ._moments import linear, moments, widths
 
 _CYCLES = 4096
@@ -49,8 +49,7 @@ def periodic(process: Process, ts: Times, grid: Grid | None = None) -> Evolution
     if grid is None:
         start, solved = _gaussian(process, ts)
     else:
-        p, solved = _cells(process, ts, grid)
-        start = Cells(grid, p)
+        start, solved = _cells(process, ts, grid)
     if not _checks.tracing(solved) and not bool(solved):
         raise RuntimeError(
             f"periodic: nothing periodic is come to (on a grid, within {_CYCLES} periods): nothing confines the system, or "
@@ -123,8 +122,8 @@ def _later(shape: Array, given: tuple[Process, Array, Grid]) -> Array:
     """The density a period later, as the one before in units of its greatest value: what rounding is relative to."""
     process, ts, grid = given
     start = Cells(grid, _density(shape, grid))
-    p = fokker_planck(process.replace(initial=start), ts, grid).p[-1]
-    return p / jnp.max(p)
+    found, _ = unjudged(process.replace(initial=start), ts, grid, "second")
+    return found.p[-1] / jnp.max(found.p[-1])
 
 
 class _Relative(lx.AbstractLinearSolver):
@@ -154,9 +153,12 @@ class _Relative(lx.AbstractLinearSolver):
 
 
 @jit
-def _cells(process: Process, ts: Array, grid: Grid) -> tuple[Array, Array]:
+def _cells(process: Process, ts: Array, grid: Grid) -> tuple[Cells, Array]:
+    """Where the search starts does not matter, so that it need not fit the grid: what is come to is judged."""
     dtype = _checks.draw("initial", process.initial).dtype
+    ts, even = ts.astype(dtype), jnp.ones(grid.cells, dtype)
     start = jax.lax.stop_gradient(masses(process.initial, grid, dtype)[0])
+    start = jnp.where(jnp.all(jnp.isfinite(start)), start, even / even.size)
     eps = float(jnp.finfo(dtype).eps)
     solution = optx.fixed_point(
         _later,
@@ -169,4 +171,6 @@ def _cells(process: Process, ts: Array, grid: Grid) -> tuple[Array, Array]:
         ),
         throw=False,
     )
-    return _density(solution.value, grid), solution.result == optx.RESULTS.successful
+    found = solution.value
+    solved = (solution.result == optx.RESULTS.successful) & jnp.all(jnp.isfinite(found))
+    return Cells(grid, _density(jnp.where(solved, found, even), grid)), solved
