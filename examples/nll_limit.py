@@ -159,18 +159,21 @@ print(f"exchange over intrinsic: {report['ratio_ve']:.6f} for VE, {report['ratio
 
 # ---- the figure
 figure, (left, middle, right) = plt.subplots(1, 3, figsize=(12, 3.6), layout="constrained")
-marks = {"gaussian_ve": "o", "gaussian_vp": "s", "uniform_ve": "^", "uniform_vp": "v"}
-for name, mark in marks.items():
-    limit, nll = (np.array([row[f] for row in report[name].values()]) for f in ("limit", "nll"))
-    shown = left.scatter(limit, nll, c=SIGMAS, marker=mark, label=name.replace("_", ", "))
-for i, row in report["trained"].items():
-    left.plot(row["limit"], row["nll"], "kx")
-    left.annotate(i, (row["limit"], row["nll"]), fontsize=7)
-ends = np.array([0.65, 1.45])
-left.plot(ends, ends, "k--", lw=0.8)
-left.set(xlabel="limit, nats", ylabel="negative log-likelihood, nats")
-left.legend(fontsize=7, title="exact; x: network, after so many updates", title_fontsize=7)
-figure.colorbar(shown, ax=left, label=r"$\sigma$")
+exact_rows = [
+    row for name in DATA for kind in ("ve", "vp") for row in report[f"{name}_{kind}"].values()
+]
+rows = {"exact": exact_rows} | {i: [row] for i, row in report["trained"].items()}
+for at, those in enumerate(rows.values()):
+    for spread, row in zip(
+        np.linspace(-0.25, 0.25, len(those)) if at == 0 else [0.0], those, strict=True
+    ):
+        left.errorbar(at + spread, row["gap"], 2 * row["gap_stderr"], fmt="k.", capsize=2, ms=4)
+left.axhline(0, color="k", ls="--", lw=0.8)
+left.set_xticks(range(len(rows)), rows)
+left.set(
+    xlabel="score: exact, or learned in so many updates",
+    ylabel="negative log-likelihood less limit, nats",
+)
 time_rate = jax.vmap(process.protocol)(ts).rate
 for name, style in (("exact", {"color": "0.6", "lw": 3}), ("network", {"lw": 1})):
     for part in ("intrinsic", "exchange", "system"):
@@ -186,6 +189,7 @@ for i, price in prices.items():
     )
 right.set(xlabel=r"$\lambda$", ylabel=r"score error per nat of $\lambda$")
 right.invert_xaxis()
+right.set_ylim(top=1.35 * right.get_ylim()[1])
 right.legend(title="updates: score error, nats", fontsize=8)
 
 report["seconds"] = time.perf_counter() - began

@@ -10,7 +10,7 @@ from test_own import OWN, spins
 
 import thermojax as tjx
 from thermojax import estimators, identities
-from thermojax.densities import Boltzmann, Gaussian, Point
+from thermojax.densities import Boltzmann, Gaussian, Point, Uniform
 from thermojax.evolve import Grid, fokker_planck, moments
 from thermojax.identities import DoesNotApply, Residual
 from thermojax.potentials import Harmonic, MovingTrap
@@ -213,6 +213,17 @@ def test_a_final_that_is_no_equilibrium_is_no_failure(wells):
         assert identities.fluctuation(process, wells.kernel).holds  # any q will do
 
 
+def test_a_start_that_is_not_everywhere_is_no_failure():
+    """Reversed runs that end where no run starts have no forward ones: <exp(-R)> is less than 1 by their share."""
+    system = tjx.Overdamped(Harmonic(1.0))
+    process = tjx.Process(system, ramp(0.0, 1.0, 1.0), Uniform(-1.0, 1.0), Gaussian(0.0, 1.0))
+    run = tjx.ensemble(process, TS, jax.random.key(0), 4000, rule="kernel", save="all")
+    share = estimators.mean(jnp.exp(-tjx.dissipated_work(process, run)))
+    assert share.value < 1 - 20 * share.stderr
+    with pytest.raises(DoesNotApply, match="no density where .* of the paths end"):
+        identities.fluctuation(process, run)
+
+
 def test_a_quench_is_no_failure():
     """From the equilibrium of a hotter bath; the same start, written as a Gaussian, says the same."""
     cold, hot = (tjx.Overdamped(MovingTrap(1.0), temperature=T) for T in (1.0, 2.0))
@@ -404,8 +415,9 @@ def test_what_does_not_apply():
 
 
 def test_few_times_and_no_grid():
-    """What there are too few times for, or no lattice, does not apply; the rest is in the table."""
-    verdict = tjx.verify(_trap(), TS[::40], jax.random.key(0), size=100)
+    """What there are too few times for, or no lattice, does not apply; the rest is in the table. A long step is said."""
+    with pytest.warns(RuntimeWarning, match="The step is too long for what it follows: h = 1,"):
+        verdict = tjx.verify(_trap(), TS[::40], jax.random.key(0), size=100)
     reasons = {name: row for name, _, row in verdict.rows if isinstance(row, str)}
     assert "three times or more, got 2" in reasons["entropy production rate"]
     verdict = tjx.verify(spins()[0], TS[::20], jax.random.key(0), size=100, grid=GRID)

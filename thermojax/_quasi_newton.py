@@ -51,9 +51,10 @@ def step(
     state: PyTree,
     stride: PyTree,
     unit: float = 1.0,
-) -> tuple[PyTree, Seen, PyTree]:
-    """The next point and what is seen there, the same where the loss falls no further; and the state. Lengths are counted
-    in strides, and slopes in `unit`s of the loss over strides.
+) -> tuple[PyTree, Seen, PyTree, float]:
+    """The next point and what is seen there, the same where the loss falls no further; the state; and by how much the loss
+    should have fallen where none of the trials has found it to. Lengths are counted in strides, and slopes in `unit`s of the
+    loss over strides.
 
     Source: Nocedal & Wright, *Numerical Optimization* (2006), sec. 7.2; Lewis & Overton, Math. Program. 141, 135 (2013).
     """
@@ -62,7 +63,7 @@ def step(
     slope = unit * float(steep)
     rounding = float(jnp.finfo(seen[0].dtype).eps) * abs(float(seen[0]))
     if not slope < -rounding:  # what is left to gain can't be seen
-        return free, seen, state
+        return free, seen, state, 0.0
     first = int(state.count) <= 1
     share = min(1.0, _FIRST / float(longest)) if first else 1.0
     low, high, best = 0.0, math.inf, (free, seen)
@@ -79,7 +80,7 @@ def step(
                 break
             low = share
         share = 0.5 * (low + high) if math.isfinite(high) else 2 * share
-    return *best, state
+    return *best, state, -slope if best[0] is free else 0.0
 
 
 @jit

@@ -36,6 +36,7 @@ SAVE_EVERY = 1.0  # seconds between two checkpoints
 NOISE = 1e-6  # standard errors below this share of a price are rounding, not noise
 ALIKE = 1e-2  # without noise, prices that differ by less agree,
 NOTHING = 1e-4  # or by less than this share of what the start cost
+STUCK = 1e-3  # of the loss, that should have been gained where nothing was: more is no rounding
 
 
 class History(NamedTuple):
@@ -125,8 +126,9 @@ def search(
 
     Warns, and returns `agrees=False`, if price and check differ by more than 4 standard errors (by more than 1 %, where
     neither has noise): an optimiser finds what a coarse grid gives away. Warns if the result is dearer than the start,
-    whose price stands beside its own. Raises `RuntimeError` if the loss or its gradient stops being finite, saying at which
-    step, how many paths failed and when; `ValueError` if the grid of a run inside does not reach the ends of its protocol.
+    whose price stands beside its own, and if a search without noise stops where its gradient says that the loss falls.
+    Raises `RuntimeError` if the loss or its gradient stops being finite, saying at which step, how many paths failed and
+    when; `ValueError` if the grid of a run inside does not reach the ends of its protocol.
     """
     exact = isinstance(loss, AbstractExactLoss)
     key = jax.random.key(0) if key is None and exact else _checks.key("key", key)
@@ -185,7 +187,7 @@ def descend(
             "Nothing to search: the protocol has no trainable leaves. Use e.g. protocols.Piecewise; of any other pytree "
             "the floating-point leaves are searched (0.0, not 0)."
         )
-    first, pace, unit, ahead = free, None, 1.0, None
+    first, pace, unit, ahead, lost = free, None, 1.0, None, 0.0
     with _checks.lenient():
         state = _quasi_newton.begin(free) if exact else optimizer.init(free)
     record, begin, last = np.zeros((2, steps)), 0, monotonic()
@@ -203,7 +205,7 @@ def descend(
                 unit = _quasi_newton.unit(begun[1], stride) if exact else 1.0
                 pace = units(begun[1], stride), stride
             if exact:
-                new, ahead, state = _quasi_newton.step(see, free, seen, state, stride, unit)
+                new, ahead, state, lost = _quasi_newton.step(see, free, seen, state, stride, unit)
                 norm = _norm(seen[1])
             else:
                 new, state, norm = _update(loss, optimizer, state, free, given, now, seen, pace)
@@ -218,6 +220,14 @@ def descend(
                 )
             if exact and ahead is seen:  # converged: the loss falls no further
                 record[:, i:] = record[:, i : i + 1]
+                if lost > STUCK * max(abs(record[0, 0]), abs(record[0, i])):
+                    warnings.warn(
+                        f"The search stopped after {i} of {steps} steps, where its gradient says that the loss, "
+                        f"{record[0, i]:.6g}, falls by about {lost:.2g}, and it does not: it has a kink there, a gradient "
+                        "that is not its own (stop_gradient, a rounded or tabulated number), or too few digits. What was "
+                        "found need not be the least. Smooth the kink; search in float64; or give an optimizer=.",
+                        stacklevel=3,
+                    )
                 break
             free = new
             if file and (i + 1 == steps or monotonic() - last > SAVE_EVERY):
@@ -353,7 +363,10 @@ def _norm(slope: PyTree) -> Scalar:
 
 
 def _left(slopes: list[PyTree]) -> Slope:
-    leaves = [np.stack(leaf) for leaf in zip(*(jtu.tree_leaves(s) for s in slopes), strict=True)]
+    leaves = zip(*(jtu.tree_leaves(s) for s in slopes), strict=True)
+    leaves = [
+        np.stack(leaf).astype(float) for leaf in leaves
+    ]  # whose squares single precision may not hold
     norm = math.sqrt(sum(float((leaf.mean(0) ** 2).sum()) for leaf in leaves))
     noise = math.sqrt(sum(float(leaf.var(0, ddof=1).sum()) for leaf in leaves))
     return Slope(norm, noise)

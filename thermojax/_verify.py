@@ -11,6 +11,7 @@ from ._ledger import account
 from ._paths import Trajectory
 from ._process import Process, a_process, one_protocol
 from ._simulate import ensemble
+from ._stiff import watched
 from ._types import Key, Times
 from .evolve import Evolution, Grid, fokker_planck, moments
 from .identities import DoesNotApply, Residual, Undecided
@@ -68,7 +69,8 @@ def verify(
     move it, the two densities with what they are meant to be, the steps with the averages asked for. Any system with a
     kernel step will do, also one of your own; rows that need more say so, as do those that need a `final` where it is None.
 
-    Raises `ValueError` where paths fail, or for one protocol per path; everything that `ensemble` or `fokker_planck` refuse.
+    Warns of steps that are too long for what they follow, as `ensemble` does. Raises `ValueError` where paths fail, or for
+    one protocol per path; everything that `ensemble` or `fokker_planck` refuse.
     """
     a_process("process", process)
     one_protocol("verify", process)
@@ -77,7 +79,7 @@ def verify(
         raise TypeError(f"grid must be a thermojax.evolve.Grid(lower, upper, cells), got {grid!r}.")
     size = _checks.whole("size", size, "a whole number of paths", 10)
     run = _run(process, ts, key, size)
-    plain = account(process, run.path)
+    plain = _priced(process, ts, run)
     evolution = _evolution(process, ts, grid)
     rows = []
     for name, equation, residual in _asked(
@@ -101,6 +103,12 @@ def _run(process: Process, ts: Times, key: Key, size: int) -> Trajectory:
             f"{ts.shape[0] - 1}."
         )
     return run
+
+
+def _priced(process: Process, ts: Times, run: Trajectory) -> Trajectory:
+    """By the alternating rule, with a warning if the steps are too long for it."""
+    plain = account(process, run.path)
+    return watched(process, ts, plain, process.system.step("kernel"), "alternating")
 
 
 def _finer(process: Process, ts: Times, key: Key, size: int) -> Trajectory:

@@ -82,12 +82,12 @@ def detailed_balance(process: Process, trajectory: Trajectory, finer: Trajectory
     the same paths, of energy and temperature. What moves the system is thus held against what it is said to exchange: a
     noise or a drift of another temperature, or rates that don't fit the energy, are seen here, and by no identity that is
     true of every kernel. Steps have an error of their own, which goes with them: `trajectory`, and `finer` on the grid with
-    each step halved, are both priced by `rule="kernel"`; one Richardson step, and allowed is twice by how much they differ.
+    each step halved, are both priced by `rule="kernel"`; one Richardson step, and allowed is thrice by how much they differ.
     """
     gaps, sizes = zip(*(_shadow(process, run) for run in (trajectory, finer)), strict=True)
     here, there = map(mean, gaps)
     stderr = jnp.sqrt(here.stderr**2 + 4 * there.stderr**2)
-    steps, size = 2 * jnp.abs(there.value - here.value), jnp.maximum(*map(jnp.max, sizes))
+    steps, size = 3 * jnp.abs(there.value - here.value), jnp.maximum(*map(jnp.max, sizes))
     found = here._replace(stderr=stderr)
     value = 2 * there.value - here.value
     return statistical("detailed balance", "(4.8)", value, found, finer, size, steps)
@@ -142,6 +142,7 @@ def fluctuation(
     """
     run = _run_of(process, trajectory)
     _ends_known(process, final=evolution is None)
+    _reached(process, run.path)
     if evolution is None:
         found = integral_fluctuation(dissipated_work(process, run))
         return exponential("integral fluctuation theorem", "(4.21)", found, run)
@@ -325,6 +326,16 @@ def _ends_known(process: Process, *, final: bool = True) -> None:
         raise DoesNotApply("final is None, and R compares the run with one that starts there")
     if isinstance(process.initial, Point):
         raise DoesNotApply("the start is a Point, which has no density")
+
+
+def _reached(process: Process, path: Path) -> None:
+    """A reversed run that ends where no run starts has no forward one: the average is less than 1 by the share of these."""
+    if not isinstance(process.initial, Boltzmann):  # whose bounds are walls
+        height = jax.vmap(process.initial.log_prob)(rows(path.xs)[:, -1])
+        if outside := int(jnp.sum(jnp.isneginf(height))):
+            raise DoesNotApply(
+                f"the start has no density where {outside} of the paths end, as reversed runs would, without forward ones"
+            )
 
 
 def _free_energy(
