@@ -174,9 +174,8 @@ def relative_entropy(mean: Array, cov: Array, other: GaussianParts) -> tuple[Sca
     ratio, away = jnp.linalg.solve(other.cov, cov), mean - other.mean
     square = matmul(away, jnp.linalg.solve(other.cov, away))
     kl = 0.5 * (jnp.trace(ratio) - mean.size + square - jnp.linalg.slogdet(ratio)[1])
-    digits = jnp.sum(
-        jnp.abs(mean) / jnp.sqrt(jnp.diagonal(other.cov))
-    )  # what is taken off a place far away
+    # how far away the places are that are taken off each other
+    digits = jnp.sum(jnp.abs(mean) / jnp.sqrt(jnp.diagonal(other.cov)))
     return kl, mean.size + jnp.trace(ratio) + square + digits
 
 

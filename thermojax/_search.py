@@ -364,9 +364,8 @@ def _norm(slope: PyTree) -> Scalar:
 
 def _left(slopes: list[PyTree]) -> Slope:
     leaves = zip(*(jtu.tree_leaves(s) for s in slopes), strict=True)
-    leaves = [
-        np.stack(leaf).astype(float) for leaf in leaves
-    ]  # whose squares single precision may not hold
+    # in double precision: single may not hold the squares
+    leaves = [np.stack(leaf).astype(float) for leaf in leaves]
     norm = math.sqrt(sum(float((leaf.mean(0) ** 2).sum()) for leaf in leaves))
     noise = math.sqrt(sum(float(leaf.var(0, ddof=1).sum()) for leaf in leaves))
     return Slope(norm, noise)

@@ -350,8 +350,8 @@ def _free_energy(
     if isinstance(density, Boltzmann):  # which has nothing outside of its bounds
         within = jnp.isfinite(values)
         values, sizes = values[within], sizes[within]
-    size = jnp.max(sizes, initial=0)
-    if not bool(jnp.ptp(values) <= 1e3 * jnp.finfo(values.dtype).eps * (1 + size)):
+    size, eps = jnp.max(sizes, initial=0), jnp.finfo(values.dtype).eps
+    if not values.size or not bool(jnp.ptp(values) <= 1e3 * eps * (1 + size)):
         raise DoesNotApply(f"{name} is not the equilibrium of U at the control there")
     value = -density.log_partition() if isinstance(density, Boltzmann) else jnp.mean(values)
     return value, size + jnp.abs(value)

@@ -14,7 +14,8 @@ from .._types import Scalar, State, Time
 from ._kinds import VP, AbstractNoising
 
 Predicts = Literal["score", "noise", "clean"]
-Network: TypeAlias = Callable[[Any, Any], Any]  # (x, lam) -> like x
+Network: TypeAlias = Callable[[Any, Any], Any]
+"""Any callable `(x, lam)` of one noisy state `(d,)` and the log signal-to-noise ratio, `()`, that gives one like x."""
 
 
 class Predictor(eqx.Module):
