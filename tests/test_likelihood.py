@@ -9,6 +9,7 @@ import jaxtyping
 import numpy as np
 import pytest
 import sigmas
+from exact import Exact
 from scripts import reproduce
 
 import thermojax as tjx
@@ -277,7 +278,7 @@ def test_ddim_of_gaussian_data(steps):
     np.testing.assert_allclose(ratio, np.cos(turn) ** steps, rtol=1e-10)
 
 
-class Inner(tjx.optimal.AbstractExactLoss):
+class Inner(Exact):
     """-ln p at two points, which is the mean for Gaussian data, of the levels between two ends."""
 
     first: jax.Array
@@ -287,15 +288,6 @@ class Inner(tjx.optimal.AbstractExactLoss):
         lam = jnp.concatenate([self.first, schedule(), self.last])
         x = jnp.array([C * jnp.sqrt(1 + (FIRST / C) ** 2) / jnp.sqrt(1 + FIRST**2)])
         return -schedules.ode_log_prob(lam, Linear(jnp.asarray(C)), x).value
-
-    def check(self):
-        return None
-
-    def failures(self, protocol, key):
-        return ""
-
-    def likelihood_ratio(self, protocol, key):
-        raise ValueError
 
 
 def test_a_search_finds_the_arctan_law():
