@@ -146,6 +146,11 @@ def _extreme_paths(process: Process, ts: Times) -> Array:
     return jnp.argmax(jax.lax.map(one, moving, batch_size=PATHS), 0)
 
 
+@jit
+def _ends(xs: Array, few: Array) -> Array:
+    return xs[few][:, :: xs.shape[1] - 1]
+
+
 def _some(process: Process, ts: Times, run: Trajectory) -> tuple[Process, Array, np.ndarray]:
     """The process, where a few of its paths start and end, as `_followed` takes them, and which of them stayed finite."""
     xs, ok = run.path.xs.reshape(-1, *run.path.xs.shape[-2:]), np.atleast_1d(run.path.ok)
@@ -154,7 +159,7 @@ def _some(process: Process, ts: Times, run: Trajectory) -> tuple[Process, Array,
     if own is not None and len(few) < own:
         few = np.concatenate([few, np.asarray(_extreme_paths(process, ts))])
     few = few[few < len(ok)]
-    ends = xs[few][:, :: xs.shape[1] - 1]
+    ends = _ends(xs, jnp.asarray(few))
     if own is None:
         return process, ends.reshape(-1, xs.shape[-1]), np.repeat(ok[few], 2)
     own = jtu.tree_map(lambda v: v[few] if eqx.is_array(v) else v, process.protocol)

@@ -1,7 +1,7 @@
 r"""The probability flow: generation as an ordinary differential equation, and the density that it gives."""
 
 from collections.abc import Callable
-from typing import Literal
+from typing import Literal, TypeAlias, final
 
 import diffrax as dfx
 import equinox as eqx
@@ -19,6 +19,8 @@ from ._predictor import Network, Predictor, Predicts, predictor
 
 Towards = Literal["data", "noise"]
 Flowing = tuple[State, Scalar | None]  # and the growth of its log-density, if it is asked for
+_Whole: TypeAlias = int | Array | np.ndarray  # as diffrax has it
+_Real: TypeAlias = float | _Whole
 Velocity = Callable[[Scalar, Flowing, PyTree], Flowing]
 
 
@@ -184,32 +186,57 @@ def _solved(
     if steps is not None:
         return _stepped(velocity, way, y, args, steps)
     solution = dfx.diffeqsolve(
-        dfx.ODETerm(_in_noises),
+        dfx.ODETerm(_moving),
         dfx.Tsit5(),
         *way,
-        None,
-        (y[0] / kind.noise(way[0]), y[1]),
+        (way[1] - way[0]) / 100,
+        y,
         # not closed over: a closure is new to diffrax's own cache at every call
-        args=(velocity, kind, args),
-        stepsize_controller=dfx.PIDController(rtol=rtol, atol=rtol),
+        args=(velocity, args),
+        stepsize_controller=_Watch(dfx.PIDController(rtol=rtol, atol=rtol), kind),
         saveat=dfx.SaveAt(t1=True),
         throw=False,
     )
     # a span that is NaN or endless is none at all to a solver
     good = (solution.result == dfx.RESULTS.successful) & jnp.isfinite(way[1] - way[0])
-    x, grown = jax.tree.map(lambda v: jnp.where(good, v[0], jnp.nan), solution.ys)
-    return kind.noise(way[1]) * x, grown
+    return jax.tree.map(lambda v: jnp.where(good, v[0], jnp.nan), solution.ys)
 
 
-def _in_noises(
-    lam: ArrayLike, y: Flowing, args: tuple[Velocity, AbstractNoising, PyTree]
-) -> Flowing:
-    """Of x/s, which has no unit: a tolerance means the same in any, and at every level."""
-    velocity, kind, args = args
-    level = jnp.asarray(lam)
-    s, slope = jax.value_and_grad(kind.noise)(level)
-    v, divergence = velocity(level, (s * y[0], y[1]), args)
-    return (v - slope * y[0]) / s, divergence
+def _moving(lam: ArrayLike, y: Flowing, args: tuple[Velocity, PyTree]) -> Flowing:
+    velocity, args = args
+    return velocity(jnp.asarray(lam), y, args)
+
+
+@final
+class _Watch(dfx.AbstractStepSizeController):
+    """The errors of x/s, which has no unit: a tolerance means the same in any, and at every level."""
+
+    usual: dfx.AbstractStepSizeController
+    kind: AbstractNoising
+    direction: _Whole = 1
+
+    def wrap(self, direction: _Whole) -> "_Watch":
+        return _Watch(self.usual.wrap(direction), self.kind, direction)
+
+    def init(self, *args: PyTree, **named: PyTree) -> PyTree:
+        return self.usual.init(*args, **named)
+
+    def adapt_step_size(
+        self,
+        t0: _Real,
+        t1: _Real,
+        y0: Flowing,
+        y1_candidate: Flowing,
+        args: PyTree,
+        y_error: PyTree,
+        error_order: _Real,
+        controller_state: PyTree,
+    ) -> PyTree:
+        s = self.kind.noise(jnp.asarray(t1 * self.direction))  # diffrax's own time always rises
+        y0, y1, error = ((y[0] / s, y[1]) for y in (y0, y1_candidate, y_error))
+        return self.usual.adapt_step_size(
+            t0, t1, y0, y1, args, error, error_order, controller_state
+        )
 
 
 def _stepped(
