@@ -1,4 +1,4 @@
-"""Run the ```python blocks of Markdown files, in order, one namespace per file.
+"""Run the ```python blocks of Markdown files, in order, one namespace per file, and hold them to what they say they print.
 
     python tests/run_readme.py README.md docs/index.md
 
@@ -9,6 +9,8 @@ import re
 import sys
 import textwrap
 from pathlib import Path
+
+import said
 
 FENCE = re.compile(r"^([ \t]*)```python\b[^\n]*\n(.*?)^\1```[ \t]*$", re.MULTILINE | re.DOTALL)
 
@@ -21,8 +23,9 @@ def blocks(text: str) -> list[tuple[int, str]]:
 
 def run(path: Path) -> int:
     """Execute the blocks of one file; the number of blocks that ran."""
-    namespace = {"__name__": "__main__"}
-    found = blocks(path.read_text(encoding="utf-8"))
+    text = path.read_text(encoding="utf-8")
+    namespace = {"__name__": "__main__", "print": said.Printed(text)}
+    found = blocks(text)
     for line, source in found:
         exec(compile("\n" * (line - 1) + source, str(path), "exec"), namespace)
     return len(found)
