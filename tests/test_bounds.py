@@ -805,3 +805,45 @@ def test_narrow_gaussians():
     )
     slope = jax.grad(lambda c: B.wasserstein(Gaussian(jnp.zeros(2), c), Gaussian(jnp.zeros(2), c)))
     assert np.isfinite(slope(jnp.eye(2))).all()
+
+
+@pytest.mark.parametrize("stop", [100.0, 1e3, 1e4])
+def test_a_geodesic_over_decades(stop):
+    r"""$\zeta \sim k^{-3}$: the knots are even in $k^{-1/2}$."""
+    trap = tjx.Overdamped(lambda x, lam: 0.5 * lam * jnp.sum(x**2))
+    found = B.geodesic(trap, 1.0, stop, 1.0, knots=9).values
+    even = (1 + np.linspace(0, 1, 9) * (stop**-0.5 - 1)) ** -2
+    np.testing.assert_allclose(found, even, rtol=1e-7)
+
+
+@pytest.mark.parametrize("far", [0.0, 1e5, 1e9])
+def test_the_distance_on_cells_does_not_depend_on_where_they_are(far):
+    grid, x = Grid(far, far + 1000.0, 2000), (np.arange(2000) + 0.5) * 0.5
+    p, q = (np.exp(-0.5 * ((x - m) / 50) ** 2) for m in (500.0, 500.05))
+    distance = B.wasserstein(
+        (grid, jnp.asarray(p, jnp.float32)), (grid, jnp.asarray(q, jnp.float32))
+    )
+    np.testing.assert_allclose(distance, 0.05, rtol=1e-3)
+
+
+@pytest.mark.parametrize("dim", [1, 2, 3])
+def test_a_distance_of_nothing_has_no_slope(dim):
+    root = np.random.default_rng(dim).standard_normal((dim, dim))
+    cov = jnp.asarray(root @ root.T + np.eye(dim))
+    apart = lambda s: B.wasserstein(
+        Gaussian(jnp.zeros(dim), s * cov), Gaussian(jnp.zeros(dim), cov)
+    )
+    for form in (jax.jit(apart), apart):
+        assert jax.grad(form)(1.0) == 0
+        assert form(1.0) == 0
+    # of the roots, (sqrt(s) - 1) |L|: half a part in a thousand of it
+    np.testing.assert_allclose(
+        apart(1.001), (np.sqrt(1.001) - 1) * np.sqrt(np.trace(cov)), rtol=1e-9
+    )
+
+
+def test_tur_of_keeps_the_digits_of_numpy():
+    with jax.enable_x64(False):
+        current = 1e7 + np.random.default_rng(0).standard_normal(2000)
+        found = B.tur_of(current).value
+    np.testing.assert_allclose(found, 2 * current.mean() ** 2 / current.var(ddof=1), rtol=1e-4)

@@ -749,3 +749,14 @@ def test_a_covariance_in_any_units(scale):
     for wrong in (cov.at[0, 1].multiply(-1), cov.at[0, 0].multiply(0.2)):
         with pytest.raises(ValueError, match="symmetric and positive definite"):
             Gaussian(jnp.zeros(2), wrong)
+
+
+def test_a_quadratic_potential_stays_one_with_its_log_z():
+    trap = tjx.Overdamped(lambda x, lam: 0.5 * jnp.sum(x**2))
+    for dim in (1, 2):
+        found = Boltzmann(trap, 0.0, dim=dim, log_z=dim * 0.5 * float(np.log(2 * np.pi)))
+        same = Boltzmann(trap, 0.0, dim=dim)
+        x = jnp.full(dim, 0.3)
+        np.testing.assert_allclose(found.log_prob(x), same.log_prob(x), rtol=1e-12)
+        np.testing.assert_allclose(found.sample(jax.random.key(0)), same.sample(jax.random.key(0)))
+        assert found.normal() is not None

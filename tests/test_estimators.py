@@ -483,3 +483,13 @@ def test_energy_distance_in_any_unit(scale):
     known = energy_distance(jnp.asarray(x), jnp.asarray(y + 1))
     found = energy_distance(jnp.asarray(x * one), jnp.asarray((y + 1) * one))
     np.testing.assert_allclose(found / one, known, rtol=1e-4)
+
+
+def test_rounded_works_are_doubted_whether_one_is_lost_or_not():
+    """1e7 and .1 about it, in float32: its digits are ones."""
+    w = np.float32(1e7 + 3.3 + 0.1 * np.random.default_rng(0).standard_normal(10_000))
+    lost = np.append(w, np.float32(np.nan))
+    for works, failed in ((w, "raise"), (lost, "drop")):
+        found = second_law_excess(jnp.asarray(works), np.float32(1e7), failed=failed)
+        assert not found.reliable
+        assert found.stderr > 0.1

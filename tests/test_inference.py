@@ -6,6 +6,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
+import thermojax as tjx
 from thermojax.inference import entropy_production
 
 RING = 2 * np.pi
@@ -71,3 +72,23 @@ def test_a_score_on_the_ring():
         assert abs(found.corrected - 1.44) < 4 * found.stderr
     found = entropy_production(still, 0.05, drift=lambda x: 1.2 + 0 * jnp.cos(x), **on_it)
     assert not found.significant
+
+
+def test_a_long_clock_is_even_in_single_precision():
+    """20 000 steps of a thousandth: float32 rounds the last ones by a thousandth of themselves."""
+    xs = np.float32(np.random.default_rng(0).standard_normal((20_001, 2)))
+    ts = np.linspace(0, 20, 20_001, dtype=np.float32)
+    assert abs(np.diff(ts) / 1e-3 - 1).max() > 1e-3
+    found = entropy_production(tjx.Path(jnp.asarray(ts), jnp.asarray(xs)))
+    same = entropy_production(jnp.asarray(xs), jnp.float32(1e-3))
+    np.testing.assert_allclose(found.rate, same.rate, rtol=1e-3, atol=1e-6)
+    uneven = ts + np.float32(2e-5) * (np.arange(20_001) % 2)
+    with pytest.raises(ValueError, match="all pairs must lie one time apart"):
+        entropy_production(tjx.Path(jnp.asarray(uneven), jnp.asarray(xs)))
+
+
+def test_short_parts_are_parts():
+    parts = list(np.random.default_rng(0).standard_normal((400, 3, 4)))
+    assert entropy_production(parts, 0.1) is not None
+    with pytest.raises(ValueError, match="Transpose it"):
+        entropy_production(parts[0], 0.1)

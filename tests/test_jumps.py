@@ -531,3 +531,20 @@ def test_steady_state_with_states_that_are_left_for_good():
     )
     with pytest.raises(ValueError, match="one steady state"):
         tjx.evolve.steady(two, 0.0, states=states)
+
+
+def test_generating_needs_one_bath():
+    """The energy of state i over the temperature of bath i depends on the order in which the states are listed."""
+    temperature = jnp.array([1.0, 3.0])
+    level = tjx.Jumps(
+        rates=lambda x, lam: jax.nn.sigmoid(jnp.where(x[0] < 0.5, -lam, lam) / temperature),
+        after=lambda x: jnp.stack([1 - x, 1 - x]),
+        energy=lambda x, lam: lam * x[0],
+        temperature=temperature,
+        bath=[0, 1],
+    )
+    states = jnp.array([[0.0], [1.0]])
+    start = tjx.densities.States(states, jnp.array([0.6, 0.4]))
+    process = tjx.Process(level, tjx.protocols.ramp(0.5, 2.0, 1.0), start)
+    with pytest.raises(ValueError, match="generating needs one bath"):
+        tjx.evolve.generating(process, jnp.linspace(0.0, 1.0, 11), states)

@@ -16,6 +16,7 @@ import thermojax as tjx
 from thermojax import diffusion, schedules
 from thermojax.densities import Gaussian
 from thermojax.schedules import LogSNR
+from thermojax.schedules._likelihood import _jarzynski
 
 modes = reproduce("eight_modes")
 MODES, STD, denoise, log_p, plane = modes.MODES, modes.STD, modes.denoise, modes.log_p, modes.plane
@@ -579,3 +580,15 @@ def test_traced_levels_that_rise_are_marked():
     assert np.isnan(steps.value)
     assert not chain.reliable
     assert not steps.ok
+
+
+def test_the_bias_of_one_path_that_outweighs_the_rest():
+    """Without the heavy one ln e^-25 is left, without a light one -ln 15; its share is one in single precision."""
+    w = np.append(0.0, np.full(15, 25.0))
+    shares = np.exp(-w) / np.exp(-w).sum()
+    log_mean = np.log(np.exp(-w).mean())
+    without = [np.log(np.exp(-np.delete(w, i)).mean()) for i in range(16)]
+    wanted = 15 * (np.mean(without) - log_mean)
+    for dtype, rtol in ((jnp.float32, 1e-5), (jnp.float64, 1e-12)):
+        np.testing.assert_allclose(_jarzynski(jnp.asarray(w, dtype)).bias, wanted, rtol=rtol)
+    assert np.float32(shares[0]) == 1

@@ -839,3 +839,67 @@ def test_a_jump_between_two_samples():
     xs = jnp.concatenate([jnp.zeros(2), after])[None, :, None]
     work = account(TRAP, Measured(tjx.Path(ts, xs), jnp.array([[0.0, 0.0, 1.0, 1.0]])), START).work
     np.testing.assert_allclose(work[0] / 0.5, np.exp(-interval / 2))
+
+
+def test_held_samples_are_no_moves_of_a_medium_that_flows():
+    """What fills up the shorter of two recordings stays where it is while the medium goes by: no work, heat or entropy."""
+    flowing = tjx.Overdamped(tjx.potentials.Harmonic(2.0), velocity=lambda x, lam: 3 + 0 * x)
+    ts = np.linspace(0, 4, 41)
+    x = 1.5 + 0.7 * np.random.default_rng(0).standard_normal(41)
+    long = {"t": np.r_[ts, ts[:11]], "x": np.r_[x, x[:11]], "id": np.r_[np.zeros(41), np.ones(11)]}
+    both = from_columns(long, time="t", positions="x", path="id", pad=True)
+    alone = from_columns({"t": ts[:11], "x": x[:11]}, time="t", positions="x")
+    wide = Gaussian(1.5, 0.5)
+
+    def priced(data, rule):
+        process = data.process(flowing, wide, wide, protocol=tjx.protocols.ramp(0.0, 0.0, 4.0))
+        run = tjx.account(process, data.path, rule=rule)
+        ratio = tjx.path_ratio(process, tjx.reverse(process), data.path)
+        return [v[-1] for v in (run.work, run.heat, run.entropy.medium, ratio)]
+
+    for rule in ("alternating", "kernel"):
+        found, wanted = priced(both, rule), priced(alone, rule)
+        np.testing.assert_allclose(found, wanted, rtol=1e-12)
+    assert abs(wanted[0]) > 1
+
+
+@pytest.mark.parametrize("ask", ["path_ratio", "log_prob", "onsager_machlup"])
+def test_an_angle_that_is_cut_is_said_by_all_who_read_paths(ask):
+    spun = tjx.Overdamped(None, force=lambda x, lam: jnp.full_like(x, 3.0))
+    ts = np.linspace(0, 20, 401)
+    process = tjx.Process(spun, tjx.protocols.ramp(0.0, 0.0, 20.0), START, START)
+    others = (tjx.reverse(process),) if ask == "path_ratio" else ()
+    verb = getattr(tjx, ask)
+
+    def asked(x):
+        return verb(process, *others, tjx.Path(jnp.asarray(ts), jnp.asarray(x)[:, None]))
+
+    with pytest.warns(UserWarning, match=r"an angle cut at 6.28319.*Unwrap it \(numpy.unwrap\)"):
+        asked((3 * ts + np.pi) % (2 * np.pi) - np.pi)
+    asked(3 * ts)
+
+
+def test_an_angle_that_is_cut_is_said_of_any_number_of_paths():
+    spun = tjx.Overdamped(None, force=lambda x, lam: jnp.full_like(x, 3.0))
+    ts = np.linspace(0, 20, 401)
+    cut = ((3 * ts + np.pi) % (2 * np.pi) - np.pi)[None, :, None]
+    process = tjx.Process(spun, tjx.protocols.ramp(0.0, 0.0, 20.0), START, START)
+    path = tjx.Path(jnp.asarray(ts), jnp.asarray(np.repeat(cut, 11_000, 0)))
+    with pytest.warns(UserWarning, match=r"Give period=6.28319, or unwrap it"):
+        tjx.account(process, path)
+
+
+@pytest.mark.parametrize("seed", range(6))
+def test_a_control_that_stays_has_no_direction(seed):
+    rng = np.random.default_rng(seed)
+    ts = np.linspace(0, 1, 21)
+
+    def runs(control):
+        noisy = control + 1e-3 * rng.standard_normal((50, 21))
+        x = rng.standard_normal((50, 21))
+        return from_columns({"t": ts, "x": x, "c": noisy}, time="t", positions="x", controls="c")
+
+    cycle = np.sin(np.pi * ts)
+    assert np.isfinite(tjx.measured.bar(runs(cycle), runs(cycle), TRAP).value)
+    with pytest.raises(ValueError, match="reverse runs start where the forward ones end"):
+        tjx.measured.bar(runs(ts), runs(ts), TRAP)

@@ -270,3 +270,46 @@ def test_refused(dragged):
     process, _, _ = dragged
     with pytest.raises(ValueError, match="xs"):
         rates.sampled(process.system, 0.0, lambda x: -x, jnp.zeros(3))
+
+
+def test_failed_paths_are_no_samples():
+    """1 % of them, that stand still far out, would bring 10 times the rate."""
+    xs = np.random.default_rng(0).standard_normal((2000, 1, 1)) * np.ones((1, 3, 1))
+    ok = np.arange(2000) >= 20
+    xs[~ok] = 30.0
+    ts = jnp.linspace(0.0, 1.0, 3)
+    trap = tjx.Overdamped(tjx.potentials.MovingTrap(1.0))
+    process = tjx.Process(trap, ramp(0.0, 0.0, 1.0), Gaussian(0.0, 1.0))
+    score = lambda x, t: -x / 2
+    with pytest.raises(ValueError, match="20 of 2000 paths failed"):
+        rates.sampled_along(process, tjx.Path(ts, jnp.asarray(xs), jnp.asarray(ok)), score)
+    left = rates.sampled_along(process, tjx.Path(ts, jnp.asarray(xs[ok])), score).total
+    assert abs(left.value[0] - 0.25) < 5 * left.stderr[0] < 0.1
+    traced = jax.jit(lambda path: rates.sampled_along(process, path, score).total.value)
+    assert np.isnan(traced(tjx.Path(ts, jnp.asarray(xs), jnp.asarray(ok)))).all()
+
+
+@pytest.mark.parametrize("variance", [1e-8, 1e-20])
+def test_the_medium_of_a_narrow_density(variance):
+    r"""$\langle F^2 \rangle + \nabla \cdot F$ = .25 + s - 1, however large the total, 1/s and more, is."""
+    trap = tjx.Overdamped(tjx.potentials.MovingTrap(1.0))
+    process = tjx.Process(trap, ramp(0.0, 0.0, 1.0), Gaussian(0.5, variance))
+    found = rates.along(process, evolve.moments(process, jnp.linspace(0.0, 1.0, 3)), split=None)
+    assert_allclose(found.medium[0], 0.25 + variance - 1, rtol=1e-12)
+    assert found.total[0] > 0.9 / variance
+
+
+@pytest.mark.filterwarnings("ignore:fokker_planck. The cells are too wide")
+def test_housekeeping_where_the_steady_density_has_no_number():
+    """A trap 40 away: ln p would be -800 where the particles are. Nothing, or what is right, which is zero."""
+    for far, known in ((5.0, True), (40.0, False)):
+        trap = tjx.Overdamped(tjx.potentials.MovingTrap(1.0))
+        process = tjx.Process(trap, ramp(far, far, 1.0), Gaussian(0.0, 1.0))
+        grid = evolve.Grid(-6.0, far + 6.0, 1600)
+        evolution = evolve.fokker_planck(process, jnp.linspace(0.0, 0.1, 5), grid)
+        found = rates.along(process, evolution)
+        if known:
+            assert abs(found.housekeeping[0]) < 1e-6 * found.total[0]
+        else:
+            assert np.isnan(found.housekeeping[0])
+            assert np.isfinite(found.total[0])

@@ -755,3 +755,14 @@ def test_every_standard_schedule_can_be_clipped(kind):
     assert (np.diff(lam) < 0).all()
     with pytest.raises(ValueError, match="clip=True"):
         make(12, low=-2.0, high=3.0)
+
+
+def test_ends_of_arctan_in_single_precision():
+    for top, bottom in ((20.0, -30.0), (60.0, -20.0)):
+        levels = schedules.arctan(5, jnp.float32(top), jnp.float32(bottom), scale=jnp.float32(0.5))
+        assert (levels[0], levels[-1]) == (top, bottom)
+
+
+def test_one_schedule_has_one_row_of_logits():
+    with pytest.raises(ValueError, match=r"logits must have shape \(N \+ 1,\)"):
+        LogSNR(jnp.zeros((2, 4)), -20.0, 20.0)

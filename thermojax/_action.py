@@ -5,7 +5,7 @@ import jax.numpy as jnp
 
 from ._guard import guarded
 from ._jit import jit
-from ._ledger import check_path
+from ._ledger import check_path, uncut
 from ._paths import OF_THE_MEASURED, Path, moves_on
 from ._process import Process, a_process, each_path
 from ._types import Array, Control, Scalar, State
@@ -46,6 +46,7 @@ def onsager_machlup(process: Process, path: Path) -> Array:
             f"{type(process.system).__name__} is none. thermojax.log_prob takes any system whose step has a kernel."
         )
     path = check_path(process, path)
+    uncut(path)
     if not isinstance(process.protocol, Stopped):
         moves_on("path", path, OF_THE_MEASURED)
     return _action(process, path)

@@ -31,6 +31,7 @@ from ._paths import (
 )
 from ._process import Process, a_process, baths, check_run, each_path, ends
 from ._types import Array, ArrayLike, Control, InTime, PyTree, Scalar, State
+from .protocols import moving
 from .systems import AbstractOverdamped, AbstractStep, AbstractSystem, Exchange, Rule, led
 
 
@@ -119,7 +120,7 @@ def account(
     step = as_step(solver, process.system, rule)
     path = check_path(process, path)
     if period is None:
-        _uncut(path)
+        uncut(path, "Give period={:.6g}, or u", 2**22)
     else:
         period = a_period(period, path.xs.shape[-1])
         path = path._replace(xs=unwrapped(path.xs, period))
@@ -210,6 +211,9 @@ def _ledger(
     if rule == "kernel":
         made = jax.vmap(lambda *given: led(step, system, *given))(x0, x1, lams, jnp.diff(ts))
         of = of._replace(medium=jnp.where(made, of.medium, jnp.nan))
+    # a held state moves with no medium
+    made = moving(process.protocol, ts) | jnp.any(x0 != x1, axis=-1)
+    of = jtu.tree_map(lambda v: jnp.where(made[(...,) + (None,) * (v.ndim - 1)], v, 0), of)
     of = jax.lax.optimization_barrier(of)  # sums of sums are slower on CPU where they are made one
     jump = system.energy(xs[-1], after) - u1[-1]
     if cumulative:
@@ -310,16 +314,18 @@ def _totals(name: str, process: Process, trajectory: Trajectory) -> None:
         )
 
 
-def _uncut(path: Path) -> None:
-    """Report a coordinate that looks like an angle cut at a full turn."""
-    if _checks.known(path.xs) is None or path.xs.size > 2**22:
+def uncut(path: Path, cure: str = "U", most: int = 2**16) -> None:
+    """Report a coordinate that looks like an angle cut at a full turn, by the first paths, of so many numbers."""
+    if _checks.known(path.xs) is None:
         return
-    for i, x in enumerate(np.moveaxis(np.asarray(path.xs), -1, 0)):
+    size = path.xs.shape[-2] * path.xs.shape[-1]
+    some = path.xs[: max(1, most // size)] if path.xs.ndim == 3 else path.xs
+    for i, x in enumerate(np.moveaxis(np.asarray(some), -1, 0)):
         period = cut_at(x)
         if period is not None:
             warnings.warn(
                 f"Coordinate {i} of the path looks like an angle cut at {period:.6g}: it fills one turn and crosses it in "
-                f"single steps, which count as moves the other way. Give period={period:.6g}, or unwrap it (numpy.unwrap).",
+                f"single steps, which count as moves the other way. {cure.format(period)}nwrap it (numpy.unwrap).",
                 stacklevel=3,
             )
 

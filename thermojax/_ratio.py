@@ -12,7 +12,7 @@ from . import _checks
 from ._grids import within
 from ._guard import guarded
 from ._jit import jit
-from ._ledger import check_path
+from ._ledger import check_path, uncut
 from ._normal import Normal
 from ._paths import OF_THE_MEASURED, Path, moves_on
 from ._process import Process, a_process, each_path, paths, span, spans
@@ -69,6 +69,7 @@ def path_ratio(
     a_process("forward", forward)
     a_process("backward", backward)
     path = check_path(forward, path)
+    uncut(path)
     pair = kernels if isinstance(kernels, tuple) else (kernels, kernels)
     if len(pair) != 2 or not all(map(callable, pair)):
         raise TypeError(
@@ -91,7 +92,9 @@ def _ratio(
             mirrored = Path((t0 + t1 - path.ts)[::-1], flip(xs)[::-1])
             back = log_path(backward, kernels[1], mirrored)
             start = forward.initial.log_prob(xs[0])
-            return start - backward.initial.log_prob(mirrored.xs[0]) + jnp.sum(there - back[::-1])
+            made = moving(forward.protocol, path.ts) | jnp.any(xs[1:] != xs[:-1], axis=-1)
+            steps = jnp.where(made, there - back[::-1], 0)
+            return start - backward.initial.log_prob(mirrored.xs[0]) + jnp.sum(steps)
 
         ok = path.ok & jnp.all(jnp.isfinite(xs))
         return jnp.where(ok, guarded(ok, total), jnp.nan)
@@ -116,6 +119,7 @@ def log_prob(process: Process, path: Path, *, kernel: Kernel = euler) -> Array:
     if not callable(kernel):
         raise TypeError(f"kernel must be a callable (process, x, t0, t1), got {kernel!r}.")
     path = check_path(process, path)
+    uncut(path)
     if isinstance(process.system, AbstractDiffusion) and not isinstance(process.protocol, Stopped):
         moves_on("path", path, OF_THE_MEASURED)
     return _log_prob(process, kernel, path)

@@ -159,8 +159,15 @@ def sampled_along(process: Process, path: Path, score: Callable[[State, Time], S
             f"path.xs must have shape (paths, times, d), got {jnp.shape(path.xs)}. thermojax.ensemble makes such paths."
         )
     _checks.takes("score", score, "x", "t")
-
-    total, medium = _sampled_along(diffusion, process.protocol, closed(score), ts, path.xs)
+    ok = jnp.broadcast_to(path.ok, path.xs.shape[:1])
+    lost = _checks.known(ok)
+    if lost is not None and not lost.all():
+        raise ValueError(
+            f"{int((~lost).sum())} of {len(lost)} paths failed (path.ok): their states stand still. Rates of the others "
+            "are of path._replace(xs=path.xs[path.ok], ok=True), if what made them fail does not depend on where they are."
+        )
+    xs = jnp.where(ok[:, None, None], path.xs, jnp.nan)
+    total, medium = _sampled_along(diffusion, process.protocol, closed(score), ts, xs)
     return Rates(*(jax.vmap(mean)(rate) for rate in (total, medium, total - medium)))
 
 
@@ -235,6 +242,13 @@ def _of_cells(process: Process, evolution: CellEvolution, split: Split | None) -
         if split == "hatano-sasa":
             pi = stationary(lattice, lam, p.dtype)
             keeping = _sum(jnp.sum(flows[i] * _affinity(pi, edges[i], i)) for i in axes)
+            # where the steady density is below the least number, its logarithm is not known
+            low = pi <= jnp.finfo(p.dtype).tiny
+            unknown = _sum(
+                jnp.sum(jnp.where(low | jnp.roll(low, -1, i), jnp.abs(flows[i]), 0)) for i in axes
+            )
+            known = unknown <= 1e-6 * _sum(jnp.sum(jnp.abs(flow)) for flow in flows)
+            keeping = jnp.where(known, keeping, jnp.nan)
         elif split == "maes-netocny":
             leaves = _sum(divergence(flows[i], i) for i in axes)
             keeping = total - _least(p, edges, pushes, flows, leaves)
@@ -320,7 +334,8 @@ def _of_moments(process: Process, evolution: GaussianEvolution, split: Split | N
             psi = jnp.linalg.solve(jnp.kron(cov, d) + jnp.kron(d, cov), change.reshape(-1))
             keeping = total - square(drift, matmul(d, psi.reshape(cov.shape)))
         excess = None if keeping is None else total - keeping
-        medium = total - jnp.trace(spread) - _swelling(system, m, lam)
+        # <v.F/D> by parts: no difference from the total, which is without bound in a narrow density
+        medium = square(drift, slope) + jnp.trace(slope) - _swelling(system, m, lam)
         return Rates(total, medium, total - medium, keeping, excess)
 
     return jax.lax.map(one, (evolution.ts, evolution.mean, evolution.cov))

@@ -2,6 +2,7 @@ r"""What the fluctuations of a current say about the entropy produced."""
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 
 from .. import _checks, estimators
 from .._guard import size_of
@@ -30,7 +31,9 @@ def tur(mean: ArrayLike, variance: ArrayLike) -> Scalar:
     return 2 * mean**2 / variance
 
 
-def tur_of(current: Float[Array, " paths"], *, failed: str = "raise") -> Estimate:
+def tur_of(
+    current: Float[Array, " paths"] | Float[np.ndarray, " paths"], *, failed: str = "raise"
+) -> Estimate:
     r"""`tur` from a sample of a current, `(paths,)`, one number for each of independent realisations: an `Estimate`, nats.
 
     With the sample's mean m, variance v and central moments $\mu_k$, the standard error is that of the delta method with
@@ -43,23 +46,29 @@ def tur_of(current: Float[Array, " paths"], *, failed: str = "raise") -> Estimat
     `why` and `failed` are those of `estimators.mean`, asked of what each realisation adds to B.
     Source: as `tur`.
     """
+    common = 0.0
+    if isinstance(current, np.ndarray) and current.dtype == np.float64 and current.ndim == 1:
+        there = np.isfinite(current)  # the digits that float32 would lose
+        common = float(current[there].mean()) if there.any() else 0.0
+        current = current - common
     sample = _checks.array("current", current)
     if not jnp.issubdtype(sample.dtype, jnp.floating):
         raise TypeError(f"current must be floating point, got {sample.dtype}. Use .astype(float).")
     _checks.rank("current", sample, {1}, "(paths,), one number per realisation")
-    plain = estimators.mean(current, failed=failed)  # refuses what cannot be averaged
-    each, variance = _influence(sample, plain.value)
+    plain = estimators.mean(sample, failed=failed)  # refuses what cannot be averaged
+    each, variance = _influence(sample, plain.value, plain.value + common)
     each = _checks.must("current", each, variance > 0, "a sample whose members differ")
     found = estimators.mean(each, failed=failed)
     return found._replace(stderr=jnp.hypot(found.stderr, jnp.sqrt(8.0) / plain.ess))
 
 
 @jax.jit
-def _influence(x: Array, mean: Scalar) -> tuple[Array, Scalar]:
-    """B and what each member moves it by, NaN where that failed; and the variance, of any unit."""
+def _influence(x: Array, middle: Scalar, mean: Scalar) -> tuple[Array, Scalar]:
+    """B of a current whose mean is `mean`, and `middle` that of x; and what each member moves it by, NaN where that failed;
+    and the variance, of any unit."""
     there = jnp.isfinite(x)
     count = jnp.sum(there).astype(x.dtype)
-    apart = jnp.where(there, x - mean, 0)
+    apart = jnp.where(there, x - middle, 0)
     scale = size_of(apart)  # of which B does not depend
     mean, apart = mean / scale, apart / scale
     variance = jnp.sum(apart**2) / (count - 1)

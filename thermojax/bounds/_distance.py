@@ -174,8 +174,10 @@ def _gaussian(p: GaussianParts, q: GaussianParts, unit: Array) -> tuple[Scalar, 
     (a, none_a), (b, none_b) = (_width(f.cov / jnp.outer(lengths, lengths)) for f in (p, q))
     good = jnp.all(jnp.isfinite(a)) & jnp.all(jnp.isfinite(b))
     turn = _orthogonal(matmul(b.T, a))
-    apart = jnp.sum((a - matmul(b, turn)) ** 2)
-    return shift + jnp.where(none_a | none_b, jnp.sum(a**2) + jnp.sum(b**2), apart), good
+    apart, both = jnp.sum((a - matmul(b, turn)) ** 2), jnp.sum(a**2) + jnp.sum(b**2)
+    square = shift + jnp.where(none_a | none_b, both, apart)
+    # what rounding leaves of two that are the same has a root with a slope
+    return jnp.where(square <= (8 * jnp.finfo(a.dtype).eps) ** 2 * both, 0, square), good
 
 
 def _width(cov: Array) -> tuple[Array, Array]:
@@ -229,7 +231,12 @@ def _on_cells(p: Cut, q: Cut) -> Scalar:
     tables = [_levels(*p), _levels(*q)]
     levels = jnp.sort(jnp.concatenate(tables))
     low, high = levels[:-1], levels[1:]
-    ends = [_quantiles(f[0], table, low, high) for f, table in zip((p, q), tables, strict=True)]
+    origin = p[0].lower[
+        0
+    ]  # taken off before there are arrays, which would lose the distance beside it
+    ends = [
+        _quantiles(f[0], origin, table, low, high) for f, table in zip((p, q), tables, strict=True)
+    ]
     (a0, a1), (b0, b1) = ends
     a, b = a0 - b0, a1 - b1
     return clipped_root(jnp.sum((high - low) * (a**2 + a * b + b**2)) / 3)
@@ -241,13 +248,15 @@ def _levels(grid: Grid, p: Array) -> Array:
     return jnp.concatenate([jnp.zeros(1, p.dtype), total / total[-1]])
 
 
-def _quantiles(grid: Grid, table: Array, low: Array, high: Array) -> tuple[Array, Array]:
-    """Q at both ends of each interval of levels, from inside: the intervals lie within one cell each."""
+def _quantiles(
+    grid: Grid, origin: float, table: Array, low: Array, high: Array
+) -> tuple[Array, Array]:
+    """Q, from the origin, at both ends of each interval of levels, from inside: the intervals lie within one cell each."""
     middle = jax.lax.stop_gradient(0.5 * (low + high))
     cell = jnp.clip(jnp.searchsorted(table, middle, side="right") - 1, 0, grid.cells[0] - 1)
     mass = table[cell + 1] - table[cell]
     there = mass > 0
-    left = grid.lower[0] + grid.widths[0] * cell.astype(table.dtype)
+    left = (grid.lower[0] - origin) + grid.widths[0] * cell.astype(table.dtype)
 
     def at(u: Array) -> Array:
         inside = jnp.where(there, u - table[cell], 0) / jnp.where(there, mass, 1)

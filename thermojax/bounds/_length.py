@@ -164,14 +164,20 @@ def _line(a: Array, b: Array, shares: Array) -> Array:
 @jit
 def _even(metric: Metric, a: Array, b: Array, knots: int) -> Array:
     """Knots at equal length along the one control: from a table, and by two steps of Newton's."""
-    line = _line(a, b, jnp.linspace(0, 1, PIECES + 1, dtype=a.dtype))
-    upto = jnp.concatenate(
+    table = lambda line: jnp.concatenate(
         [jnp.zeros(1, a.dtype), jnp.cumsum(_lengths(metric, line[:-1], line[1:]))]
     )
+    # the pieces of the table are about as long as each other, by a rough one of even shares
+    even = jnp.linspace(0, 1, PIECES + 1, dtype=a.dtype)
+    rough = table(_line(a, b, even))
+    shares = jax.lax.stop_gradient(jnp.interp(rough[-1] * even, rough, even))
+    line = _line(a, b, shares)
+    upto = table(line)
     goals = upto[-1] * jnp.linspace(0, 1, knots, dtype=a.dtype)[1:-1]
-    share = jnp.interp(goals, upto, jnp.linspace(0, 1, PIECES + 1, dtype=a.dtype))
+    share = jnp.interp(goals, upto, shares)
     for _ in range(2):
-        piece = jnp.clip((jax.lax.stop_gradient(share) * PIECES).astype(int), 0, PIECES - 1)
+        fixed = jax.lax.stop_gradient(share)
+        piece = jnp.clip(jnp.searchsorted(shares, fixed, side="right") - 1, 0, PIECES - 1)
         at = _line(a, b, share)
         lengths = upto[piece] + _lengths(metric, line[piece], at)
         speed = jax.vmap(lambda v: clipped_root(_square(metric(v), b - a)))(at)

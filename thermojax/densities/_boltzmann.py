@@ -111,11 +111,7 @@ class Boltzmann(AbstractEquilibrium):
                 f"Boltzmann.bounds are the walls of one coordinate, and dim={self.dim}. Leave bounds= out; where the "
                 "potential is infinite nothing is drawn either."
             )
-        if (
-            self.log_z is None
-            and self.bounds is None
-            and affine(jax.grad(self.reduced_energy), self.origin)
-        ):
+        if self.bounds is None and affine(jax.grad(self.reduced_energy), self.origin):
             form = Quadratic()
         elif self.dim == 1 and (self.log_z is None or alone):
             form = Quadrature()

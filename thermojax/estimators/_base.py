@@ -242,7 +242,8 @@ def taken(given: Given, shift: Array, failed: str, *, infinite: bool) -> Works:
 @ft.partial(jax.jit, static_argnums=(3, 4))
 def _taken(w: Array, shift: Array, eps: Scalar, drop: bool, infinite: bool) -> Works:
     fixed = jax.lax.stop_gradient(w)
-    grain = eps * jnp.abs(jnp.min(jnp.where(jnp.isfinite(fixed), fixed, 0)))
+    least = jnp.min(jnp.where(jnp.isfinite(fixed), fixed, jnp.inf))
+    grain = eps * jnp.where(jnp.isfinite(least), jnp.abs(least), 0)
     return Works(*_kept(w - shift, drop, infinite), shift, grain)
 
 

@@ -103,6 +103,10 @@ def generating(
             raise ValueError(
                 "generating is for work by turns of the control alone, and the jumps of this system take work of their own."
             )
+    if baths(process, ts):
+        raise ValueError(
+            "generating needs one bath: with several U/T, of which its work is, does not exist. master gives their heats."
+        )
     return _generating(process, ts, states, jnp.asarray(s, states.dtype), solver, spins)
 
 

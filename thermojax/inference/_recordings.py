@@ -26,7 +26,7 @@ def recordings(xs: Given, dt: Given) -> Recordings:
     """From an array, a path, measured paths, or a list of these of any lengths."""
     several = isinstance(xs, Sequence) and not isinstance(xs, (Path, Measured, str))
     if not several:
-        return _one("xs", xs, dt)
+        return _one("xs", xs, dt, alone=True)
     if not xs:
         raise ValueError("xs must hold at least one recording, got an empty list.")
     parts = [_one(f"xs[{i}]", x, dt) for i, x in enumerate(xs)]
@@ -47,7 +47,7 @@ def recordings(xs: Given, dt: Given) -> Recordings:
     return Recordings(jnp.concatenate(held), lengths, parts[0].dt)
 
 
-def _one(name: str, x: Given, dt: Given) -> Recordings:
+def _one(name: str, x: Given, dt: Given, *, alone: bool = False) -> Recordings:
     lengths = None
     if isinstance(x, Measured):
         x, lengths = x.path, x.lengths
@@ -65,7 +65,7 @@ def _one(name: str, x: Given, dt: Given) -> Recordings:
         raise TypeError(
             f"dt must be the time between two frames: {name} is an array and has no clock."
         )
-    frames = _frames(name, x)
+    frames = _frames(name, x, alone)
     dt = _checks.floating("dt", dt, positive=True)
     _checks.rank("dt", dt, {0}, "(), the time between two frames")
     count, long, _ = frames.shape
@@ -73,7 +73,7 @@ def _one(name: str, x: Given, dt: Given) -> Recordings:
     return Recordings(frames, lengths, dt.astype(frames.dtype))
 
 
-def _frames(name: str, x: Given) -> Array:
+def _frames(name: str, x: Given, alone: bool) -> Array:
     """As `(recordings, frames, d)`, and where a frame was lost what to do about it."""
     value = None if _checks.tracing(x) else np.asarray(x)
     if value is not None and value.dtype.kind == "f" and not np.isfinite(value).all():
@@ -96,7 +96,7 @@ def _frames(name: str, x: Given) -> Array:
         "(frames, coordinates), or (recordings, frames, coordinates); one coordinate is x[..., None]",
     )
     x = x if x.ndim == 3 else x[None]
-    if x.shape[1] <= x.shape[2] and x.shape[0] == 1:
+    if alone and x.shape[1] <= x.shape[2] and x.shape[0] == 1:  # a part of a list may be short
         raise ValueError(
             f"{name} has {x.shape[1]} frames of {x.shape[2]} coordinates: frames come first. Transpose it: x.T"
         )
@@ -113,7 +113,8 @@ def _step(name: str, ts: Given, lengths: Array | None) -> Scalar:
     if lengths is not None and value.ndim == 2:
         value = value[np.arange(value.shape[1])[None] < np.asarray(lengths)[:, None] - 1]
     middle = float(np.median(value))
-    if np.abs(value - middle).max() > EVEN * middle:
+    rounding = 2 * float(np.spacing(np.abs(np.asarray(ts)).max()))
+    if np.abs(value - middle).max() > EVEN * middle + rounding:
         raise ValueError(
             f"{name} has steps from {value.min():.6g} to {value.max():.6g}: all pairs must lie one time apart. Cut the "
             "recordings at their gaps and pass the parts as a list, with dt=."

@@ -65,15 +65,19 @@ def _start(data: Measured) -> Gaussian:
 
 def _check_opposite(forward: Measured, reverse: Measured) -> None:
     """Refuse runs in the same direction, told by the mean controls at their ends."""
-    first, last = (_mean_control(forward, i) for i in (0, -1))
-    start = _mean_control(reverse, 0)
+    ends = _control(forward, 0), _control(forward, -1), _control(reverse, 0)
+    first, last, start = (jtu.tree_map(lambda v: v.mean(0), v) for v in ends)
     if jtu.tree_structure(first) != jtu.tree_structure(start):
         raise ValueError("forward and reverse must have the same controls, by name and number.")
-    leaves = [list(map(_checks.known, jtu.tree_leaves(v))) for v in (first, last, start)]
-    for a, b, r in zip(*leaves, strict=True):
-        if a is None or b is None or r is None:
+    errors = (jtu.tree_map(lambda v: v.std(0) / np.sqrt(len(v)), v) for v in ends)
+    scatter = jtu.tree_map(lambda *given: 4 * sum(given), *errors)
+    given = (first, last, start, scatter)
+    leaves = [list(map(_checks.known, jtu.tree_leaves(v))) for v in given]
+    for a, b, r, noise in zip(*leaves, strict=True):
+        if a is None or b is None or r is None or noise is None:
             continue
-        wrong = abs(r - a) < abs(r - b)
+        # a control that does not move, but for what it is recorded with, has no direction
+        wrong = (abs(r - a) < abs(r - b)) & (abs(b - a) > noise)
         if np.any(wrong):
             raise ValueError(
                 f"The reverse runs start at a control of {r}, the forward ones go from {a} to {b}: reverse runs start where "
@@ -81,5 +85,5 @@ def _check_opposite(forward: Measured, reverse: Measured) -> None:
             )
 
 
-def _mean_control(data: Measured, i: int) -> Array:
-    return jtu.tree_map(lambda v: jnp.asarray(v)[:, i].mean(0), data.controls)
+def _control(data: Measured, i: int) -> Array:
+    return jtu.tree_map(lambda v: jnp.asarray(v)[:, i], data.controls)

@@ -30,7 +30,8 @@ def arctan(steps: int, top: ArrayLike, bottom: ArrayLike, *, scale: ArrayLike = 
     scale = _checks.floating("scale", scale, positive=True)
     both = _checks.falling("(top, bottom)", jnp.stack([jnp.asarray(top), jnp.asarray(bottom)]))
     first, last = jnp.arctan(jnp.exp(-0.5 * both) / scale)
-    return -2 * jnp.log(scale * jnp.tan(jnp.linspace(first, last, steps)))
+    levels = -2 * jnp.log(scale * jnp.tan(jnp.linspace(first, last, steps)))
+    return levels.at[0].set(both[0]).at[-1].set(both[1])  # of which the angle has not all digits
 
 
 def entropic(curve: AbstractCurve, steps: int, top: ArrayLike, bottom: ArrayLike) -> Array:

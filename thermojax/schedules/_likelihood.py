@@ -118,7 +118,13 @@ def _jarzynski(w: Array) -> LogProb:
     else:
         stderr = clipped_root((1 / ess - 1) / (count - 1))
         # the logarithm of the mean of all but one, less that of all, averaged over which one
-        left = jnp.mean(jnp.log1p(-shares)) + jnp.log(jnp.asarray(count / (count - 1), w.dtype))
+        # what is left without the heaviest is summed, and is no difference from one
+        top = jnp.arange(count) == jnp.argmax(shares)
+        rest = jax.nn.logsumexp(-jnp.where(top, jnp.inf, w)) - jax.nn.logsumexp(-w)
+        each = jnp.where(top, rest, jnp.log1p(-jnp.where(top, 0, shares)))
+        left = jnp.mean(jax.lax.stop_gradient(each)) + jnp.log(
+            jnp.asarray(count / (count - 1), w.dtype)
+        )
         bias = (count - 1) * left
     return LogProb(value, stderr, ess, bias, fine, jnp.mean(w))
 

@@ -37,6 +37,12 @@ class LogSNR(AbstractSearchable):
                 "LogSNR(logits, low, high): low is the noisy end."
             )
         self.logits = _checks.floating("logits", logits)
+        _checks.rank(
+            "logits",
+            self.logits,
+            {1},
+            "(N + 1,), one more than levels; jax.vmap makes many schedules",
+        )
         # of the precision of the logits from the start: a loop that moves them would make it so, and compile again
         self.low, self.high = (jnp.asarray(end, self.logits.dtype) for end in (low, high))
         if least is None or most is None:
