@@ -299,17 +299,17 @@ def test_the_medium_of_a_narrow_density(variance):
     assert found.total[0] > 0.9 / variance
 
 
-@pytest.mark.filterwarnings("ignore:fokker_planck. The cells are too wide")
-def test_housekeeping_where_the_steady_density_has_no_number():
-    """A trap 40 away: ln p would be -800 where the particles are. Nothing, or what is right, which is zero."""
-    for far, known in ((5.0, True), (40.0, False)):
+@pytest.mark.parametrize(("far", "known"), [(5.0, True), (10.0, False)])
+def test_housekeeping_where_the_steady_density_has_no_number(far, known):
+    """A trap 10 away: ln p would be -90 and less where particles are, below single precision. Zero, or nothing."""
+    with jax.enable_x64(False):
         trap = tjx.Overdamped(tjx.potentials.MovingTrap(1.0))
         process = tjx.Process(trap, ramp(far, far, 1.0), Gaussian(0.0, 1.0))
-        grid = evolve.Grid(-6.0, far + 6.0, 1600)
-        evolution = evolve.fokker_planck(process, jnp.linspace(0.0, 0.1, 5), grid)
+        grid = evolve.Grid(-6.0, far + 6.0, 800)
+        evolution = evolve.fokker_planck(process, jnp.linspace(0.0, 0.05, 11), grid)
         found = rates.along(process, evolution)
-        if known:
-            assert abs(found.housekeeping[0]) < 1e-6 * found.total[0]
-        else:
-            assert np.isnan(found.housekeeping[0])
-            assert np.isfinite(found.total[0])
+    assert_allclose(found.total[0], far**2, rtol=1e-3)
+    if known:
+        assert abs(found.housekeeping[0]) < 1e-4 * found.total[0]
+    else:
+        assert np.isnan(found.housekeeping[0])
