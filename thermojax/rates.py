@@ -87,7 +87,8 @@ def along(process: Process, evolution: Evolution, *, split: Split | None = "hata
     and the excess, what it costs that it changes:
 
     - `"hatano-sasa"`: $v_\mathrm{hk}$ is the velocity in the stationary state $\pi$ of the control at that time;
-      the excess is $\langle |D\nabla\ln(p/\pi)|^2/D \rangle$.
+      the excess is $\langle |D\nabla\ln(p/\pi)|^2/D \rangle$. Both are NaN where more than a millionth of what flows
+      does so in cells of which $\pi$ is below the least number of the precision, 87 kT (float32) up.
     - `"maes-netocny"`: the excess is the least that moves p as it moves, by a gradient; the rest is housekeeping. It is
       never less than Hatano's and Sasa's excess.
 
