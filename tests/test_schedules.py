@@ -766,3 +766,16 @@ def test_ends_of_arctan_in_single_precision():
 def test_one_schedule_has_one_row_of_logits():
     with pytest.raises(ValueError, match=r"logits must have shape \(N \+ 1,\)"):
         LogSNR(jnp.zeros((2, 4)), -20.0, 20.0)
+
+
+def test_times_of_cosine_in_single_precision():
+    """Of low and of high noise, where t is a difference of two angles nearly the same: against double precision."""
+    levels = np.array([30.0, 20.0, 18.0, 17.0, 12.0, 4.0, 0.0, -4.0, -8.0, -12.0])
+    times = [
+        np.asarray(diffusion.Cosine(offset=dtype(0.008), t0=0.0).time(jnp.asarray(levels, dtype)))
+        for dtype in (jnp.float32, jnp.float64)
+    ]
+    np.testing.assert_allclose(*times, rtol=1e-6)
+    cosine = diffusion.Cosine(t0=0.0)
+    back = [cosine.log_snr(cosine.time(level)) for level in levels[:-1]]
+    np.testing.assert_allclose(back, levels[:-1], rtol=1e-9, atol=1e-9)

@@ -173,8 +173,16 @@ class Cosine(AbstractSchedule):
 
     def time(self, lam: ArrayLike) -> Array:
         r"""The t at which $\lambda(t)$ = `lam`, one or many: for networks that take a time."""
-        cos = jnp.cos(self._first) * jnp.exp(0.5 * jax.nn.log_sigmoid(jnp.asarray(lam)))
-        return jnp.arccos(cos) * 2 * (1 + self.offset) / jnp.pi - self.offset
+        level = jnp.asarray(lam)
+        sin, cos = jnp.sin(self._first), jnp.cos(self._first)  # of theta_0
+        noise = jax.nn.sigmoid(-level)
+        upper = jnp.sqrt(sin**2 + cos**2 * noise)  # sin theta
+        lower = cos * jnp.exp(0.5 * jax.nn.log_sigmoid(level))  # cos theta
+        # the angle theta - theta_0 by its sine and cosine, of which none is a difference
+        turned = jnp.arctan2(
+            cos**2 * noise / (upper * cos + lower * sin), lower * cos + upper * sin
+        )
+        return turned * 2 * (1 + self.offset) / jnp.pi
 
 
 class EDM(AbstractSchedule):
