@@ -82,7 +82,7 @@ def test_a_long_clock_is_even_in_single_precision():
     found = entropy_production(tjx.Path(jnp.asarray(ts), jnp.asarray(xs)))
     same = entropy_production(jnp.asarray(xs), jnp.float32(1e-3))
     np.testing.assert_allclose(found.rate, same.rate, rtol=1e-3, atol=1e-6)
-    uneven = ts + np.float32(2e-5) * (np.arange(20_001) % 2)
+    uneven = np.float32(ts + 2e-5 * (np.arange(20_001) % 2))
     with pytest.raises(ValueError, match="all pairs must lie one time apart"):
         entropy_production(tjx.Path(jnp.asarray(uneven), jnp.asarray(xs)))
 

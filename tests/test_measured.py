@@ -855,7 +855,8 @@ def test_held_samples_are_no_moves_of_a_medium_that_flows():
         process = data.process(flowing, wide, wide, protocol=tjx.protocols.ramp(0.0, 0.0, 4.0))
         run = tjx.account(process, data.path, rule=rule)
         ratio = tjx.path_ratio(process, tjx.reverse(process), data.path)
-        return [v[-1] for v in (run.work, run.heat, run.entropy.medium, ratio)]
+        back = tjx.account(tjx.reverse(process), mirrored(data.path), rule=rule)
+        return [v[-1] for v in (run.work, run.heat, run.entropy.medium, ratio, back.work)]
 
     for rule in ("alternating", "kernel"):
         found, wanted = priced(both, rule), priced(alone, rule)

@@ -30,8 +30,8 @@ from ._paths import (
     unwrapped,
 )
 from ._process import Process, a_process, baths, check_run, each_path, ends
-from ._types import Array, ArrayLike, Control, InTime, PyTree, Scalar, State
-from .protocols import moving
+from ._types import Array, ArrayLike, Control, Drive, InTime, PyTree, Scalar, State
+from .protocols import Reversed, Stopped, moving
 from .systems import AbstractOverdamped, AbstractStep, AbstractSystem, Exchange, Rule, led
 
 
@@ -120,7 +120,7 @@ def account(
     step = as_step(solver, process.system, rule)
     path = check_path(process, path)
     if period is None:
-        uncut(path, "Give period={:.6g}, or u", 2**22)
+        uncut(path, "Give period={:.6g}, or unwrap it", 2**22)
     else:
         period = a_period(period, path.xs.shape[-1])
         path = path._replace(xs=unwrapped(path.xs, period))
@@ -209,11 +209,10 @@ def _ledger(
         (x0, x1), (u0, u1), lams, jnp.diff(ts)
     )
     if rule == "kernel":
-        made = jax.vmap(lambda *given: led(step, system, *given))(x0, x1, lams, jnp.diff(ts))
-        of = of._replace(medium=jnp.where(made, of.medium, jnp.nan))
-    # a held state moves with no medium
-    made = moving(process.protocol, ts) | jnp.any(x0 != x1, axis=-1)
-    of = jtu.tree_map(lambda v: jnp.where(made[(...,) + (None,) * (v.ndim - 1)], v, 0), of)
+        known = jax.vmap(lambda *given: led(step, system, *given))(x0, x1, lams, jnp.diff(ts))
+        of = of._replace(medium=jnp.where(known, of.medium, jnp.nan))
+    if (there := made(process.protocol, path)) is not None:
+        of = jtu.tree_map(lambda v: jnp.where(there[(...,) + (None,) * (v.ndim - 1)], v, 0), of)
     of = jax.lax.optimization_barrier(of)  # sums of sums are slower on CPU where they are made one
     jump = system.energy(xs[-1], after) - u1[-1]
     if cumulative:
@@ -223,6 +222,16 @@ def _ledger(
     medium = jnp.sum(of.medium)
     nats = entropies(process, xs[0], xs[-1], medium)
     return jnp.sum(turn + of.work) + jump, jnp.sum(of.heat, 0), nats
+
+
+def made(protocol: Drive, path: Path) -> Array | None:
+    """Which steps of a path are its own: not those that hold its last state, past which a medium would flow. None if all."""
+    inner = protocol
+    while isinstance(inner, Reversed):
+        inner = inner.protocol
+    if not isinstance(inner, Stopped):
+        return None
+    return moving(protocol, path.ts) | jnp.any(path.xs[1:] != path.xs[:-1], axis=-1)
 
 
 def reduced_work(process: Process, trajectory: Trajectory) -> Array:
@@ -314,7 +323,7 @@ def _totals(name: str, process: Process, trajectory: Trajectory) -> None:
         )
 
 
-def uncut(path: Path, cure: str = "U", most: int = 2**16) -> None:
+def uncut(path: Path, cure: str = "Unwrap it", most: int = 2**16) -> None:
     """Report a coordinate that looks like an angle cut at a full turn, by the first paths, of so many numbers."""
     if _checks.known(path.xs) is None:
         return
@@ -325,7 +334,7 @@ def uncut(path: Path, cure: str = "U", most: int = 2**16) -> None:
         if period is not None:
             warnings.warn(
                 f"Coordinate {i} of the path looks like an angle cut at {period:.6g}: it fills one turn and crosses it in "
-                f"single steps, which count as moves the other way. {cure.format(period)}nwrap it (numpy.unwrap).",
+                f"single steps, which count as moves the other way. {cure.format(period)} (numpy.unwrap).",
                 stacklevel=3,
             )
 

@@ -12,7 +12,7 @@ from . import _checks
 from ._grids import within
 from ._guard import guarded
 from ._jit import jit
-from ._ledger import check_path, uncut
+from ._ledger import check_path, made, uncut
 from ._normal import Normal
 from ._paths import OF_THE_MEASURED, Path, moves_on
 from ._process import Process, a_process, each_path, paths, span, spans
@@ -92,8 +92,9 @@ def _ratio(
             mirrored = Path((t0 + t1 - path.ts)[::-1], flip(xs)[::-1])
             back = log_path(backward, kernels[1], mirrored)
             start = forward.initial.log_prob(xs[0])
-            made = moving(forward.protocol, path.ts) | jnp.any(xs[1:] != xs[:-1], axis=-1)
-            steps = jnp.where(made, there - back[::-1], 0)
+            steps = there - back[::-1]
+            if (own := made(forward.protocol, path)) is not None:
+                steps = jnp.where(own, steps, 0)
             return start - backward.initial.log_prob(mirrored.xs[0]) + jnp.sum(steps)
 
         ok = path.ok & jnp.all(jnp.isfinite(xs))

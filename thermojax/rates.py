@@ -165,7 +165,7 @@ def sampled_along(process: Process, path: Path, score: Callable[[State, Time], S
     if lost is not None and not lost.all():
         raise ValueError(
             f"{int((~lost).sum())} of {len(lost)} paths failed (path.ok): their states stand still. Rates of the others "
-            "are of path._replace(xs=path.xs[path.ok], ok=True), if what made them fail does not depend on where they are."
+            "are of Path(ts, path.xs[path.ok]), if what made them fail does not depend on where they are."
         )
     xs = jnp.where(ok[:, None, None], path.xs, jnp.nan)
     total, medium = _sampled_along(diffusion, process.protocol, closed(score), ts, xs)

@@ -231,9 +231,8 @@ def _on_cells(p: Cut, q: Cut) -> Scalar:
     tables = [_levels(*p), _levels(*q)]
     levels = jnp.sort(jnp.concatenate(tables))
     low, high = levels[:-1], levels[1:]
-    origin = p[0].lower[
-        0
-    ]  # taken off before there are arrays, which would lose the distance beside it
+    # taken off before there are arrays, which would lose the distance beside it
+    origin = p[0].lower[0]
     ends = [
         _quantiles(f[0], origin, table, low, high) for f, table in zip((p, q), tables, strict=True)
     ]

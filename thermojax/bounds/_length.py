@@ -21,7 +21,9 @@ from ._friction import friction
 
 Metric = Callable[[Array], Array]  # zeta (k, k) at a vector of controls (k,)
 LEAP = 10.0  # even pieces that the first or the last may be as long as
-PIECES = 256  # of the line along which one control is measured
+PIECES = 256  # of the line along which one control is measured,
+GRADINGS = 3  # times that they are made about as long as each other,
+ALIKE = 1e-4  # and by how much of the length the last two may differ
 
 
 def length(
@@ -77,13 +79,15 @@ def geodesic(
     r"""The protocol from `start` to `stop` in the time `t1` that dissipates least when slow, without end jumps.
 
     It follows the shortest line in the metric `friction` at constant speed, on evenly spaced `knots`. One control: the
-    knots lie at equal thermodynamic length, to about ten digits. Several: the action of the straight pieces,
+    knots lie at equal thermodynamic length, to about ten digits (six, where the friction changes by a factor of 1e12), and
+    are refused where it changes by more than can be followed. Several: the action of the straight pieces,
     $\sum \Delta\lambda^T \zeta\,\Delta\lambda$ with $\zeta$ at their middles, is minimised from the straight line on by at
     most `steps` of BFGS; it finds the geodesic next to that line. The error of the knots is of the order of their
     distance squared.
 
-    Raises `ValueError` for controls that differ in shape, and as `friction`; `RuntimeError` if the minimum is not found, or
-    the knots are too few for it (NaN while tracing). The straight line from `start` to `stop` must hold equilibria only.
+    Raises `ValueError` for controls that differ in shape, and as `friction`; `RuntimeError` if the minimum is not found, the
+    knots are too few for it, or the friction of one control can't be followed (NaN while tracing). The straight line from
+    `start` to `stop` must hold equilibria only.
     Source: Sivak & Crooks, PRL 108, 190602 (2012), eq. 14; Rotskoff, Crooks & Vanden-Eijnden, PRE 95, 012148 (2017).
     """
     start, stop = (
@@ -104,7 +108,13 @@ def geodesic(
     a, back = ravel_pytree(start)
     b, metric = ravel_pytree(stop)[0], _metric(system, start, grid, dim)
     if a.size == 1:
-        points = _even(metric, a, b, knots)
+        points, fine = _even(metric, a, b, knots)
+        if _checks.known(fine) is not None and not fine:
+            raise RuntimeError(
+                "geodesic: the friction changes by too much from start to stop to be followed. Go by way of a control in "
+                "between, or give the logarithm of the control to the potential."
+            )
+        points = jnp.where(fine, points, jnp.nan)
     else:
         points, found, fine = _shortest(metric, a, b, ends, knots, steps)
         if _checks.known(found) is not None and not found:
@@ -162,15 +172,22 @@ def _line(a: Array, b: Array, shares: Array) -> Array:
 
 
 @jit
-def _even(metric: Metric, a: Array, b: Array, knots: int) -> Array:
-    """Knots at equal length along the one control: from a table, and by two steps of Newton's."""
+def _even(metric: Metric, a: Array, b: Array, knots: int) -> tuple[Array, Array]:
+    """Knots at equal length along the one control: from a table, and by two steps of Newton's; and whether two tables, of
+    other pieces, agree about the length."""
     table = lambda line: jnp.concatenate(
         [jnp.zeros(1, a.dtype), jnp.cumsum(_lengths(metric, line[:-1], line[1:]))]
     )
-    # the pieces of the table are about as long as each other, by a rough one of even shares
     even = jnp.linspace(0, 1, PIECES + 1, dtype=a.dtype)
-    rough = table(_line(a, b, even))
-    shares = jax.lax.stop_gradient(jnp.interp(rough[-1] * even, rough, even))
+
+    def graded(_: Array, given: tuple[Array, Scalar]) -> tuple[Array, Scalar]:
+        """Pieces about as long as each other, by those of another grading; and how long all of these were."""
+        shares, _ = given
+        rough = table(_line(a, b, shares))
+        return jnp.interp(rough[-1] * even, rough, shares), rough[-1]
+
+    start = even, jnp.zeros((), a.dtype)
+    shares, long = jax.lax.stop_gradient(jax.lax.fori_loop(0, GRADINGS, graded, start))
     line = _line(a, b, shares)
     upto = table(line)
     goals = upto[-1] * jnp.linspace(0, 1, knots, dtype=a.dtype)[1:-1]
@@ -182,7 +199,8 @@ def _even(metric: Metric, a: Array, b: Array, knots: int) -> Array:
         lengths = upto[piece] + _lengths(metric, line[piece], at)
         speed = jax.vmap(lambda v: clipped_root(_square(metric(v), b - a)))(at)
         share = share - (lengths - goals) / jnp.where(speed > 0, speed, 1)
-    return jnp.concatenate([a[None], _line(a, b, share), b[None]])
+    points = jnp.concatenate([a[None], _line(a, b, share), b[None]])
+    return points, jnp.abs(upto[-1] - long) <= ALIKE * upto[-1]
 
 
 @jit

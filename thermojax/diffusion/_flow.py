@@ -19,9 +19,9 @@ from ._predictor import Network, Predictor, Predicts, predictor
 
 Towards = Literal["data", "noise"]
 Flowing = tuple[State, Scalar | None]  # and the growth of its log-density, if it is asked for
-_Whole: TypeAlias = int | Array | np.ndarray  # as diffrax has it
-_Real: TypeAlias = float | _Whole
 Velocity = Callable[[Scalar, Flowing, PyTree], Flowing]
+_Whole: TypeAlias = int | Array | np.ndarray  # diffrax's own types of its times
+_Real: TypeAlias = float | _Whole
 
 
 def flow(

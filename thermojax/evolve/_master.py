@@ -103,10 +103,6 @@ def generating(
             raise ValueError(
                 "generating is for work by turns of the control alone, and the jumps of this system take work of their own."
             )
-    if baths(process, ts):
-        raise ValueError(
-            "generating needs one bath: with several U/T, of which its work is, does not exist. master gives their heats."
-        )
     return _generating(process, ts, states, jnp.asarray(s, states.dtype), solver, spins)
 
 
@@ -296,6 +292,10 @@ def _generating(
 ) -> Scalar:
     system = process.system
     assert isinstance(system, AbstractDiscrete)
+    if baths(process, ts):
+        raise ValueError(
+            "generating needs one bath: with several U/T, of which its work is, does not exist. master gives their heats."
+        )
     ts = ts.astype(states.dtype)
     relax = _relaxation(system, states, solver, spins)
     before, after = ends(process.protocol, ts)

@@ -117,8 +117,8 @@ def _jarzynski(w: Array) -> LogProb:
         stderr = bias = jnp.full_like(value, jnp.nan)
     else:
         stderr = clipped_root((1 / ess - 1) / (count - 1))
-        # the logarithm of the mean of all but one, less that of all, averaged over which one
-        # what is left without the heaviest is summed, and is no difference from one
+        # the logarithm of the mean of all but one, less that of all, averaged over which one; without the
+        # heaviest, whose share may be one to all digits, by the sum of the others
         top = jnp.arange(count) == jnp.argmax(shares)
         rest = jax.nn.logsumexp(-jnp.where(top, jnp.inf, w)) - jax.nn.logsumexp(-w)
         each = jnp.where(top, rest, jnp.log1p(-jnp.where(top, 0, shares)))
