@@ -101,10 +101,31 @@ def test_network_and_function():
     drive = network()
     assert (drive.before, drive.after) == (0.5, 2.0)
     s = jnp.array([0.35])
-    close(drive(0.7), 0.5 + 0.35 * 1.5 + drive.mlp(s)[0])
+    close(drive(0.7), 0.5 + 1.5 * (0.35 + drive.mlp(s)[0]))
     wave = Function(jnp.sin, 2.0, t0=0.5)
     close((wave(1.0), wave.before, wave.after), (np.sin(1.0), np.sin(0.5), np.sin(2.0)))
     assert Function(jnp.sin, 2.0, before=7.0).before == 7.0
+
+
+@pytest.mark.parametrize("unit", [5e-6, 1e6])
+@pytest.mark.parametrize(
+    "bounds", [{}, {"lower": 0.0}, {"upper": 4.0}, {"lower": 0.0, "upper": 4.0}]
+)
+@pytest.mark.parametrize("ends", [(0.5, 2.0), (2.0, 2.0)])
+def test_network_is_the_same_curve_in_any_unit(ends, bounds, unit):
+    key, ts = jax.random.key(3), jnp.linspace(0.0, 2.0, 9)
+
+    def curve(unit):
+        limits = {name: unit * bound for name, bound in bounds.items()}
+        return jax.vmap(Network(*(unit * end for end in ends), 2.0, key=key, **limits))(ts)
+
+    close(curve(unit) / unit, curve(1.0))
+
+    def at(end):
+        return Network(ends[0], end, 2.0, key=key, **bounds)(0.7)
+
+    eps = 1e-5
+    close(jax.grad(at)(3.0), (at(3.0 + eps) - at(3.0 - eps)) / (2 * eps), rtol=1e-8)
 
 
 @every_kind

@@ -73,11 +73,12 @@ class Function(AbstractProtocol, AbstractMade):
 
 class Network(AbstractProtocol, AbstractMade):
     r"""A small neural network in $s \in [0, 1]$, the time: $\lambda = \mathrm{start} +
-    s\,(\mathrm{stop} - \mathrm{start}) + \mathrm{MLP}(s)$.
+    s\,(\mathrm{stop} - \mathrm{start}) + u\,\mathrm{MLP}(s)$.
 
-    `start` and `stop` are one control each (any pytree) and stand as `before` and `after`. With `lower` and `upper`
-    (one of them or both; numbers) the curve is squeezed smoothly between them. Raises `ValueError` for ends that do not lie
-    strictly inside.
+    `start` and `stop` are one control each (any pytree) and stand as `before` and `after`. The unit $u$ of each leaf is its
+    way, $\max|\mathrm{stop} - \mathrm{start}|$, or its size where it comes back: metres and micrometres are the same curve.
+    With `lower` and `upper` (one of them or both; numbers) the curve is squeezed smoothly between them. Raises `ValueError`
+    for ends that do not lie strictly inside.
     """
 
     mlp: eqx.nn.MLP
@@ -121,10 +122,36 @@ class Network(AbstractProtocol, AbstractMade):
     def __call__(self, t: Time) -> Control:
         it = held(self)
         s = within((instant(t) - it.t0) / (it.t1 - it.t0), 0, 1)
-        onto, back = squeeze(it.lower, it.upper)
-        start, unravel = jax.flatten_util.ravel_pytree(jtu.tree_map(back, it.before))
-        stop, _ = jax.flatten_util.ravel_pytree(jtu.tree_map(back, it.after))
-        return jtu.tree_map(onto, unravel(start + s * (stop - start) + it.mlp(s[None])))
+        _, unravel = jax.flatten_util.ravel_pytree(it.before)
+
+        def curve(start: Array, stop: Array, bend: Array) -> Array:
+            origin, unit = _frame(start, stop, it.lower, it.upper)
+            onto, back = squeeze(*_in_units(it.lower, it.upper))
+            first, last = (back((end - origin) / unit) for end in (start, stop))
+            return origin + unit * onto(first + s * (last - first) + bend)
+
+        return jtu.tree_map(curve, it.before, it.after, unravel(it.mlp(s[None])))
 
     def given(self) -> PyTree:
         return self.before, self.after, self.t0, self.t1, self.lower, self.upper
+
+
+def _frame(
+    start: Array, stop: Array, lower: Array | None, upper: Array | None
+) -> tuple[Array, Array]:
+    """Origin and unit of one leaf: two bounds; a bound and how far from it; or how far it goes, or how large it is."""
+    lower, upper = jax.lax.stop_gradient((lower, upper))
+    if lower is not None and upper is not None:
+        return lower, upper - lower
+    bound = upper if lower is None else lower
+    origin = jnp.zeros_like(start, shape=()) if bound is None else bound
+    ways = stop - start if bound is None else jnp.stack([start, stop]) - origin
+    way, size = (jnp.max(jnp.abs(v)) for v in (ways, start))
+    return origin, jnp.where(way > 0, way, jnp.where(size > 0, size, 1))
+
+
+def _in_units(lower: Array | None, upper: Array | None) -> tuple[float | None, float | None]:
+    """The bounds as seen in that frame."""
+    if lower is not None and upper is not None:
+        return 0.0, 1.0
+    return (None if lower is None else 0.0), (None if upper is None else 0.0)
