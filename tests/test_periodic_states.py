@@ -8,6 +8,7 @@ from numpy.testing import assert_allclose
 import thermojax as tjx
 from thermojax import evolve
 from thermojax.densities import Gaussian, Uniform
+from thermojax.potentials import DoubleWell
 from thermojax.protocols import Piecewise, ramp
 
 
@@ -76,6 +77,24 @@ def test_on_a_grid_the_units_do_not_matter_either():
     plain = paid(1.0, 1.0)
     assert plain[0] > 0.01
     assert_allclose(paid(1e15, 4.11e-21), plain, rtol=1e-8)
+
+
+@pytest.mark.parametrize("start", [Gaussian(-1.0, 0.01), Gaussian(1.0, 0.01), Uniform(-1.5, 1.5)])
+def test_what_hardly_moves_in_one_period_is_not_periodic(start):
+    """Over 40 kT nothing went from well to well, and each start was told to be what it comes to: mean -.995, +.995, 0."""
+    grid, ts = evolve.Grid(-2.0, 2.0, 60), jnp.linspace(0.0, 1.0, 9)
+    tilt = tjx.protocols.Function(lambda t: 0.3 * jnp.sin(2 * jnp.pi * t), 1.0)
+
+    def over(barrier):
+        system = tjx.Overdamped(DoubleWell(barrier))
+        found = evolve.periodic(tjx.Process(system, tilt, start), ts, grid)
+        return jnp.sum(found.p[0] * grid.volume * jnp.ravel(grid.centres()))
+
+    assert_allclose(
+        over(2.0), -0.02275018471248308, rtol=1e-8
+    )  # of sixty periods one after the other
+    with pytest.raises(RuntimeError, match="from any start"):
+        over(40.0)
 
 
 @pytest.mark.parametrize(("start", "stop"), [(0.0, 5e-8), (1e5, 1e5 + 0.9)])

@@ -12,7 +12,7 @@ import optimistix as optx
 from .. import _checks, _factor
 from .._jit import jit
 from .._process import Process, a_process, check_run, ends, one_protocol
-from .._types import Array, PyTree, Times
+from .._types import Array, PyTree, Scalar, Times
 from ..densities import Cells, Gaussian, normal
 from ..systems import AbstractDiscrete, Grid
 from ._evolution import Evolution
@@ -20,6 +20,7 @@ from ._fokker_planck import fokker_planck, masses, unjudged
 from ._moments import linear, moments, widths
 
 _CYCLES = 4096
+_NEAR = 1e-3  # of its greatest value: how far two starts may come to lie apart
 
 
 def periodic(process: Process, ts: Times, grid: Grid | None = None) -> Evolution:
@@ -29,8 +30,9 @@ def periodic(process: Process, ts: Times, grid: Grid | None = None) -> Evolution
     `moments` (linear systems). In the periodic state $\Delta U = 0$ and $\Delta S_\mathrm{sys} = 0$: work is heat, and the
     entropy of the medium is that of all. The work and the heat of a stroke are differences of the running totals.
 
-    On a grid the period is repeated until the density changes by no more than rounding, at most 4096 times. Differentiable
-    by the implicit function theorem, in reverse mode, with respect to every leaf (the start has none).
+    On a grid the period is repeated until the density changes by no more than rounding, at most 4096 times, and that from
+    two starts, which have to come to the same: what hardly moves in one period is not yet periodic (DoubleWell(40)).
+    Differentiable by the implicit function theorem, in reverse mode, with respect to every leaf (the start has none).
 
     Raises `ValueError` for a protocol whose `before` and `after` differ: the period would not close; `RuntimeError` where
     nothing periodic is come to; NaN while tracing.
@@ -52,8 +54,9 @@ def periodic(process: Process, ts: Times, grid: Grid | None = None) -> Evolution
         start, solved = _cells(process, ts, grid)
     if not _checks.tracing(solved) and not bool(solved):
         raise RuntimeError(
-            f"periodic: nothing periodic is come to (on a grid, within {_CYCLES} periods): nothing confines the system, or "
-            "a period is far shorter than the slowest relaxation. Give a longer period, or a nearer start (initial=)."
+            f"periodic: nothing periodic is come to (on a grid, within {_CYCLES} periods and from any start): nothing "
+            "confines the system, or a period is far shorter than the slowest relaxation. Give a longer period, a nearer "
+            "start (initial=), or double precision."
         )
     start = jtu.tree_map(lambda v: jnp.where(solved, v, jnp.nan), start)
     return _run(process.replace(initial=start), ts, grid)
@@ -160,17 +163,28 @@ def _cells(process: Process, ts: Array, grid: Grid) -> tuple[Cells, Array]:
     start = jax.lax.stop_gradient(masses(process.initial, grid, dtype)[0])
     start = jnp.where(jnp.all(jnp.isfinite(start)), start, even / even.size)
     eps = float(jnp.finfo(dtype).eps)
-    solution = optx.fixed_point(
-        _later,
-        optx.FixedPointIteration(rtol=100 * eps, atol=100 * eps),
-        start,
-        (process, ts, grid),
-        max_steps=_CYCLES,
-        adjoint=optx.ImplicitAdjoint(
-            _Relative(lx.GMRES(rtol=1e4 * eps, atol=1e4 * eps, restart=50))
-        ),
-        throw=False,
-    )
-    found = solution.value
-    solved = (solution.result == optx.RESULTS.successful) & jnp.all(jnp.isfinite(found))
+    rounding, rough = 100 * eps, max(100 * eps, 1e-6)
+
+    def come_to(given: tuple[Array, Scalar]) -> tuple[Array, Array]:
+        start, change = given
+        solution = optx.fixed_point(
+            _later,
+            optx.FixedPointIteration(rtol=change, atol=change),  # pyright: ignore[reportArgumentType]
+            start / jnp.max(start),
+            (process, ts, grid),
+            max_steps=_CYCLES,
+            adjoint=optx.ImplicitAdjoint(
+                _Relative(lx.GMRES(rtol=1e4 * eps, atol=1e4 * eps, restart=50))
+            ),
+            throw=False,
+        )
+        rests = solution.result == optx.RESULTS.successful
+        return solution.value, rests & jnp.all(jnp.isfinite(solution.value))
+
+    # what a period hardly changes is far from being periodic if the slowest relaxation takes many: so says another start,
+    # which has to come near. That the first then is nearer by what it changed less, does not need as many periods
+    aside = sum(jnp.indices(grid.cells, dtype), even)
+    starts = jnp.stack([start, aside]), jnp.array([rounding, rough], dtype)
+    (found, other), rest = jax.lax.map(come_to, starts)
+    solved = jnp.all(rest) & (jnp.max(jnp.abs(found - other)) < _NEAR)
     return Cells(grid, _density(jnp.where(solved, found, even), grid)), solved
