@@ -69,6 +69,20 @@ def test_widths_that_are_lost(make, name):
         make()
 
 
+@pytest.mark.usefixtures("single")
+def test_a_table_of_energies_far_from_zero():
+    """Near 1e5 the steps of .03 kT were cut to multiples of .008: a force of .987 for 1.03."""
+    x = np.linspace(-2.0, 2.0, 81)
+    U = 0.5 * x**2 + 0.1 * x
+    with pytest.raises(
+        ValueError, match="Tabulated.U: energies near 1e[+]05 lose.*in float32.*U.min"
+    ):
+        Tabulated(x, 1e5 + U)
+    for shift in (0.0, 100.0):
+        force = jax.grad(Tabulated(x, shift + U))(jnp.array([0.93]))
+        np.testing.assert_allclose(force, 1.03, atol=1e-3)
+
+
 def test_a_covariance_that_rounding_makes_singular():
     even, dtype = np.array([[1, 1 - 1e-9], [1 - 1e-9, 1]]), np.float32
     with pytest.raises(ValueError, match="positive definite, in float32"):

@@ -187,6 +187,21 @@ def test_entropy_rates():
     assert ve.system.value.shape == ()
 
 
+def test_entropy_rates_of_levels_beyond_the_schedule():
+    """Below its last level `top`, which nobody gave, was said to be wrong; above the first of data that do not start clean,
+    where the score is not known, they were NaN."""
+    lam, late = jnp.array([-12.0, 3.0]), noisy(DATA)
+    a, s = jax.nn.sigmoid(lam) ** 0.5, jax.nn.sigmoid(-lam) ** 0.5
+    v = 0.25 * a**2 + s**2
+    found = diffusion.entropy_rates(late, diffusion.score(late), DATA, KEY, lam, size=None)
+    # kappa x + the score is x (1 - 1/v) + a/v
+    np.testing.assert_allclose(
+        found.intrinsic.value, 0.5 * s**2 * ((1 - 1 / v) ** 2 * v + a**2), rtol=1e-10
+    )
+    with pytest.raises(ValueError, match="the entropy rate is nan at lam = 15"):
+        diffusion.entropy_rates(late, diffusion.score(late), DATA, KEY, jnp.asarray(15.0))
+
+
 # ---- by draws
 
 

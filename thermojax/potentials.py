@@ -145,6 +145,9 @@ class Ring(AbstractPotential):
         return self.corrugation * jnp.sum(jnp.cos(2 * jnp.pi * x / self.length))
 
 
+_LOST = 1e-3  # of the greatest step of a table: what single precision may take from a step
+
+
 class Tabulated(AbstractPotential):
     r"""$U = \sum_i U(x_i)$ through a table of energies, by a cubic spline (the force is smooth, too); `lam` is ignored.
 
@@ -153,8 +156,9 @@ class Tabulated(AbstractPotential):
     that leaves the table is marked (`ok=False`), and of an equilibrium, `Boltzmann(system, bounds=(x[0], x[-1]))`, nothing
     lies out there. `outside="linear"`: walls, straight on with the slopes at the ends, which have to point inwards.
 
-    Raises `ValueError` for a table that does not rise, is not finite (an empty bin) or too short, or whose ends would not
-    confine. A table with a tilt is `lambda x, lam: table(x) - lam * x[0]`.
+    Raises `ValueError` for a table that does not rise, is not finite (an empty bin) or too short, whose ends would not
+    confine, or of energies so far from zero that single precision loses their differences. A table with a
+    tilt is `lambda x, lam: table(x) - lam * x[0]`.
 
     ```python
     import jax.numpy as jnp
@@ -188,6 +192,13 @@ class Tabulated(AbstractPotential):
         self.outside = outside
         if given is not None:
             wide_enough("Tabulated.x", given[1:], np.diff(given), kind)
+        if shortened(U):
+            steps, kept = (np.diff(np.asarray(v, float)) for v in (U, self.U))
+            if np.abs(kept - steps).max() > _LOST * np.abs(steps).max():
+                raise ValueError(
+                    f"Tabulated.U: energies near {np.abs(np.asarray(U, float)).max():.2g} lose their differences, "
+                    f"{np.abs(steps).max():.2g} at most, in {kind}. Take a constant off, U - U.min()."
+                )
         at, slopes = known(self.x), known(self._slopes())
         if at is None or slopes is None:
             self.U = marked(

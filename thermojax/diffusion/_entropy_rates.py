@@ -12,7 +12,8 @@ from .._types import Array, Given, Key
 from ..estimators import Estimate
 from ._draws import AbstractSource
 from ._measure import all_averaged, bent, rates_at
-from ._parts import Asked, asked, straight
+from ._noising import ends, kind_of
+from ._parts import Asked, asked, seen, straight
 from ._predictor import Network, Predictor, Predicts
 
 NAMES = ("generation", "exchange")
@@ -45,7 +46,8 @@ def entropy_rates(
       \dot S^e = -\tfrac12 s^2 \langle (\kappa x + 2 s_\theta) \cdot (\kappa x + s_\theta) \rangle, \qquad
       \dot S = \dot S^i + \dot S^e .$$
 
-    - `lam`: one level, `()`, or many, `(n,)`, with the same draws. Per unit of time: times `Level.rate`.
+    - `lam`: one level, `()`, or many, `(n,)`, with the same draws, also beyond the ends of the schedule. Per unit of
+      time: times `Level.rate`.
     - `predict`, `data`, `size`: as in `price`; `size=None` in closed form, for Gaussian data and linear scores.
 
     For VE $\dot S^e = -2 \dot S^i$, draw by draw, whatever the score; for VP it is not, unless one leaves $-\kappa x$ out.
@@ -54,11 +56,16 @@ def entropy_rates(
     """
     lam = _checks.floating("lam", lam)
     _checks.rank("lam", lam, {0, 1}, "() or (n,), log signal-to-noise ratios")
-    top = jnp.max(lam) + 1.0
+    kind_of("noising", noising)
+    _, last = ends(noising)
+    top = (
+        jnp.maximum(jnp.max(lam).astype(last.dtype), last) + 1
+    )  # where the schedule ends does not matter
     given = asked(noising, predict, data, key, predicts, None, size, 1, top)
-    found, off = _rates(given, lam.reshape(-1).astype(given.span.top.dtype))
+    one, lam = lam.ndim == 0, lam.reshape(-1).astype(given.span.top.dtype)
+    found, off = _rates(given, lam)
     straight(off)
-    one = lam.ndim == 0
+    seen("the entropy rate", lam, found.system.value)
     return EntropyRates(*(jax.tree.map(lambda v: v[0] if one else v, rate) for rate in found))
 
 

@@ -80,7 +80,7 @@ def kinetic(
     given = asked(noising, net, data, key, predicts, None, size, nodes, top)
     found, curve, off = _kinetic(given, schedule_of(noising))
     straight(off)
-    seen("the kinetic cost", given.span, curve)
+    seen("the kinetic cost", given.span.lam, curve.value)
     return found
 
 

@@ -66,14 +66,14 @@ def asked(
     return Asked(over, net, best, data if is_density(data) else None, drawn, rest)
 
 
-def seen(name: str, over: Span, rate: Rate) -> None:
+def seen(name: str, lam: Array, rates: Array) -> None:
     """Refuse a rate that is not finite at some level, if its values are known."""
-    value = _checks.known(rate.value)
+    value = _checks.known(rates)
     if value is None or np.isfinite(value).all():
         return
     i = int(np.flatnonzero(~np.isfinite(value))[0])
     raise ValueError(
-        f"predict: {name} is {value[i]} at lam = {float(over.lam[i]):.4g}: a score is not finite somewhere on the data "
+        f"predict: {name} is {value[i]} at lam = {float(lam[i]):.4g}: a score is not finite somewhere on the data "
         "(that of the network, or the exact one), or too large for the precision. Look at predict(x, lam) there, or keep to "
         "levels on which the network was trained (top=)."
     )
@@ -106,7 +106,7 @@ def measured(
 def _one(given: Asked, name: str) -> Estimate:
     curves, found, off = measured(given, (name,))
     straight(off)
-    seen(name.replace("_", " "), given.span, curves[name])
+    seen(name.replace("_", " "), given.span.lam, curves[name].value)
     return found[name]
 
 

@@ -85,7 +85,7 @@ def price(
     straight(off)
     for name in ("generation", "score_error", "noising"):
         if (rate := getattr(found.rates, name)) is not None:
-            seen(name.replace("_", " "), given.span, rate)
+            seen(name.replace("_", " "), given.span.lam, rate.value)
     covered(found.endpoint)
     notes = dict(found.notes)
     alpha = _checks.known(found.cutoff.alpha.value)

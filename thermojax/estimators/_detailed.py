@@ -6,7 +6,7 @@ import jax
 import jax.numpy as jnp
 
 from .. import _checks
-from .._guard import clipped_root
+from .._guard import clipped_root, size_of
 from .._types import Array, Float, Numbers
 from ._base import checked
 
@@ -65,14 +65,29 @@ def _detailed(forward: Array, reverse: Array, points: Array | None) -> DetailedF
     at = jnp.sort(jnp.concatenate([forward, -reverse])) if points is None else points
     fine = jnp.all(jnp.isfinite(forward)) & jnp.all(jnp.isfinite(reverse))
     forward, back = jnp.sort(forward), jnp.sort(-reverse)
-    weights = jnp.exp(-forward)
     i, j = (jnp.searchsorted(r, at, side="right") for r in (forward, back))
-    left, squares = (_up_to(i, v) / forward.size for v in (weights, weights**2))
-    right = j.astype(at.dtype) / back.size
-    variance = jnp.maximum(squares - left**2, 0) / (forward.size - 1)
-    variance = variance + right * (1 - right) / (back.size - 1)
-    sides = (jnp.where(fine, v, jnp.nan) for v in (left, right, jax.vmap(clipped_root)(variance)))
+    left = _up_to(i, jnp.exp(-forward)) / forward.size
+    share, right = (n.astype(at.dtype) / r.size for n, r in ((i, forward), (j, back)))
+    # the variance of e^(-r)(1 + d) up to the threshold, r the least R, without a difference of what is nearly equal
+    beside = jnp.expm1(forward[0] - forward)
+    first, second = (_up_to(i, v) / forward.size for v in (beside, beside**2))
+    spread = share * (1 - share) + 2 * first * (1 - share) + second - first**2
+    root = jax.vmap(clipped_root)
+    errors = jnp.stack(
+        [
+            jnp.exp(-forward[0]) * root(spread / (forward.size - 1)),
+            root(right * (1 - right) / (back.size - 1)),
+        ]
+    )
+    stderr = jax.vmap(_length, 1)(errors)
+    sides = (jnp.where(fine, v, jnp.nan) for v in (left, right, stderr))
     return DetailedFluctuation(at, *sides)
+
+
+def _length(v: Array) -> Array:
+    """Of a vector, also if its squares underflow."""
+    unit = size_of(v)
+    return unit * clipped_root(jnp.sum((v / unit) ** 2))
 
 
 def _up_to(count: Array, values: Array) -> Array:
