@@ -68,8 +68,9 @@ def heavy(w: Array, ess: Array, extrapolated: Array) -> Array:
     if m < FEWEST:
         return jnp.zeros((), bool)
     v = jax.lax.stop_gradient(jnp.where(jnp.isnan(w), jnp.inf, w))
-    # without the barrier XLA on CPU sorts all of them
-    largest = jax.lax.optimization_barrier(jax.lax.top_k(-v, m + 1)[0])[::-1]
+    # without the barrier, and in double precision, XLA on CPU sorts all of them
+    places = jax.lax.optimization_barrier(jax.lax.top_k(-v.astype(jnp.float32), m + 1)[1])
+    largest = jnp.sort(-v[places])
     excess = jnp.expm1(jnp.minimum(largest[1:] - largest[0], 80.0))
     k = _shape(excess)
     return (k - SIGHT * (1 + k) / m**0.5 > INDEX) & (ess < extrapolated)
