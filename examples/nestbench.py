@@ -401,6 +401,16 @@ TITLES = {
 }
 
 
+NAMES = {  # of the controls
+    "trap": {"lam": "centre"},
+    "trap_underdamped": {"lam": "centre", "J": "impulse"},
+    "trap_underdamped_no_kicks": {"lam": "centre"},
+    "erasure": {"c0": "where the wells meet", "c1": "where they lie"},
+    "active": {"kappa": "stiffness", "lam": "speed"},
+    "ising": {"h_T": "field / temperature", "ln_T": "ln temperature"},
+}
+
+
 def main(found):
     figure, panels = plt.subplots(2, 3, figsize=(10, 5.6), layout="constrained")
     print(f"{'':28s}{'ours':>16s}{'theirs':>12s}{'CPU s':>8s}  gradient")
@@ -411,9 +421,8 @@ def main(found):
         print(f"{row}  {result.gradient}" + (f" ({also})" if also else ""))
         times = np.concatenate([[0.0], np.linspace(0.0, 1.0, 401), [1.0]])
         for (control, values), colour in zip(result.curves.items(), ("C0", "C3"), strict=False):
-            panel.plot(times, values, color=colour, label=control)
-        if len(result.curves) > 1:
-            panel.legend(fontsize=8)
+            panel.plot(times, values, color=colour, label=NAMES[name][control])
+        panel.legend(fontsize=8)
         panel.set_title(f"{TITLES[name]}\n{value} (theirs {result.theirs:.6g})", fontsize=9)
         panel.set_xlabel("time / duration")
     for panel in panels.flat[len(found) :]:

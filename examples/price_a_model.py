@@ -233,6 +233,7 @@ def main(name):
         axes.invert_xaxis()
     for axes in (middle, right):
         axes.axhline(0, color="0.7", lw=0.8, zorder=0)
+        axes.margins(y=0.2)  # room for the legend
         axes.legend(fontsize=7, loc="upper right")
     report["seconds"] = time.perf_counter() - began
     OUT.mkdir(exist_ok=True)
