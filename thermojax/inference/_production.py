@@ -8,6 +8,7 @@ import numpy as np
 import optax
 
 from .. import _checks
+from .._guard import size_of
 from .._jit import jit
 from .._nodes import evenly
 from .._types import Array, Given, Key
@@ -182,7 +183,9 @@ def _units(given: Recordings, span: Array, angles: tuple[bool, ...]) -> Frame:
     n = jnp.sum(weights)
     centre = jnp.sum(given.xs * weights, (0, 1)) / n
     apart = (given.xs - centre[None, None]) * weights
-    return Frame(centre, jnp.sqrt(jnp.sum(apart**2, (0, 1)) / n), span, angles)
+    size = jax.vmap(size_of, 2)(apart)  # squares of small numbers underflow
+    spread = size * jnp.sqrt(jnp.sum((apart / size[None, None]) ** 2, (0, 1)) / n)
+    return Frame(centre, spread, span, angles)
 
 
 def _seen(

@@ -7,6 +7,7 @@ import optimistix as optx
 
 from .. import _checks
 from .._factor import inverse, root
+from .._guard import size_of
 from .._products import matmul
 from .._types import Array
 from ._currents import Features, odd
@@ -50,6 +51,7 @@ def best(functional: Functional, g: Array, weights: Array) -> tuple[Array, Array
 
 def _whitened(g: Array, n: Array) -> Array:
     """With second moments of one, but for what is zero throughout, or nearly the sum of others."""
+    g = g / jax.vmap(size_of, 1)(g)[None]  # of metres cubed the squares are below the floating numbers
     moments = matmul(g.T, g) / n
     scale = jnp.sqrt(jnp.diagonal(moments))
     scale = jnp.where(scale > 0, scale, 1)
