@@ -68,8 +68,9 @@ class Quadratic(AbstractForm):
     def check(self, density: AbstractEquilibrium) -> None:
         value = _checks.known(_curvature(density))
         if value is not None:
+            value = np.asarray(value, float)
             lowest = float(np.linalg.eigvalsh(value).min())
-            if not lowest > 0:
+            if not _confines(value, density.origin.dtype):
                 raise ValueError(
                     f"Boltzmann: the potential has curvature {lowest:.3g} in some direction, so it does not confine and has "
                     "no equilibrium. Give a positive stiffness (and the right dim=), or walls: bounds=(lower, upper), in "
@@ -83,6 +84,15 @@ class Quadratic(AbstractForm):
         mean, root = mean_and_root(density)
         volume = _factor.log_det(root) + density.dim * jnp.log(2 * jnp.pi)
         return 0.5 * volume - density.reduced_energy(mean)
+
+
+def _confines(curvature: np.ndarray, dtype: np.dtype) -> bool:
+    """Whether it is positive, by more than rounding, in units in which each coordinate's own is one."""
+    own = np.diagonal(curvature)
+    if not (own > 0).all():
+        return False
+    lowest = np.linalg.eigvalsh(curvature / np.sqrt(np.outer(own, own))).min()
+    return bool(len(own) == 1 or lowest > 8 * len(own) * jnp.finfo(dtype).eps)
 
 
 class Quadrature(AbstractForm):

@@ -100,10 +100,13 @@ def _told(found: GaussianEvolution, solved: bool, unknown: Array, start: State, 
             + clock * bool(step > 1e-9 * (times[-1] - times[0]))
         )
     medium = np.abs(np.asarray(found.entropy.medium[-1]))
-    if unknown > 0.01 * medium and unknown > 1e-3:
+    done = found.reduced_work
+    work = np.inf if done is None else np.abs(np.asarray(done[-1]))
+    if (unknown > 0.01 * medium and unknown > 1e-3) or (unknown > 0.01 * work and unknown > 0.1):
         warnings.warn(
-            f"moments: heat and entropy are small differences of large terms here, known to about {unknown:.1g} nats only "
-            f"(medium entropy {medium:.3g}): the drive is slow, or long. Use float64, or a smaller rtol.",
+            f"moments: work, heat and entropy are small differences of large terms here, known to about {unknown:.1g} nats "
+            f"only (medium entropy {medium:.3g}): the drive is slow, or long, or the start far from where it comes to. Use "
+            "float64, or a smaller rtol.",
             RuntimeWarning,
             stacklevel=3,
         )
@@ -149,20 +152,31 @@ def _moments(
     y0 = _Moments(
         jnp.zeros_like(origin), start.cov, jnp.zeros(several, dtype), jnp.zeros((), dtype)
     )
-    if rtol is None:
-        rtol = 1e-10 if dtype == jnp.float64 else 1e-6
+    rtol = tolerance(dtype) if rtol is None else rtol
     solver, controller = dfx.Dopri8(), _WholeFirst(dfx.PIDController(rtol=rtol, atol=rtol))
-    width = widths(system, start, protocol(ts[0]), ts[-1] - ts[0])
     warmth = jnp.broadcast_to(jax.lax.stop_gradient(system.temperature(before)), several)
-    units = _Moments(width, jnp.outer(width, width), warmth, jnp.ones((), dtype))
 
-    def scaled(s: Time, y: _Moments, t: Array) -> _Moments:
+    def ends_of(t: Array) -> tuple[Array, Array]:
+        """The slope of the drift, and the width that noise makes, at both ends of an interval."""
+        lams = jax.vmap(protocol)(jnp.stack(inner(t[0], t[1], ts)))
+        slopes = jax.vmap(jax.jacfwd(system.drift), (None, 0))(origin, lams)
+        return slopes, jax.vmap(lambda lam: stirred(system, origin, lam, ts[-1] - ts[0]))(lams)
+
+    def scaled(s: Time, y: _Moments, given: tuple[Array, _Moments]) -> _Moments:
+        t, units = given
         rate = flow(
             jnp.clip(t[0] + s, *inner(t[0], t[1], ts)), jtu.tree_map(jnp.multiply, y, units)
         )
         return jtu.tree_map(jnp.divide, rate, units)
 
-    def leg(y: _Moments, t: Array) -> tuple[_Moments, tuple[_Moments, Array]]:
+    def leg(
+        y: _Moments, given: tuple[Array, Array, Array]
+    ) -> tuple[_Moments, tuple[_Moments, Array]]:
+        t, slopes, noises = given
+        own = jnp.sqrt(jnp.maximum(jnp.diagonal(y.cov), 0))
+        each = jax.vmap(lambda slope, noise: finest(own, noise, slope, t[1] - t[0]))
+        width = jax.lax.stop_gradient(jnp.min(each(slopes, noises), 0))
+        units = _Moments(width, jnp.outer(width, width), warmth, jnp.ones((), dtype))
         # each interval on its own: a kink or a jump of the protocol at one of `ts` is then never stepped over; its clock
         # starts at zero, so that the solver's steps keep their digits
         solution = dfx.diffeqsolve(
@@ -172,7 +186,7 @@ def _moments(
             t[1] - t[0],
             None,
             jtu.tree_map(jnp.divide, y, units),
-            args=t,
+            args=(t, units),
             stepsize_controller=controller,
             adjoint=adjoint,
             max_steps=4096,
@@ -181,7 +195,8 @@ def _moments(
         y = jtu.tree_map(lambda v, unit: v[0] * unit, solution.ys, units)
         return y, (y, solution.result == dfx.RESULTS.successful)
 
-    _, (later, solved) = jax.lax.scan(leg, y0, jnp.stack([ts[:-1], ts[1:]], axis=1))
+    spans = jnp.stack([ts[:-1], ts[1:]], axis=1)
+    _, (later, solved) = jax.lax.scan(leg, y0, (spans, *jax.vmap(ends_of)(spans)))
     path = jtu.tree_map(lambda a, b: jnp.concatenate([a[None], b]), y0, later)
 
     def energy(y: _Moments, lam: Control) -> Scalar:
@@ -212,6 +227,10 @@ def _moments(
     unknown = rtol * jnp.sum(0.5 * (rates[1:] + rates[:-1]) * jnp.diff(ts))
     found = jtu.tree_map(lambda v: jnp.where(fine, v, jnp.nan), found)
     return found, fine, jax.lax.stop_gradient(unknown)
+
+
+def tolerance(dtype: np.dtype) -> float:
+    return 1e-10 if dtype == np.float64 else 1e-6
 
 
 class _WholeFirst(dfx.AbstractStepSizeController):
@@ -252,19 +271,32 @@ class _WholeFirst(dfx.AbstractStepSizeController):
 
 
 def widths(system: AbstractDiffusion, start: GaussianParts, lam: Control, span: Scalar) -> Array:
-    """The width of each coordinate, which an error is relative to: the start's or, where greater, what noise makes of it.
+    """The width of each coordinate: the start's or, where greater, what noise makes of it."""
+    own = jnp.sqrt(jnp.diagonal(start.cov))
+    return jax.lax.stop_gradient(jnp.maximum(own, stirred(system, start.mean, lam, span)))
 
-    That is what it comes to in the relaxation time, or in the time `span` if that is shorter; of a coordinate without noise
-    of its own, what it has of those with.
+
+def stirred(system: AbstractDiffusion, x: State, lam: Control, span: Scalar) -> Array:
+    """The width that noise gives each coordinate in the relaxation time, or in the time `span` if that is shorter; of a
+    coordinate without noise of its own, what it has of those with.
     """
-    slope = jnp.abs(jax.jacfwd(system.drift)(start.mean, lam))
+    slope = jnp.abs(jax.jacfwd(system.drift)(x, lam))
     fastest = jnp.sqrt(jnp.max(jnp.diagonal(matmul(slope, slope))))
     time = 1 / (1 / span + 2 * fastest)
-    diffusion = jnp.broadcast_to(system.diffusion(start.mean, lam), start.mean.shape)
-    noise = jnp.sqrt(2 * time * diffusion)
+    noise = jnp.sqrt(2 * time * jnp.broadcast_to(system.diffusion(x, lam), x.shape))
     coupled = jnp.max(time * slope * noise[None, :], axis=1)
-    own = jnp.sqrt(jnp.diagonal(start.cov))
-    return jax.lax.stop_gradient(jnp.maximum(own, jnp.maximum(noise, coupled)))
+    return jax.lax.stop_gradient(jnp.maximum(noise, coupled))
+
+
+def finest(own: Array, noise: Array, slope: Array, span: Scalar) -> Array:
+    """What errors are relative to in the time `span`: as narrow as coordinates `own` wide may become."""
+    wide = jnp.maximum(own, noise)
+    wide = jnp.where(wide > 0, wide, 1)
+    slope = slope * wide[None] / wide[:, None]
+    rate = 0.5 * jnp.sqrt(jnp.sum((slope + slope.T) ** 2))  # at which they narrow, at most
+    least = jnp.maximum(noise, jnp.minimum(own, 2 * noise))
+    width = jnp.maximum(least, own * jnp.exp(-rate * span))
+    return jnp.where(width > 0, width, 1)
 
 
 def inner(t0: Array, t1: Array, ts: Array) -> tuple[Array, Array]:

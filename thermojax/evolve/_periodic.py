@@ -17,7 +17,8 @@ from ..densities import Cells, Gaussian, normal
 from ..systems import AbstractDiscrete, Grid
 from ._evolution import Evolution
 from ._fokker_planck import fokker_planck, masses, unjudged
-from ._moments import linear, moments, widths
+from ._moments import linear, moments, tolerance, widths
+from ._steady import modes
 
 _CYCLES = 4096
 _NEAR = 1e-3  # of its greatest value: how far two starts may come to lie apart
@@ -49,7 +50,9 @@ def periodic(process: Process, ts: Times, grid: Grid | None = None) -> Evolution
         )
     _closes(process, check_run(process, ts))
     if grid is None:
-        start, solved = _gaussian(process, ts)
+        start, solved, turn = _gaussian(process, ts)
+        if not _checks.tracing(turn):
+            solved = np.asarray(solved) and _decays(turn)
     else:
         start, solved = _cells(process, ts, grid)
     if not _checks.tracing(solved) and not bool(solved):
@@ -83,8 +86,16 @@ def _run(process: Process, ts: Array, grid: Grid | None) -> Evolution:
     return moments(process, ts) if grid is None else fokker_planck(process, ts, grid)
 
 
+def _decays(turn: Array) -> bool:
+    """Whether a period shortens all that is not periodic, by more than the error of what it was told from."""
+    if not np.isfinite(np.asarray(turn)).all():
+        return False
+    values, error = modes(turn, tolerance(turn.dtype))
+    return bool((np.abs(values) < 1 - error).all())
+
+
 @jit
-def _gaussian(process: Process, ts: Array) -> tuple[Gaussian, Array]:
+def _gaussian(process: Process, ts: Array) -> tuple[Gaussian, Array, Array]:
     r"""A period takes m to $\Phi m + c$ and $\Sigma$ to $\Phi \Sigma \Phi^T + N$, told from d + 1 points, a width apart."""
     given = normal(process.initial)
     if given is None:
@@ -114,7 +125,7 @@ def _gaussian(process: Process, ts: Array) -> tuple[Gaussian, Array]:
     root = _factor.root(0.5 * (cov + cov.T))
     # a period is stable if and only if this has a positive solution
     start = Gaussian.from_root(mean, width[:, None] * root)
-    return start, jnp.all(jnp.isfinite(root)) & jnp.all(jnp.isfinite(mean))
+    return start, jnp.all(jnp.isfinite(root)) & jnp.all(jnp.isfinite(mean)), turn
 
 
 def _density(shape: Array, grid: Grid) -> Array:

@@ -299,8 +299,8 @@ def _linear(system: AbstractSystem, lam: Control, dim: int) -> Gaussian:
         raise ValueError(
             "steady without a grid is for linear systems, and this drift is not linear in x. Give grid=evolve.Grid(...)."
         )
-    mean, cov, stable = _lyapunov(system, lam, x)
-    if not _checks.tracing((mean, cov)) and not bool(stable):
+    mean, cov, stable, drift = _lyapunov(system, lam, x)
+    if not _checks.tracing((mean, cov)) and not (bool(stable) and _leads_back(drift)):
         raise ValueError(
             "steady: the drift does not lead back in every direction, so that nothing is stationary. Confine the system, or "
             "evolve it."
@@ -309,8 +309,31 @@ def _linear(system: AbstractSystem, lam: Control, dim: int) -> Gaussian:
     return Gaussian.from_root(mean, jnp.where(stable, root, jnp.nan))
 
 
+def _leads_back(matrix: Array) -> bool:
+    """Whether all modes of a drift decay by more than its rounding may make of one that does not."""
+    rates, error = modes(matrix, 8 * float(jnp.finfo(matrix.dtype).eps))
+    return bool((np.real(rates) < -error).all())
+
+
+def modes(matrix: Array, relative: float) -> tuple[np.ndarray, np.ndarray]:
+    r"""The eigenvalues of a matrix `(n, n)`, and how far they may be off if its entries are by `relative`: to first order,
+    with the eigenvectors on either side, by $n |y|^T |A| |x| / |y^T x|$; where two of them are one, by the root of that.
+    """
+    given, n = np.asarray(matrix, np.float64), len(matrix)
+    values, right = np.linalg.eig(given)
+    together = (n * relative) ** 0.5 * np.abs(values).max()
+    try:
+        left = np.linalg.inv(right)
+    except np.linalg.LinAlgError:
+        return values, np.full(n, together)
+    size = np.einsum("ki,ij,jk->k", np.abs(left), np.abs(given), np.abs(right))
+    return values, np.minimum(n * relative * size, together)
+
+
 @jit
-def _lyapunov(system: AbstractDiffusion, lam: Control, x: Array) -> tuple[Array, Array, Array]:
+def _lyapunov(
+    system: AbstractDiffusion, lam: Control, x: Array
+) -> tuple[Array, Array, Array, Array]:
     matrix = jax.jacfwd(lambda y: system.drift(y, lam))(x)
     noise = jnp.diag(jnp.broadcast_to(2 * system.diffusion(x, lam), x.shape))
     eye = jnp.eye(x.size, dtype=x.dtype)
@@ -319,4 +342,4 @@ def _lyapunov(system: AbstractDiffusion, lam: Control, x: Array) -> tuple[Array,
     mean = jnp.linalg.solve(matrix, -system.drift(x, lam))
     cov = 0.5 * (cov + cov.T)
     # a drift is stable if and only if its Lyapunov equation has a positive solution
-    return mean, cov, jnp.all(jnp.isfinite(_factor.root(cov)))
+    return mean, cov, jnp.all(jnp.isfinite(_factor.root(cov))), matrix
