@@ -36,6 +36,7 @@ Scheme = Literal["second", "positive"]
 _GAMMA = 1 - 0.5**0.5  # of the L-stable SDIRK2
 
 # from where a number is marked, and from where it is none
+_MUCH = 0.02  # of an equilibrium: what may lie next to the grid
 REACH = 1e-2  # of its greatest value, to which a density may reach an end of the grid
 _LIMITS = (0.05, 1.0), (1.0, 100.0), (1e-4, REACH), (1e-9, 1e-2)  # of slope, turn, edge, -least
 
@@ -249,16 +250,30 @@ def relax(
 
 def masses(density: object, grid: Grid, dtype: np.dtype) -> tuple[Array, Scalar]:
     """What a density puts into each cell, normalised; and the sum before that, which should be 1."""
-    one = jnp.ones((), dtype)
     if isinstance(density, Point):
         return _at_a_point(density.x0, grid, dtype)
     if isinstance(density, Cells) and density.grid == grid:
         p = density.p * grid.volume
         return p / jnp.sum(p), jnp.sum(p)
     if isinstance(density, Boltzmann) and density.bounds is None:
-        return _normalised(grid.each(lambda x: -density.reduced_energy(x), dtype)), one
+        p = _normalised(grid.each(lambda x: -density.reduced_energy(x), dtype))
+        return p, 1 - _beyond(density, grid, dtype)
     height = grid.each(density.log_prob, dtype) + math.log(grid.volume)  # pyright: ignore
     return _normalised(height), jnp.sum(jnp.exp(jax.lax.stop_gradient(height)))
+
+
+def _beyond(density: Boltzmann, grid: Grid, dtype: np.dtype) -> Scalar:
+    """What an equilibrium has next to a grid that ends at no walls, of the same length on either side, if it is much."""
+    open_ends = [not (a or b) for a, b in zip(grid.periodic, grid.walls, strict=True)]
+    sides = [(b - a) * free for a, b, free in zip(grid.lower, grid.upper, open_ends, strict=True)]
+    lower, upper = (np.add(grid.lower, np.negative(sides)), np.add(grid.upper, sides))
+    wide = Grid(lower, upper, grid.cells, grid.periodic, grid.walls)
+    height = wide.each(lambda x: -density.reduced_energy(x), dtype)
+    height = jnp.where(jnp.isfinite(height), height, -jnp.inf)
+    x = wide.centres(dtype)
+    within = (x >= jnp.asarray(grid.lower, dtype)) & (x <= jnp.asarray(grid.upper, dtype))
+    share = jnp.sum(jnp.where(jnp.all(within, -1), 0, _normalised(height)))
+    return jax.lax.stop_gradient(jnp.where(share > _MUCH, share, 0))
 
 
 def _normalised(height: Array) -> Array:

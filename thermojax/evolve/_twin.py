@@ -41,11 +41,13 @@ def twin(process: Process, grid: Grid) -> Process:
     system = overdamped("twin", process.system)
     dtype = _checks.draw("initial", process.initial).dtype
 
-    def on(density: Density) -> Centres:
-        return Centres(grid, masses(density, grid, dtype)[0])
+    def on(name: str, density: Density) -> Centres:
+        p, mass = masses(density, grid, dtype)
+        held = "held by the cells, all of its mass 1 (by a finer grid, or a wider one)"
+        return Centres(grid, _checks.must(name, p, abs(mass - 1) < 1e-3, held, got=mass))
 
-    final = None if process.final is None else on(process.final)
-    return Process(Jumping(system, grid), process.protocol, on(process.initial), final)
+    final = None if process.final is None else on("final", process.final)
+    return Process(Jumping(system, grid), process.protocol, on("initial", process.initial), final)
 
 
 class Centres(AbstractDensity):
@@ -62,7 +64,11 @@ class Centres(AbstractDensity):
 
     @jit
     def log_prob(self, x: State) -> Scalar:
-        return jnp.log(self.p[cell(self.grid, x)] / self.grid.volume)
+        given: Given = zip(x, self.grid.lower, self.grid.upper, self.grid.periodic, strict=True)
+        outside = [(v < a) | (v > b) for v, a, b, around in given if not around]
+        inside = ~jnp.any(jnp.stack([*outside, jnp.zeros((), bool)]))
+        value = jnp.log(jnp.where(inside, self.p[cell(self.grid, x)], 0) / self.grid.volume)
+        return jnp.where(jnp.any(jnp.isnan(x)), jnp.nan, value)
 
 
 class Jumping(AbstractSystem):
@@ -158,8 +164,9 @@ def _edges(system: AbstractSystem, x: State, lam: Control) -> tuple[Grid, tuple[
 
 def cell(grid: Grid, x: State) -> tuple[Array, ...]:
     """The cell that a state is in."""
-    given: Given = zip(grid.lower, grid.widths, grid.cells, strict=True)
-    return tuple(
-        jnp.clip(jnp.floor((x[i] - a) / h), 0, n - 1).astype(int)
-        for i, (a, h, n) in enumerate(given)
-    )
+    given: Given = zip(x, grid.lower, grid.widths, grid.cells, grid.periodic, strict=True)
+    found = []
+    for v, a, h, n, around in given:
+        at = jnp.floor((v - a) / h)
+        found.append((at % n if around else jnp.clip(at, 0, n - 1)).astype(int))
+    return tuple(found)
