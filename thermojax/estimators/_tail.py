@@ -70,10 +70,18 @@ def heavy(w: Array, ess: Array, extrapolated: Array) -> Array:
     v = jax.lax.stop_gradient(jnp.where(jnp.isnan(w), jnp.inf, w))
     # without the barrier, and in double precision, XLA on CPU sorts all of them
     places = jax.lax.optimization_barrier(jax.lax.top_k(-v.astype(jnp.float32), m + 1)[1])
-    largest = jnp.sort(-v[places])
+    largest = _spread(jnp.sort(-v[places]))
     excess = jnp.expm1(jnp.minimum(largest[1:] - largest[0], 80.0))
     k = _shape(excess)
     return (k - SIGHT * (1 + k) / m**0.5 > INDEX) & (ess < extrapolated)
+
+
+def _spread(x: Array) -> Array:
+    """Rising numbers, those that were rounded to the same between their neighbours: evenly, as they may have been."""
+    i = jnp.arange(x.size, dtype=x.dtype)
+    first, last = (jnp.searchsorted(x, x, side=side) for side in ("left", "right"))
+    middles = 0.5 * (first + last - 1).astype(x.dtype)
+    return jnp.interp(i, middles, x)
 
 
 def _shape(x: Array) -> Scalar:

@@ -61,9 +61,9 @@ def bar(
     and $(\sum r)^2/\sum r^2$.
 
     `reliable` is False, and `why` says so, without enough overlap: if `ess` is under 25, if one path carries more than a
-    tenth of either sum, or if fewer than 15 works of one direction lie where those of the other do ($\sum f$): the error
-    bar is then too small. It is also False if the mean works add up to less than zero, against the second law, and for
-    correlated works (as in `jarzynski`). `failed` is that of `jarzynski`, and so is what +inf means.
+    tenth of either sum, or if fewer than 15 works of one direction lie where those of the other do ($\sum f$), or none
+    at all: the error bar is then too small. It is also False if the mean works add up to less than zero, against the
+    second law, and for correlated works (as in `jarzynski`). `failed` is that of `jarzynski`, and so is what +inf means.
 
     The derivative is that of the root, by the implicit function theorem. Raises `ValueError` for fewer than two works of a
     direction.
@@ -134,7 +134,8 @@ def _bar(there: Works, back: Works) -> Estimate:
     spread = jnp.maximum(stderr, upper - lower)
     stderr, rounded = coarse(value, stderr, spread, there, least=1)  # the sums' logarithms
     ess = jnp.minimum(f.ess / f.inefficiency, r.ess / r.inefficiency)
-    return estimate(value, stderr, ess, f.doubts | r.doubts | lawful | rounded)
+    doubts = f.doubts | r.doubts | lawful | rounded | _gap(w_f, w_r, stderr)
+    return estimate(value, stderr, ess, doubts)
 
 
 def _shares(delta: Scalar, w_f: Array, n_f: Array, w_r: Array, n_r: Array) -> tuple[Array, Array]:
@@ -171,6 +172,13 @@ def _unlawful(f: Moments, r: Moments) -> Array:
     """Whether the mean works add up to less than zero. (An infinite mean is lawful.)"""
     error = jnp.hypot(f.spread / jnp.sqrt(f.size), r.spread / jnp.sqrt(r.size))
     return doubt(UNLAWFUL, f.mean + r.mean < -SIGHT * error)
+
+
+def _gap(w_f: Array, w_r: Array, stderr: Scalar) -> Array:
+    """Whether no work of one direction lies where those of the other do: Crooks' theorem has them in the same places."""
+    lowest = jnp.min(jnp.where(jnp.isfinite(w_f), w_f, jnp.inf))
+    highest = jnp.max(jnp.where(jnp.isfinite(w_r), -w_r, -jnp.inf))
+    return doubt(OVERLAP, lowest - highest > SIGHT * stderr)
 
 
 def crooks(
@@ -223,7 +231,8 @@ def _crooks(there: Works, back: Works) -> Estimate:
     doubts |= doubt(SHAPE, ~gaussian & ~few) | doubt(FEW, few)
     value = scale * delta + there.shift
     stderr, rounded = coarse(value, stderr, f.spread + r.spread, there)
-    return estimate(value, stderr, jnp.minimum(n_f, n_r), doubts | rounded)
+    doubts |= rounded | _gap(w_f, w_r, stderr)
+    return estimate(value, stderr, jnp.minimum(n_f, n_r), doubts)
 
 
 def _crossing(mean_f: Scalar, var_f: Scalar, mean_r: Scalar, var_r: Scalar) -> Scalar:

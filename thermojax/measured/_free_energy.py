@@ -6,11 +6,13 @@ import numpy as np
 
 from .. import _checks
 from .._ledger import account, reduced_work
-from .._process import Process, reverse
+from .._paths import Path
+from .._process import Process, each_path, ends, reverse
 from .._types import Array, Drive
 from ..densities import Gaussian
 from ..estimators import Estimate, bar as bar_of_works
-from ..systems import AbstractSystem
+from ..systems import AbstractSystem, AbstractUnderdamped
+from ._momenta import with_momenta
 from ._paths import Measured
 
 
@@ -26,9 +28,11 @@ def bar(
 
     `forward` and `reverse` are as `read_csv` gives them, each with the control recorded in its own runs; all start in
     equilibrium at their first control. Without controls `protocol` is the drive of the forward runs, and the reverse runs
-    have it backwards. The estimate is `thermojax.estimators.bar` of the two reduced works, in nats; `failed` is its own.
+    have it backwards. Of an `Underdamped` system they hold positions, then velocities: `with_momenta` is applied. The
+    estimate is `thermojax.estimators.bar` of the two reduced works, in nats; `failed` is its own.
 
-    Raises `ValueError` if the reverse runs do not start nearer to where the forward ones end than to where these start.
+    Raises `ValueError` if the reverse runs do not start nearer to where the forward ones end than to where these start, and
+    for velocities that are far from those of equilibrium where runs start.
     """
     for name, data in (("forward", forward), ("reverse", reverse)):
         if not isinstance(data, Measured):
@@ -44,7 +48,7 @@ def bar(
     else:
         there = forward.process(system, _start(forward), protocol=protocol)
         back = _backwards(Process(system, protocol, _start(forward), _start(reverse)), reverse)
-    works = (_works(there, forward), _works(back, reverse))
+    works = (_works("forward", there, forward), _works("reverse", back, reverse))
     return bar_of_works(*works, failed=failed)
 
 
@@ -53,8 +57,32 @@ def _backwards(process: Process, data: Measured) -> Process:
     return data.process(mirrored.system, mirrored.initial, protocol=mirrored.protocol)
 
 
-def _works(process: Process, data: Measured) -> Array:
-    return reduced_work(process, account(process, data.path))
+def _works(name: str, process: Process, data: Measured) -> Array:
+    path = data.path
+    if isinstance(process.system, AbstractUnderdamped):
+        path = with_momenta(process, path)
+        _check_thermal(name, process, path)
+    return reduced_work(process, account(process, path))
+
+
+def _check_thermal(name: str, process: Process, path: Path) -> None:
+    """Refuse velocities in another unit, and momenta: in equilibrium, where runs start, their energy is T/2 each."""
+
+    def one(process: Process, path: Path) -> Array:
+        system = AbstractUnderdamped.moved_by("bar", process.system)
+        q, p = jnp.split(path.xs[0], 2)
+        maxwell = system.thermal(q, ends(process.protocol, path.ts)[0])
+        return (p - maxwell.mean) ** 2 / maxwell.variance
+
+    value = _checks.known(each_path(one, (process,), path))
+    if value is None:
+        return
+    warmth = np.nanmean(value)
+    if abs(warmth - 1) > max(0.5, 6 * (2 / value.size) ** 0.5):
+        raise ValueError(
+            f"{name}: where its runs start, the kinetic energy of the recorded velocities is {warmth:.3g} times that of "
+            "equilibrium. Give positions, then velocities (no momenta) in the units of the system's mass and temperature."
+        )
 
 
 def _start(data: Measured) -> Gaussian:
