@@ -95,7 +95,8 @@ def paths(process: Process) -> int | None:
     if len(sizes) != 1:
         raise ValueError(
             "A protocol for each path has the paths as leading axis of all of its arrays, got leading axes "
-            f"{sorted(sizes)}. Make it by jax.vmap: jax.vmap(lambda v: Piecewise(ts, v))(values)."
+            f"{sorted(sizes)}. Make it by jax.vmap: jax.vmap(lambda v: Piecewise(ts, v))(values); what holds "
+            "functions (a Network) by equinox.filter_vmap."
         )
     return sizes.pop()
 

@@ -41,8 +41,8 @@ def euler(process: Process, x: State, t0: Scalar, t1: Scalar) -> Density:
     step = process.system.step("kernel")
     if not isinstance(step, AbstractKernelStep):
         raise ValueError(
-            f"{type(step).__name__} has a log-ratio and no kernel. Give kernels=, or compare a run with its own reverse: "
-            'entropy.total of rule="kernel".'
+            f"{type(step).__name__} has a log-ratio and no kernel. Give kernel= (of path_ratio kernels=), or compare a run "
+            'with its own reverse: entropy.total of rule="kernel".'
         )
     return _taken(step, process, x, t0, t1)
 

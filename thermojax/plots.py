@@ -191,10 +191,15 @@ def _instants(protocol: AbstractProtocol, points: int) -> np.ndarray:
 def _leaves(lam: Control, control: Pick, like: Control) -> dict[str, np.ndarray]:
     """The numbers of a control, or of a row of controls, by their place in it."""
     if control is not None:
+        fields = getattr(like, "_fields", ())  # of a named tuple, as a schedule's level
         batched = any(
             np.ndim(a) > np.ndim(b) for a, b in zip(*map(jtu.tree_leaves, (lam, like)), strict=True)
         )
-        pick = control if callable(control) else lambda one: one[control]
+        pick = (
+            control
+            if callable(control)
+            else lambda one: getattr(one, str(control)) if control in fields else one[control]
+        )
         try:
             # an array of JAX gives its last number for an index too large
             like = pick(jtu.tree_map(np.asarray, like))

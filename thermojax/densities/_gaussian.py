@@ -31,8 +31,8 @@ class Gaussian(AbstractKnownDensity):
         _checks.rank("Gaussian.mean", mean, {0, 1}, "() or (d,)")
         _checks.rank("Gaussian.cov", cov, {0, 1, 2}, "(), (d,) or (d, d)")
         _checks.one_float(**{"Gaussian.mean": mean, "Gaussian.cov": cov})
-        dim = mean.shape[0] if mean.shape not in ((), (1,)) else cov.shape[0] if cov.ndim else 1
-        if cov.shape not in ((), (1,), (dim,), (dim, dim)):
+        dim = mean.shape[0] if mean.ndim else cov.shape[0] if cov.ndim else 1
+        if cov.shape not in ((), (dim,), (dim, dim)):
             raise ValueError(
                 f"Gaussian.cov must be (), ({dim},) or ({dim}, {dim}) for a mean of {dim}, got {cov.shape}."
             )

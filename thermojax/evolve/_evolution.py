@@ -115,7 +115,14 @@ class GaussianEvolution(Evolution):
         return Gaussian(self.mean[-1], self.cov[-1])
 
     def at(self, t: Time) -> Gaussian:
-        return Gaussian(*self._between(t, self.mean, self.cov))
+        mean, cov = self._between(t, self.mean, self.cov)
+        value = _checks.known(cov)
+        if value is not None and not value.any():
+            raise ValueError(
+                f"The density is a point at t = {t}, where the run starts: it has no density. Take a later time, or "
+                "densities.Point(evolution.mean[0])."
+            )
+        return Gaussian(mean, cov)
 
 
 class Totals(NamedTuple):

@@ -1,6 +1,7 @@
 r"""Any density of an overdamped system in time: the Fokker–Planck equation as the master equation of a lattice."""
 
 import dataclasses
+import functools as ft
 import math
 import warnings
 from typing import Literal, NamedTuple
@@ -264,15 +265,18 @@ def masses(density: object, grid: Grid, dtype: np.dtype) -> tuple[Array, Scalar]
 
 def _beyond(density: Boltzmann, grid: Grid, dtype: np.dtype) -> Scalar:
     """What an equilibrium has next to a grid that ends at no walls, of the same length on either side, if it is much."""
-    open_ends = [not (a or b) for a, b in zip(grid.periodic, grid.walls, strict=True)]
-    sides = [(b - a) * free for a, b, free in zip(grid.lower, grid.upper, open_ends, strict=True)]
-    lower, upper = (np.add(grid.lower, np.negative(sides)), np.add(grid.upper, sides))
+    free = ~(np.array(grid.periodic) | np.array(grid.walls))
+    side = free * np.subtract(grid.upper, grid.lower)
+    lower, upper = np.subtract(grid.lower, side), np.add(grid.upper, side)
     wide = Grid(lower, upper, grid.cells, grid.periodic, grid.walls)
     height = wide.each(lambda x: -density.reduced_energy(x), dtype)
     height = jnp.where(jnp.isfinite(height), height, -jnp.inf)
-    x = wide.centres(dtype)
-    within = (x >= jnp.asarray(grid.lower, dtype)) & (x <= jnp.asarray(grid.upper, dtype))
-    share = jnp.sum(jnp.where(jnp.all(within, -1), 0, _normalised(height)))
+    middles = [
+        a + h * (np.arange(n) + 0.5) for a, h, n in zip(lower, wide.widths, wide.cells, strict=True)
+    ]
+    ends = zip(middles, grid.lower, grid.upper, strict=True)
+    within = ft.reduce(np.logical_and.outer, [(v >= a) & (v <= b) for v, a, b in ends])
+    share = jnp.sum(jnp.where(within, 0, _normalised(height)))
     return jax.lax.stop_gradient(jnp.where(share > _MUCH, share, 0))
 
 

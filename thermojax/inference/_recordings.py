@@ -59,7 +59,10 @@ def _one(name: str, x: Given, dt: Given, *, alone: bool = False) -> Recordings:
             )
         if lengths is None:
             moves_on(name, x, "give the measured paths themselves, data and not data.path.")
-        dt = _step(f"{name}.ts", x.ts, lengths) if dt is None else dt
+        if dt is None:
+            dt = _step(f"{name}.ts", x.ts, lengths)
+        else:
+            _agree(name, x.ts, lengths, dt)
         x = x.xs
     if dt is None:
         raise TypeError(
@@ -103,15 +106,33 @@ def _frames(name: str, x: Given, alone: bool) -> Array:
     return x
 
 
+def _agree(name: str, ts: Given, lengths: Array | None, dt: Given) -> None:
+    """Refuse a dt that is not that of the clock beside it."""
+    value, dt = _steps(ts, lengths), _checks.known(dt)
+    if value is None or dt is None or np.ndim(dt):
+        return
+    rounding = 2 * float(np.spacing(np.abs(np.asarray(ts)).max()))
+    if np.abs(value - float(dt)).max() > EVEN * abs(float(dt)) + rounding:
+        raise ValueError(
+            f"{name} has a clock of its own, with steps from {value.min():.6g} to {value.max():.6g}, and dt is "
+            f"{float(dt):.6g}. Leave dt out, or give the frames without their clock: path.xs."
+        )
+
+
+def _steps(ts: Given, lengths: Array | None) -> np.ndarray | None:
+    """Those between frames that count, if they are known."""
+    value = _checks.known(jnp.diff(jnp.asarray(ts), axis=-1))
+    if value is not None and lengths is not None and value.ndim == 2:
+        value = value[np.arange(value.shape[1])[None] < np.asarray(lengths)[:, None] - 1]
+    return value
+
+
 def _step(name: str, ts: Given, lengths: Array | None) -> Scalar:
     """The step of a clock that has but one."""
     ts = _checks.grids(name, ts)
-    steps = jnp.diff(ts, axis=-1)
-    value = _checks.known(steps)
+    value = _steps(ts, lengths)
     if value is None:
-        return jnp.mean(steps)
-    if lengths is not None and value.ndim == 2:
-        value = value[np.arange(value.shape[1])[None] < np.asarray(lengths)[:, None] - 1]
+        return jnp.mean(jnp.diff(ts, axis=-1))
     middle = float(np.median(value))
     rounding = 2 * float(np.spacing(np.abs(np.asarray(ts)).max()))
     if np.abs(value - middle).max() > EVEN * middle + rounding:

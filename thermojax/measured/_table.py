@@ -1,5 +1,6 @@
 """Columns of numbers, wherever they come from, and the trajectories that their rows make."""
 
+import datetime
 from collections.abc import Iterator
 from typing import Any, NamedTuple
 
@@ -163,6 +164,10 @@ def _numbers(source: str, name: str, column: np.ndarray) -> np.ndarray:
             i = int(np.argmax(np.isnat(column)))
             raise ValueError(f"{source}, row {i}, column {name!r}: the value is missing (NaT).")
         return column - column[0] if column.dtype.kind == "M" else column
+    if column.dtype.kind == "O" and all(isinstance(v, datetime.datetime) for v in column):
+        since = [v - column[0] for v in column]  # dates with a time zone
+        exact = [getattr(v, "to_timedelta64", lambda v=v: np.timedelta64(v))() for v in since]
+        return np.array(exact, "timedelta64[ns]")
     if column.dtype.kind not in "iufO":
         raise TypeError(
             f"{source}, column {name!r} must be real numbers, got {column.dtype}: {column.reshape(-1)[0]!r}. "

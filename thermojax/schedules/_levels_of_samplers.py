@@ -8,6 +8,10 @@ from .. import _checks
 from .._types import Array
 from ..diffusion import AbstractSchedule
 
+_ROUNDING = (
+    1e-3  # of a schedule's span, by which the time of its first or last level may lie outside
+)
+
 
 def to_sigmas(lam: Array) -> Array:
     r"""$\sigma_k = s_k/a_k = e^{-\lambda_k/2}$ of falling levels, `(N,)`, so rising: step k at index k − 1.
@@ -42,7 +46,7 @@ def to_timesteps(lam: Array, schedule: AbstractSchedule | Array) -> Array:
             raise TypeError(
                 f"schedule must have the method time(lam), which {type(schedule).__name__} has not. Or pass a table."
             )
-        return jnp.asarray(time(lam))
+        return _within("lam: its times", jnp.asarray(time(lam)), schedule)
     table = _table(schedule).astype(lam.dtype)
     ts = jnp.argmin(jnp.abs(table[None] - lam[:, None]), axis=1)
     value = _checks.known(ts)
@@ -61,13 +65,24 @@ def from_timesteps(timesteps: Array, schedule: AbstractSchedule | Array) -> Arra
     _checks.rank("timesteps", ts, {1}, "(N,), one time per step")
     ts = jnp.where(ts[-1] < ts[0], ts[::-1], ts)
     if isinstance(schedule, AbstractSchedule):
-        return _checks.falling("lam", jax.vmap(schedule.log_snr)(_checks.floating("timesteps", ts)))
+        ts = _within("timesteps", _checks.floating("timesteps", ts), schedule)
+        return _checks.falling("lam", jax.vmap(schedule.log_snr)(ts))
     table = _table(schedule)
     if not jnp.issubdtype(ts.dtype, jnp.integer):
         raise TypeError(f"timesteps of a table must be whole numbers, got {ts.dtype}.")
     inside = (ts >= 0) & (ts < table.shape[0])
     lam = _checks.must("timesteps", table[ts], inside, f"0 to {table.shape[0] - 1}", ts)
     return _checks.falling("the levels of timesteps", lam)
+
+
+def _within(name: str, ts: Array, schedule: AbstractSchedule) -> Array:
+    """Times of the schedule, but for rounding."""
+    t0, t1 = (jnp.asarray(t).astype(ts.dtype) for t in (schedule.t0, schedule.t1))
+    far = _ROUNDING * (t1 - t0)
+    inside = (ts >= t0 - far) & (ts <= t1 + far)
+    ends = [_checks.known(t) for t in (t0, t1)]
+    span = "" if None in ends else f", {ends[0]:.6g} to {ends[1]:.6g}"
+    return _checks.must(name, ts, inside, f"within those of the schedule{span}", ts)
 
 
 def _table(alphas_cumprod: Array) -> Array:

@@ -75,9 +75,20 @@ def ising(
     if callable(field):
         h = closed(field)
     else:
-        h = _Held(_checks.floating("field", field))
-    model = Bonds(shape, _checks.floating("coupling", coupling), h)
+        h = _Held(_number("field", field))
+    model = Bonds(shape, _number("coupling", coupling), h)
     return Spins(model, temperature, model.local, order, rate)
+
+
+def _number(name: str, value: Given) -> Array:
+    value = _checks.floating(name, value)
+    _checks.rank(
+        name,
+        value,
+        {0},
+        "one number; fields or bonds that differ are an energy of your own, Spins(energy, ...)",
+    )
+    return value
 
 
 class _Held(eqx.Module):
