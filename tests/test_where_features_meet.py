@@ -241,13 +241,13 @@ def test_works_that_never_meet():
 def test_a_heavy_tail_of_rounded_works(grain):
     """Where a quarter of the largest weights are the same the tail was not a number, and so not heavy."""
     reliable = []
-    for seed in range(6):
+    for seed in range(8):
         rng = np.random.default_rng(seed)
-        w = rng.normal(0.0, 0.3, 100_000)
-        w = np.where(rng.uniform(size=w.size) < 0.05, -rng.exponential(1 / 1.5, w.size) - 0.5, w)
+        w = rng.normal(0.0, 0.3, 200_000)
+        w = np.where(rng.uniform(size=w.size) < 0.05, -rng.exponential(1 / 1.7, w.size) - 0.5, w)
         w = grain * np.round(w / grain) if grain else w
         reliable.append(bool(jarzynski(jnp.asarray(w)).reliable))
-    assert sum(reliable) <= 1
+    assert sum(reliable) <= 2  # its second moment is infinite; one of these is, all were
     fine = np.round(4 * np.random.default_rng(0).normal(0.5, 1.0, 100_000)) / 4
     assert bool(jarzynski(jnp.asarray(fine)).reliable)
 

@@ -271,9 +271,8 @@ def _beyond(density: Boltzmann, grid: Grid, dtype: np.dtype) -> Scalar:
     wide = Grid(lower, upper, grid.cells, grid.periodic, grid.walls)
     height = wide.each(lambda x: -density.reduced_energy(x), dtype)
     height = jnp.where(jnp.isfinite(height), height, -jnp.inf)
-    middles = [
-        a + h * (np.arange(n) + 0.5) for a, h, n in zip(lower, wide.widths, wide.cells, strict=True)
-    ]
+    places = [(np.arange(n) + 0.5) / n for n in grid.cells]
+    middles = [a + (b - a) * v for a, b, v in zip(lower, upper, places, strict=True)]
     ends = zip(middles, grid.lower, grid.upper, strict=True)
     within = ft.reduce(np.logical_and.outer, [(v >= a) & (v <= b) for v, a, b in ends])
     share = jnp.sum(jnp.where(within, 0, _normalised(height)))
