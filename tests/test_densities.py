@@ -63,7 +63,7 @@ def test_gaussian_against_scipy(cov):
 def test_gaussian_shapes():
     assert Gaussian(0.0, 1.0).mean.shape == (1,)
     assert Gaussian(0.0, jnp.ones(3)).mean.shape == (3,)
-    assert Gaussian(jnp.zeros(1), jnp.eye(2)).mean.shape == (2,)
+    assert Gaussian(0.0, jnp.eye(2)).mean.shape == (2,)
     assert Gaussian(jnp.zeros(2), 2.0).cov.shape == (2, 2)
     np.testing.assert_allclose(
         Gaussian(1.0, 4.0).log_prob(jnp.array([2.0])), stats.norm(1, 2).logpdf(2), rtol=1e-14

@@ -237,6 +237,23 @@ def test_works_that_never_meet():
             assert bool(estimator(*map(jnp.asarray, lawful)).reliable), spread
 
 
+@pytest.mark.parametrize("estimator", [bar, crooks])
+def test_works_that_contradict_crooks(estimator):
+    """Energies at T = 1/2 for works in kT; and of 400 lawful samples none. The score of the slope is 10 and 17 errors."""
+
+    def drawn(key, unit, dissipation):
+        z = jax.random.normal(key, (2, 600))
+        works = unit * (dissipation + jnp.sqrt(2 * dissipation) * z)
+        return estimator(5 + works[0], -5 + works[1])
+
+    assert "not distributed as Crooks" in drawn(KEY, 0.5, 2.0).why
+    assert "not distributed as Crooks" in drawn(KEY, 0.25, 1.0).why
+    keys = jax.random.split(KEY, 400)
+    for dissipation in (0.02, 1.0, 4.0):
+        lawful = jax.lax.map(lambda key, d=dissipation: drawn(key, 1.0, d), keys)
+        assert not any("not distributed" in why for why in lawful.why)
+
+
 @pytest.mark.parametrize("grain", [0.0, 0.25])
 def test_a_heavy_tail_of_rounded_works(grain):
     """Where a quarter of the largest weights are the same the tail was not a number, and so not heavy."""

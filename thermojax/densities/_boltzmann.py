@@ -33,7 +33,8 @@ class Boltzmann(AbstractEquilibrium):
 
     - A quadratic potential, in any dimension, is recognised and handled in closed form.
     - Any other potential in one dimension is normalised and sampled by quadrature on `nodes` points of an interval that
-      is searched for (it must hold all but $10^{-17}$ of the weight).
+      is searched for (it must hold all but $10^{-17}$ of the weight), by looks a thousandth of the distance from zero
+      apart: give `bounds` where a well is narrower than that.
     - `bounds` are walls: between them, in one dimension, any potential has an equilibrium (a box, sedimentation), by
       quadrature; beyond them `log_prob` is minus infinity. The walls are the density's alone, a run does not know them.
     - Any other potential in d dimensions needs a `sampler` (a callable of a key; `densities.mcmc` makes one), and for

@@ -58,9 +58,8 @@ def entropy_rates(
     _checks.rank("lam", lam, {0, 1}, "() or (n,), log signal-to-noise ratios")
     kind_of("noising", noising)
     _, last = ends(noising)
-    top = (
-        jnp.maximum(jnp.max(lam).astype(last.dtype), last) + 1
-    )  # where the schedule ends does not matter
+    # where the schedule ends does not matter
+    top = jnp.maximum(jnp.max(lam).astype(last.dtype), last) + 1
     given = asked(noising, predict, data, key, predicts, None, size, 1, top)
     one, lam = lam.ndim == 0, lam.reshape(-1).astype(given.span.top.dtype)
     found, off = _rates(given, lam)

@@ -102,9 +102,8 @@ def _kinetic(given: Asked, schedule: AbstractSchedule) -> tuple[Kinetic, Rate, A
     off = bent(source, lambda other: {"entropy": total(other, over.weight)[1]})
     found = all_averaged(source, {n: jnp.where(off, jnp.nan, v) for n, v in draws.items()})
     eps = jnp.finfo(curve.value.dtype).eps
-    moves = (
-        curve.value > (1e3 * eps) ** 2
-    )  # less is what rounding leaves of a density that stands still
+    # less is what rounding leaves of a density that stands still
+    moves = curve.value > (1e3 * eps) ** 2
     speed = Rate(square * jnp.where(moves, curve.value, 0), square * curve.stderr)
     kinetic = Kinetic(
         over.lam,
@@ -157,11 +156,8 @@ def _even(found: Kinetic, number: int) -> Array:
     top, bottom = found.ends
     lam = top + (bottom - top) * jnp.linspace(0.0, 1.0, FINE).astype(top.dtype)
     speed = found.speed.value
-    fastest = jnp.max(speed)
-    least = jnp.finfo(speed.dtype).eps ** 2 * jnp.where(
-        fastest > 0, fastest, 1
-    )  # if all stands still, evenly
-    log = jnp.log(jnp.maximum(speed, least))
+    fastest = jnp.where(jnp.any(speed > 0), jnp.max(speed), 1)  # where all stands still, evenly
+    log = jnp.log(jnp.maximum(speed, jnp.finfo(speed.dtype).eps ** 2 * fastest))
     with jax.numpy_dtype_promotion("standard"), jax.numpy_rank_promotion("allow"):
         fine = interpax.interp1d(lam[::-1], found.levels[::-1], log[::-1], "cubic2", extrap=True)
     way = jnp.exp(0.5 * fine[::-1])

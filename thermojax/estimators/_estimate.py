@@ -11,8 +11,8 @@ from .. import _checks
 from .._types import Array, Bool, Scalar
 
 # What can be wrong, one bit each, and the cure.
-FAILED, FEW, DOMINATED, TAIL, OVERLAP, UNLAWFUL, SHAPE, CORRELATED, ROUNDED = (
-    1 << i for i in range(9)
+FAILED, FEW, DOMINATED, TAIL, OVERLAP, UNLAWFUL, SHAPE, CORRELATED, ROUNDED, OTHERWISE = (
+    1 << i for i in range(10)
 )
 REASONS = {
     FAILED: "some entries are NaN or infinite where they must not be, or fewer than two are left: nothing was averaged. "
@@ -30,6 +30,8 @@ REASONS = {
     "or use bootstrap(..., block=); if the order means nothing, shuffle",
     ROUNDED: "the numbers are too large for their precision: their digits end above the statistical error. Subtract "
     "what they have in common, in float64, or set jax_enable_x64",
+    OTHERWISE: "the works are not distributed as Crooks' theorem has it, p_F(w)/p_R(-w) = e^(w - Delta): they are not in "
+    "units of kT (pass reduced works), do not start in equilibrium, or one drive is not the other one backwards",
 }
 
 

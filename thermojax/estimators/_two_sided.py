@@ -1,5 +1,6 @@
 r"""From the works of a process and of its reverse."""
 
+from collections.abc import Sequence
 from typing import NamedTuple
 
 import jax
@@ -29,6 +30,7 @@ from ._estimate import (
     CORRELATED,
     DOMINATED,
     FEW,
+    OTHERWISE,
     OVERLAP,
     SHAPE,
     UNLAWFUL,
@@ -39,6 +41,7 @@ from ._estimate import (
 
 SHARED = 15.0  # works of one direction that must lie where those of the other do
 FEWEST = 25.0  # effective samples of either direction
+FALSE_ALARM = 6.0  # standard errors at which works do not obey Crooks' theorem
 NEAR = 0.01  # nats, from where Newton's method finds the root
 
 
@@ -63,7 +66,9 @@ def bar(
     `reliable` is False, and `why` says so, without enough overlap: if `ess` is under 25, if one path carries more than a
     tenth of either sum, or if fewer than 15 works of one direction lie where those of the other do ($\sum f$), or none
     at all: the error bar is then too small. It is also False if the mean works add up to less than zero, against the
-    second law, and for correlated works (as in `jarzynski`). `failed` is that of `jarzynski`, and so is what +inf means.
+    second law, if works of energy w are not $e^{w - \Delta}$ times as frequent in one direction as in the other (works in
+    another unit than kT, starts out of equilibrium), and for correlated works (as in `jarzynski`). `failed` is that of
+    `jarzynski`, and so is what +inf means.
 
     The derivative is that of the root, by the implicit function theorem. Raises `ValueError` for fewer than two works of a
     direction.
@@ -135,6 +140,7 @@ def _bar(there: Works, back: Works) -> Estimate:
     stderr, rounded = coarse(value, stderr, spread, there, least=1)  # the sums' logarithms
     ess = jnp.minimum(f.ess / f.inefficiency, r.ess / r.inefficiency)
     doubts = f.doubts | r.doubts | lawful | rounded | _gap(w_f, w_r, stderr)
+    doubts |= _otherwise(shares, (w_f - delta, -w_r - delta), (f, r))
     return estimate(value, stderr, ess, doubts)
 
 
@@ -181,6 +187,32 @@ def _gap(w_f: Array, w_r: Array, stderr: Scalar) -> Array:
     return doubt(OVERLAP, lowest - highest > SIGHT * stderr)
 
 
+def _otherwise(
+    shares: tuple[Array, Array], apart: tuple[Array, Array], overlaps: Sequence[Overlap]
+) -> Array:
+    r"""Whether the works contradict Crooks' theorem, $\ln p_F(w)/p_R(-w) = b\,(w - \Delta)$ with b = 1, by the score of b.
+
+    In a sample of both directions the share of the forward ones is logistic in $u = w - \Delta$. With f and r as in `bar`,
+
+    $$S = \sum_F f\,(u - c) - \sum_R r\,(u - c), \qquad \mathrm{Var}\,S = \sum_{F, R} p\,(1 - p)\,(u - c)^2,$$
+
+    p = f, r, and c the mean of u with the weights p (1 - p), so that an error of $\Delta$ does not count.
+    Source: Shirts, Bair, Hooker & Pande, PRL 91, 140601 (2003), for the likelihood.
+    """
+    logs, u = jnp.concatenate(shares), jnp.concatenate(apart)
+    sign = jnp.concatenate([jnp.ones_like(apart[0]), -jnp.ones_like(apart[1])])
+    p = jnp.exp(logs)
+    there = jnp.isfinite(u) & (p > 0)
+    u = jnp.where(there, u, 0)
+    weights = jnp.where(there, p * -jnp.expm1(logs), 0)
+    total = jnp.sum(weights)
+    u = u - jnp.sum(weights * u) / jnp.where(total > 0, total, 1)
+    score = jnp.sum(jnp.where(there, sign * p * u, 0))
+    error = norm(jnp.sqrt(weights) * u)
+    error *= jnp.sqrt(jnp.maximum(*(of.inefficiency for of in overlaps)))
+    return doubt(OTHERWISE, jnp.abs(score) > FALSE_ALARM * error)
+
+
 def crooks(
     w_forward: Float[Array, " forward"],
     w_reverse: Float[Array, " reverse"],
@@ -213,7 +245,7 @@ def _crooks(there: Works, back: Works) -> Estimate:
     )
     delta, slopes = jax.value_and_grad(lambda of: _crossing(*of))((mean_f, var_f, -mean_r, var_r))
     shares = _shares(scale * delta, w_f, n_f, w_r, n_r)
-    errors, doubts = [], _unlawful(f, r)
+    errors, overlaps, doubts = [], [], _unlawful(f, r)
     for given, share, m, variance, (by_mean, by_variance) in (
         (there, shares[0], f, var_f, slopes[:2]),
         (back, shares[1], r, var_r, (-slopes[2], slopes[3])),
@@ -223,6 +255,7 @@ def _crooks(there: Works, back: Works) -> Estimate:
             apart**2 - jnp.where(jnp.isfinite(given.w), variance, 0)
         )
         overlap = _overlap(share, given, influence)
+        overlaps.append(overlap)
         errors.append(norm(influence) / m.size * jnp.sqrt(overlap.inefficiency))
         doubts |= overlap.doubts
     stderr = scale * norm(jnp.stack(errors))
@@ -232,6 +265,8 @@ def _crooks(there: Works, back: Works) -> Estimate:
     value = scale * delta + there.shift
     stderr, rounded = coarse(value, stderr, f.spread + r.spread, there)
     doubts |= rounded | _gap(w_f, w_r, stderr)
+    apart = (w_f - scale * delta, -w_r - scale * delta)
+    doubts |= _otherwise(shares, apart, overlaps)
     return estimate(value, stderr, jnp.minimum(n_f, n_r), doubts)
 
 

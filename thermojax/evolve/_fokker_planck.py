@@ -271,8 +271,8 @@ def _beyond(density: Boltzmann, grid: Grid, dtype: np.dtype) -> Scalar:
     wide = Grid(lower, upper, grid.cells, grid.periodic, grid.walls)
     height = wide.each(lambda x: -density.reduced_energy(x), dtype)
     height = jnp.where(jnp.isfinite(height), height, -jnp.inf)
-    places = [(np.arange(n) + 0.5) / n for n in grid.cells]
-    middles = [a + (b - a) * v for a, b, v in zip(lower, upper, places, strict=True)]
+    axes = zip(lower, upper, grid.cells, strict=True)
+    middles = [np.linspace(a, b, 2 * n + 1)[1::2] for a, b, n in axes]
     ends = zip(middles, grid.lower, grid.upper, strict=True)
     within = ft.reduce(np.logical_and.outer, [(v >= a) & (v <= b) for v, a, b in ends])
     share = jnp.sum(jnp.where(within, 0, _normalised(height)))
@@ -345,8 +345,8 @@ def _told(process: Process, found: CellEvolution, mass: float) -> None:
     """Refuse what is grossly wrong; say what is marked."""
     if not abs(mass - 1) < 1e-3:
         raise ValueError(
-            f"The initial density puts {mass:.6g} into the cells of the grid, and not 1: it is too narrow for their width, "
-            f"{found.grid.widths}, or reaches beyond [{found.grid.lower}, {found.grid.upper}]. Give a finer or a wider grid."
+            f"The initial density puts {mass:.6g} into the cells and not 1: too narrow for the width {found.grid.widths}, "
+            f"or reaching beyond [{found.grid.lower}, {found.grid.upper}]. Give a finer or a wider grid, or walls=True."
         )
     cures = (
         (

@@ -159,8 +159,12 @@ def _moments(
     def ends_of(t: Array) -> tuple[Array, Array]:
         """The slope of the drift, and the width that noise makes, at both ends of an interval."""
         lams = jax.vmap(protocol)(jnp.stack(inner(t[0], t[1], ts)))
-        slopes = jax.vmap(jax.jacfwd(system.drift), (None, 0))(origin, lams)
-        return slopes, jax.vmap(lambda lam: stirred(system, origin, lam, ts[-1] - ts[0]))(lams)
+
+        def of(lam: Control) -> tuple[Array, Array]:
+            noise = stirred(system, origin, lam, ts[-1] - ts[0])
+            return jax.jacfwd(system.drift)(origin, lam), noise
+
+        return jax.vmap(of, axis_size=2)(lams)
 
     def scaled(s: Time, y: _Moments, given: tuple[Array, _Moments]) -> _Moments:
         t, units = given

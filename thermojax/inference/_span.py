@@ -51,9 +51,8 @@ def best(functional: Functional, g: Array, weights: Array) -> tuple[Array, Array
 
 def _whitened(g: Array, n: Array) -> Array:
     """With second moments of one, but for what is zero throughout, or nearly the sum of others."""
-    g = (
-        g / jax.vmap(size_of, 1)(g)[None]
-    )  # of metres cubed the squares are below the floating numbers
+    # squares of metres cubed are below the floating numbers
+    g = g / jax.vmap(size_of, 1)(g)[None]
     moments = matmul(g.T, g) / n
     scale = jnp.sqrt(jnp.diagonal(moments))
     scale = jnp.where(scale > 0, scale, 1)
