@@ -167,7 +167,7 @@ def _numbers(source: str, name: str, column: np.ndarray) -> np.ndarray:
     if column.dtype.kind == "O" and all(isinstance(v, datetime.datetime) for v in column):
         since = [v - column[0] for v in column]  # dates with a time zone
         exact = [getattr(v, "to_timedelta64", lambda v=v: np.timedelta64(v))() for v in since]
-        return np.array(exact, "timedelta64[ns]")
+        return _numbers(source, name, np.array(exact, "timedelta64[ns]"))
     if column.dtype.kind not in "iufO":
         raise TypeError(
             f"{source}, column {name!r} must be real numbers, got {column.dtype}: {column.reshape(-1)[0]!r}. "

@@ -8,9 +8,7 @@ from .. import _checks
 from .._types import Array
 from ..diffusion import AbstractSchedule
 
-_ROUNDING = (
-    1e-3  # of a schedule's span, by which the time of its first or last level may lie outside
-)
+_ROUNDING = 1e-3  # of a schedule's span: so far outside the time of its first or last level may be
 
 
 def to_sigmas(lam: Array) -> Array:
