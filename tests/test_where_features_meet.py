@@ -14,7 +14,7 @@ from thermojax import diffusion, evolve, inference, measured, plots, schedules
 from thermojax.densities import Boltzmann, Gaussian
 from thermojax.estimators import bar, crooks, jarzynski
 from thermojax.potentials import Harmonic
-from thermojax.protocols import Network, Steps, ramp
+from thermojax.protocols import Function, Network, Steps, ramp
 from thermojax.systems import Underdamped, ising
 
 KEY = jax.random.key(0)
@@ -87,6 +87,43 @@ def test_what_is_held_is_found(friction):
     far = tjx.Overdamped(lambda x, lam: 0.5 * jnp.sum(jnp.array([1e-6, 1e6]) * x**2))
     assert_allclose(jnp.diagonal(evolve.steady(far, 0.0, dim=2).cov), [1e6, 1e-6])
     assert_allclose(Boltzmann(far, 0.0, dim=2).log_partition(), np.log(2 * np.pi))
+
+
+@pytest.mark.parametrize("end", [10.0, 60.0])
+def test_a_periodic_state_on_a_wide_grid(end):
+    """The second start does not lie up on the slopes, where the scheme falls below zero."""
+    system = tjx.Overdamped(lambda x, lam: 0.5 * jnp.sum((x - lam) ** 2))
+    drive = Function(lambda t: jnp.sin(2 * jnp.pi * t), 1.0, before=0.0, after=0.0)
+    process = tjx.Process(system, drive, Gaussian(0.0, 1.0))
+    grid, ts = evolve.Grid(-end, end, int(10 * end)), jnp.linspace(0.0, 1.0, 17)
+    exact = evolve.periodic(process, ts).work[-1]
+    assert_allclose(evolve.periodic(process, ts, grid).work[-1], exact, rtol=6e-3)
+
+
+def test_a_long_chain_in_single_precision():
+    """Held at one end: its softest mode is far above rounding."""
+    with jax.enable_x64(False):
+        chain = tjx.Overdamped(
+            lambda x, lam: 0.5 * jnp.sum(jnp.concatenate([x[:1], jnp.diff(x)]) ** 2)
+        )
+        found = Boltzmann(chain, 0.0, dim=128).log_prob(jnp.zeros(128))
+    assert_allclose(found, -64 * np.log(2 * np.pi), rtol=1e-6)
+
+
+def test_a_start_that_a_barrier_holds():
+    """Beyond it the formula of the potential falls for ever, which is not looked at where the user draws."""
+    system = tjx.Overdamped(lambda x, lam: 120 * (x[0] ** 2 / 2 - x[0] ** 3 / 3) + 10 * x[1] ** 2)
+    draw = lambda key: jax.random.normal(key, (2,)) * jnp.array([120**-0.5, 20**-0.5])
+    process = tjx.Process(system, ramp(0.0, 0.0, 0.01), Boltzmann(system, 0.0, dim=2, sampler=draw))
+    grid = evolve.Grid((-0.6, -1.5), (0.98, 1.5), (40, 30))
+    found = evolve.fokker_planck(process, jnp.linspace(0.0, 0.01, 3), grid)
+    assert_allclose(found.work[-1], 0.0, atol=1e-8)
+
+
+def test_a_network_that_comes_back_but_for_rounding():
+    ts = jnp.linspace(0.0, 1.0, 5)
+    closed, nearly = (jax.vmap(Network(0.3, stop, 1.0, key=KEY))(ts) for stop in (0.3, 0.1 + 0.2))
+    assert_allclose(nearly, closed, rtol=1e-12)
 
 
 @pytest.mark.filterwarnings("ignore:moments. work, heat and entropy are small:RuntimeWarning")

@@ -92,7 +92,8 @@ def _confines(curvature: np.ndarray, dtype: np.dtype) -> bool:
     if not (own > 0).all():
         return False
     lowest = np.linalg.eigvalsh(curvature / np.sqrt(np.outer(own, own))).min()
-    return bool(len(own) == 1 or lowest > 8 * len(own) * jnp.finfo(dtype).eps)
+    rounding = 4 * jnp.finfo(dtype).eps + 8 * len(own) * np.finfo(float).eps
+    return bool(len(own) == 1 or lowest > rounding)
 
 
 class Quadrature(AbstractForm):

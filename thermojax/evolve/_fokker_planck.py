@@ -258,7 +258,7 @@ def masses(density: object, grid: Grid, dtype: np.dtype) -> tuple[Array, Scalar]
         return p / jnp.sum(p), jnp.sum(p)
     if isinstance(density, Boltzmann) and density.bounds is None:
         p = _normalised(grid.each(lambda x: -density.reduced_energy(x), dtype))
-        return p, 1 - _beyond(density, grid, dtype)
+        return p, 1 - _beyond(density, grid, dtype) * int(density.sampler is None)
     height = grid.each(density.log_prob, dtype) + math.log(grid.volume)  # pyright: ignore
     return _normalised(height), jnp.sum(jnp.exp(jax.lax.stop_gradient(height)))
 

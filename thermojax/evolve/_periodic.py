@@ -14,13 +14,14 @@ from .._jit import jit
 from .._process import Process, a_process, check_run, ends, one_protocol
 from .._types import Array, PyTree, Scalar, Times
 from ..densities import Cells, Gaussian, normal
-from ..systems import AbstractDiscrete, Grid
+from ..systems import AbstractDiscrete, Grid, Lattice
 from ._evolution import Evolution
-from ._fokker_planck import fokker_planck, masses, unjudged
+from ._fokker_planck import fokker_planck, masses, overdamped, unjudged
 from ._moments import linear, moments, tolerance, widths
 from ._steady import modes
 
 _CYCLES = 4096
+_FAR = 50.0  # by how many errors a period must shorten what is not periodic
 _NEAR = 1e-3  # of its greatest value: how far two starts may come to lie apart
 
 
@@ -50,9 +51,11 @@ def periodic(process: Process, ts: Times, grid: Grid | None = None) -> Evolution
         )
     _closes(process, check_run(process, ts))
     if grid is None:
-        start, solved, turn = _gaussian(process, ts)
-        if not _checks.tracing(turn):
-            solved = np.asarray(solved) and _decays(turn)
+        start, solved, turns = _gaussian(process, ts)
+        if not _checks.tracing(turns):
+            solved = np.asarray(solved) and _decays(
+                np.asarray(turns[0]), np.asarray(turns[1]), tolerance(turns.dtype)
+            )
     else:
         start, solved = _cells(process, ts, grid)
     if not _checks.tracing(solved) and not bool(solved):
@@ -86,12 +89,13 @@ def _run(process: Process, ts: Array, grid: Grid | None) -> Evolution:
     return moments(process, ts) if grid is None else fokker_planck(process, ts, grid)
 
 
-def _decays(turn: Array) -> bool:
-    """Whether a period shortens all that is not periodic, by more than the error of what it was told from."""
-    if not np.isfinite(np.asarray(turn)).all():
+def _decays(before: np.ndarray, turn: np.ndarray, known: float) -> bool:
+    """Whether a period shortens all that is not periodic, by far more than the error of what it was told from, twice."""
+    apart = np.abs(turn - before).max()
+    if not np.isfinite(apart):
         return False
-    values, error = modes(turn, tolerance(turn.dtype))
-    return bool((np.abs(values) < 1 - error).all())
+    values, error = modes(turn, _FAR * known)
+    return bool((np.abs(values) < 1 - error - apart).all())
 
 
 @jit
@@ -119,13 +123,14 @@ def _gaussian(process: Process, ts: Array) -> tuple[Gaussian, Array, Array]:
 
     # twice: from a start that is far away it comes near, and then there
     mean, found = jax.lax.scan(nearer, given.mean, length=2)
-    turn, noise = (v[-1] for v in found)
+    turns, noise = found[0], found[1][-1]
+    turn = turns[-1]
     both = jnp.eye(d * d, dtype=eye.dtype) - jnp.kron(turn, turn)
     cov = jnp.linalg.solve(both, noise.reshape(-1)).reshape(d, d)
     root = _factor.root(0.5 * (cov + cov.T))
     # a period is stable if and only if this has a positive solution
     start = Gaussian.from_root(mean, width[:, None] * root)
-    return start, jnp.all(jnp.isfinite(root)) & jnp.all(jnp.isfinite(mean)), turn
+    return start, jnp.all(jnp.isfinite(root)) & jnp.all(jnp.isfinite(mean)), turns
 
 
 def _density(shape: Array, grid: Grid) -> Array:
@@ -193,8 +198,14 @@ def _cells(process: Process, ts: Array, grid: Grid) -> tuple[Cells, Array]:
         return solution.value, rests & jnp.all(jnp.isfinite(solution.value))
 
     # what a period hardly changes is far from being periodic if the slowest relaxation takes many: so says another start,
-    # which has to come near. That the first then is nearer by what it changed less, does not need as many periods
-    aside = sum(jnp.indices(grid.cells, dtype), even)
+    # which has to come near. As the first then is nearer by what it changed less, that does not take as many periods. It is
+    # in all wells, in one of two more than in equilibrium, and not up on the slopes
+    lam = process.protocol(ts[0])
+    lattice = Lattice(overdamped("periodic", process.system), grid)
+    height = -lattice.energies(lam, dtype) / jnp.max(lattice.system.temperature(lam))
+    places: Any = jnp.indices(grid.cells, dtype)
+    tilt = sum((place / n for place, n in zip(places, grid.cells, strict=True)), even)
+    aside = jax.lax.stop_gradient(tilt * jnp.exp(height - jnp.max(height)))
     starts = jnp.stack([start, aside]), jnp.array([rounding, rough], dtype)
     (found, other), rest = jax.lax.map(come_to, starts)
     solved = jnp.all(rest) & (jnp.max(jnp.abs(found - other)) < _NEAR)

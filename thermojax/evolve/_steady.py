@@ -311,23 +311,24 @@ def _linear(system: AbstractSystem, lam: Control, dim: int) -> Gaussian:
 
 def _leads_back(matrix: Array) -> bool:
     """Whether all modes of a drift decay by more than its rounding may make of one that does not."""
-    rates, error = modes(matrix, 8 * float(jnp.finfo(matrix.dtype).eps))
+    rates, error = modes(matrix, 4 * float(jnp.finfo(matrix.dtype).eps))
     return bool((np.real(rates) < -error).all())
 
 
-def modes(matrix: Array, relative: float) -> tuple[np.ndarray, np.ndarray]:
+def modes(matrix: Array | np.ndarray, relative: float) -> tuple[np.ndarray, np.ndarray]:
     r"""The eigenvalues of a matrix `(n, n)`, and how far they may be off if its entries are by `relative`: to first order,
-    with the eigenvectors on either side, by $n |y|^T |A| |x| / |y^T x|$; where two of them are one, by the root of that.
+    with the eigenvectors on either side, by $|y|^T |A| |x| / |y^T x|$; where two of them are one, by the root of that.
     """
     given, n = np.asarray(matrix, np.float64), len(matrix)
+    relative = relative + 8 * n * float(np.finfo(float).eps)
     values, right = np.linalg.eig(given)
-    together = (n * relative) ** 0.5 * np.abs(values).max()
+    together = relative**0.5 * np.abs(values).max()
     try:
         left = np.linalg.inv(right)
     except np.linalg.LinAlgError:
         return values, np.full(n, together)
     size = np.einsum("ki,ij,jk->k", np.abs(left), np.abs(given), np.abs(right))
-    return values, np.minimum(n * relative * size, together)
+    return values, np.minimum(relative * size, together)
 
 
 @jit

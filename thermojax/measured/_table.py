@@ -167,7 +167,7 @@ def _numbers(source: str, name: str, column: np.ndarray) -> np.ndarray:
     if column.dtype.kind == "O" and all(isinstance(v, datetime.datetime) for v in column):
         known = [v for v in column if v == v]  # dates with a time zone; pandas' NaT is no number
         since: list[Any] = [v - known[0] if v == v else np.timedelta64("NaT") for v in column]
-        exact = [v.to_timedelta64() if hasattr(v, "to_timedelta64") else v for v in since]
+        exact = [getattr(v, "to_timedelta64", lambda v=v: v)() for v in since]
         return _numbers(source, name, np.array(exact, "timedelta64[ns]"))
     if column.dtype.kind not in "iufO":
         raise TypeError(

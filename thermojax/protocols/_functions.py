@@ -146,8 +146,9 @@ def _frame(
     bound = upper if lower is None else lower
     origin = jnp.zeros_like(start, shape=()) if bound is None else bound
     ways = stop - start if bound is None else jnp.stack([start, stop]) - origin
-    way, size = (jnp.max(jnp.abs(v)) for v in (ways, start))
-    return origin, jnp.where(way > 0, way, jnp.where(size > 0, size, 1))
+    way, size = (jnp.max(jnp.abs(v)) for v in (ways, jnp.stack([start, stop])))
+    goes = way > 1e3 * jnp.finfo(start.dtype).eps * size  # and does not come back, but for rounding
+    return origin, jnp.where(goes, way, jnp.where(size > 0, size, 1))
 
 
 def _in_units(lower: Array | None, upper: Array | None) -> tuple[float | None, float | None]:

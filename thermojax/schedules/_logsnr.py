@@ -76,6 +76,7 @@ class LogSNR(AbstractSearchable):
         NaN.
         """
         lam = _checks.falling("lam", lam)
+        lam = lam.astype(jnp.float32) if lam.dtype.itemsize < 4 else lam  # the limits may be beyond
         if clip:
             lam = _clipped(lam, low, high)
         value, least, most = (_checks.known(v) for v in (lam, low, high))
