@@ -50,6 +50,11 @@ def test_the_twin_has_no_density_outside_its_grid():
     start = evolve.twin(process, evolve.Grid(-6.0, 6.0, 120)).initial
     found = [float(start.log_prob(jnp.array([x]))) for x in (5.99, 6.5, -7.0, jnp.nan)]
     assert_allclose(found, [-18.62, -np.inf, -np.inf, np.nan], atol=0.01)
+    ring = evolve.Grid(-6.0, 6.0, 120, periodic=True)
+    start = evolve.twin(process, ring).initial
+    here, around = (start.log_prob(jnp.array([x])) for x in (2.03, 14.03))
+    assert_allclose(here, -0.5 * 2.05**2 - 0.5 * np.log(2 * np.pi), atol=1e-6)
+    assert around == here
 
 
 CHAIN = np.array([[1.0, -1.0, 0.0], [-1.0, 2.0, -1.0], [0.0, -1.0, 1.0]])
@@ -87,6 +92,20 @@ def test_what_is_held_is_found(friction):
     far = tjx.Overdamped(lambda x, lam: 0.5 * jnp.sum(jnp.array([1e-6, 1e6]) * x**2))
     assert_allclose(jnp.diagonal(evolve.steady(far, 0.0, dim=2).cov), [1e6, 1e-6])
     assert_allclose(Boltzmann(far, 0.0, dim=2).log_partition(), np.log(2 * np.pi))
+
+
+def test_a_resonance_that_single_precision_does_not_resolve():
+    """Where a period shortens by 3e-5 and leads a hundred thousand widths away: W = 311603 for 314159, Q = 317747."""
+
+    def cycle():
+        bead = Underdamped(lambda x, lam: 0.5 * jnp.sum((x - lam) ** 2), friction=1e-5)
+        drive = Function(jnp.sin, 2 * jnp.pi, before=0.0, after=0.0)
+        process = tjx.Process(bead, drive, Gaussian(jnp.zeros(2), jnp.ones(2)))
+        return evolve.periodic(process, jnp.linspace(0.0, 2 * jnp.pi, 17))
+
+    assert_allclose(cycle().work[-1], np.pi / 1e-5, rtol=2e-6)
+    with jax.enable_x64(False), pytest.raises(RuntimeError, match="or double precision"):
+        cycle()
 
 
 @pytest.mark.parametrize("end", [10.0, 60.0])
@@ -189,7 +208,8 @@ def test_features_in_metres(turning, unit):
     )
     assert plain.rate > 3
     assert_allclose(small.rate, plain.rate, rtol=1e-5)
-    assert_allclose(inference.entropy_production(unit * x, h).rate, 8, atol=2)
+    for length in (unit, 1e-170):
+        assert_allclose(inference.entropy_production(length * x, h).rate, 8, atol=2)
 
 
 def test_a_clock_beside_a_dt(turning):
@@ -289,6 +309,10 @@ def test_works_that_contradict_crooks(estimator):
     for dissipation in (0.02, 1.0, 4.0):
         lawful = jax.lax.map(lambda key, d=dissipation: drawn(key, 1.0, d), keys)
         assert not any("not distributed" in why for why in lawful.why)
+    z = jnp.repeat(jax.random.normal(KEY, (10, 2, 300)), 100, axis=-1)  # that know of each other
+    again = jax.lax.map(lambda z: estimator(1 + 2**0.5 * z[0], 1 + 2**0.5 * z[1]), z)
+    assert all("neighbours" in why for why in again.why)
+    assert not any("not distributed" in why for why in again.why)
 
 
 @pytest.mark.parametrize("grain", [0.0, 0.25])
