@@ -2,6 +2,7 @@
 
 import datetime
 
+import hurry
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -104,7 +105,8 @@ def test_a_resonance_that_single_precision_does_not_resolve():
         return evolve.periodic(process, jnp.linspace(0.0, 2 * jnp.pi, 17))
 
     assert_allclose(cycle().work[-1], np.pi / 1e-5, rtol=2e-6)
-    with jax.enable_x64(False), pytest.raises(RuntimeError, match="or double precision"):
+    leisure, single = hurry.at_leisure(), jax.enable_x64(False)
+    with leisure, single, pytest.raises(RuntimeError, match="or double precision"):
         cycle()
 
 
@@ -309,6 +311,11 @@ def test_works_that_contradict_crooks(estimator):
     for dissipation in (0.02, 1.0, 4.0):
         lawful = jax.lax.map(lambda key, d=dissipation: drawn(key, 1.0, d), keys)
         assert not any("not distributed" in why for why in lawful.why)
+    few, many = (
+        jax.random.normal(KEY, (n,)) for n in (200, 20_000)
+    )  # an error of Delta is no slope
+    uneven = estimator(0.65 * (4 + 8**0.5 * many), 0.65 * (4 + 8**0.5 * few))
+    assert "not distributed" in uneven.why
     z = jnp.repeat(jax.random.normal(KEY, (10, 2, 300)), 100, axis=-1)  # that know of each other
     again = jax.lax.map(lambda z: estimator(1 + 2**0.5 * z[0], 1 + 2**0.5 * z[1]), z)
     assert all("neighbours" in why for why in again.why)
