@@ -2,6 +2,7 @@
 
 import datetime
 
+import equinox as eqx
 import hurry
 import jax
 import jax.numpy as jnp
@@ -82,6 +83,36 @@ def test_a_chain_that_nothing_holds(stiffness, heavy):
     with pytest.raises(ValueError, match="does not confine"):
         Boltzmann(system, 0.0, dim=3)
 
+    def traced(stiffness):
+        free = eqx.tree_at(
+            lambda s: s.potential, system, lambda x, lam: stiffness * potential(x, lam)
+        )
+        run = evolve.periodic(process.replace(system=free), jnp.linspace(0.0, 1.0, 3))
+        still, held = evolve.steady(free, 0.0, dim=3), Boltzmann(free, 0.0, dim=3)
+        return run.work, run.mean, still.cov, held.log_partition(), held.sample(KEY)[:3]
+
+    for found in jax.jit(traced)(1.0):
+        assert jnp.all(jnp.isnan(found))
+
+
+@pytest.mark.parametrize("heavy", [False, True])
+def test_coordinates_in_units_of_their_own(heavy):
+    """Metres beside micrometres, in single precision: covariances were 560 of themselves off."""
+    with jax.enable_x64(False):
+        unit = jnp.array([1.0, 1e5, 1e-5])
+        bend = jnp.array([[2.0, 1.0, 0.3], [1.0, 1.5, -0.5], [0.3, -0.5, 1.0]]) / jnp.outer(
+            unit, unit
+        )
+        potential = lambda x, lam: 0.5 * x @ bend @ x
+        drag = jnp.array([1.0, 0.7, 1.3]) / unit**2
+        if heavy:
+            system = Underdamped(potential, friction=drag, mass=1 / unit**2)
+        else:
+            system = tjx.Overdamped(potential, mobility=1 / drag)
+        found = evolve.steady(system, 0.0, dim=3).cov[:3, :3] / jnp.outer(unit, unit)
+        exact = np.linalg.inv(np.asarray(bend * jnp.outer(unit, unit), float))
+    assert_allclose(found, exact, rtol=2e-5, atol=2e-5)
+
 
 @pytest.mark.parametrize("friction", [2.0, 1e-3, 1e3])
 def test_what_is_held_is_found(friction):
@@ -106,7 +137,11 @@ def test_a_resonance_that_single_precision_does_not_resolve():
         return evolve.periodic(process, jnp.linspace(0.0, 2 * jnp.pi, 17))
 
     assert_allclose(cycle().work[-1], np.pi / 1e-5, rtol=2e-6)
-    for friction in (1e-5, 3e-5, 1e-4):  # of the last two only what differs from far and from near says it
+    for friction in (
+        1e-5,
+        3e-5,
+        1e-4,
+    ):  # of the last two only what differs from far and from near says it
         leisure, single = hurry.at_leisure(), jax.enable_x64(False)
         with leisure, single, pytest.raises(RuntimeError, match="or double precision"):
             cycle(friction)
@@ -166,7 +201,9 @@ def test_a_density_that_is_let_go_and_then_gripped():
     """In one interval: what errors are relative to is the narrowest that either end of it makes. It was 1e-4 off."""
     system = tjx.Overdamped(lambda x, lam: 0.5 * lam * jnp.sum(x**2))
     process = tjx.Process(system, ramp(1e-3, 20.0, 2.0), Gaussian(0.0, 1e8))
-    turned = lambda t: 2 * (1e-3 * t + (20 - 1e-3) * t**2 / 4)  # twice the integral of the stiffness
+    turned = lambda t: (
+        2 * (1e-3 * t + (20 - 1e-3) * t**2 / 4)
+    )  # twice the integral of the stiffness
     noise = 2 * integrate.quad(lambda t: np.exp(turned(t) - turned(2.0)), 0.0, 2.0, epsabs=0)[0]
     exact = 1e8 * np.exp(-turned(2.0)) + noise
     assert_allclose(evolve.moments(process, jnp.array([0.0, 2.0])).cov[-1], exact, rtol=1e-9)

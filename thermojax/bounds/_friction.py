@@ -152,6 +152,12 @@ def _on_grid(system: AbstractOverdamped, lam: Control, grid: Grid) -> Array:
     zeta = _checks.must(
         "friction: the potential, and its slope in each control,", zeta, closes, TILTED
     )
+    zeta = _checks.must(
+        "The friction",
+        zeta,
+        jnp.all(jnp.isfinite(zeta)),
+        f"a number of {dtype}: a barrier is too high for it, or a wall. Take the part on one side of it",
+    )
     if not (grid.walls[0] or grid.periodic[0]):
         allowed = (
             f"wide enough: at an end the density is above {EDGE} of its highest. Widen it, or walls=True if it ends "
@@ -171,29 +177,37 @@ def _cells(
     h = grid.widths[0]
     edges = jnp.asarray(grid.lower[0] + np.arange(grid.cells[0] + 1) * h, dtype)[:, None]
     heights, forces = jax.vmap(jax.value_and_grad(phi, 1), (0, None))(x, vector)
+    passes = jax.vmap(phi, (0, None))(edges, vector)
+    around = grid.periodic[0]
+    if around:  # from the highest pass on, so that nothing large is left of what goes over it, there and back
+        highest = -jnp.argmax(jax.lax.stop_gradient(passes[1:])) - 1
+        heights, forces = jnp.roll(heights, highest), jnp.roll(forces, highest, 0)
+        passes = jnp.roll(passes[1:], highest)
+        passes = jnp.concatenate([passes[-1:], passes])
     low = jax.lax.stop_gradient(jnp.min(heights))
     weight = jnp.exp(low - heights)
-    around = grid.periodic[0]
     mass = _sums(weight[:, None], h, around)[0][-1, 0]
-    p, p_edge = weight / mass, jnp.exp(low - jax.vmap(phi, (0, None))(edges, vector)) / mass
+    p = weight / mass
     mean = _sums(p[:, None] * forces, h, around)[0][-1]
     left, right = _sums(p[:, None] * (forces - mean[None]), h, around)
     # each from its own side, so that both tails keep their digits
     first = jax.lax.stop_gradient(jnp.cumsum(p)) * h < 0.5
     first = jnp.concatenate([jnp.ones(1, bool), first])[:, None]
     c = jnp.where(first, left, -right)
-    # in units of the highest; below the root of the least number the slope of a ratio has none, and nothing is there
-    top = jax.lax.stop_gradient(jnp.max(p))
-    edge = p_edge[:, None] / top
-    there = edge > float(np.sqrt(jnp.finfo(dtype).tiny))
-    ratio = jnp.where(there, c / top, 0) / jnp.where(there, edge, 1)
-    total = lambda values: h * (jnp.sum(values[1:], 0) + jnp.sum(values[:-1], 0)) / 2
-    square = total(c[:, :, None] * ratio[:, None, :])
+    # by the root of 1/p, which has a number for barriers twice as high as p itself, and no quotient
+    finite = jnp.isfinite(passes)
+    rise = jnp.where(finite, passes, low) - low
     if around:
-        means = total(ratio)
-        square = square - jnp.outer(means, means) / total(1 / p_edge[:, None])[0]
+        c = c - jnp.where(jnp.all(finite), matmul(jax.nn.softmax(rise[1:]), c[1:]), 0)[None]
+    there = finite[:, None] & (c != 0)
+    root = jnp.where(there, c, 0) * jnp.exp(0.5 * jnp.where(there, rise[:, None], 0))
+    squares = mass * root[:, :, None] * root[:, None, :]
+    square = h * (jnp.sum(squares[1:], 0) + jnp.sum(squares[:-1], 0)) / 2
+    # where a wall stands between two parts
+    shut = ~finite[1:-1] & (weight[1:] == 0) & (weight[:-1] == 0) & jnp.any(c[1:-1] != 0, 1)
+    square = jnp.where(jnp.any(shut), jnp.inf, square)
     diffusion = jnp.asarray(system.diffusion(x[0], lam), dtype).reshape(())
-    ends = jnp.maximum(p_edge[0], p_edge[-1]) / jnp.max(p)
+    ends = jnp.exp(low - jnp.minimum(passes[0], passes[-1])) / jnp.max(weight)
     closes = jnp.asarray(True)
     if around:
         seam, slopes = jax.vmap(jax.value_and_grad(phi, 1), (0, None))(

@@ -68,9 +68,8 @@ class Quadratic(AbstractForm):
     def check(self, density: AbstractEquilibrium) -> None:
         value = _checks.known(_curvature(density))
         if value is not None:
-            value = np.asarray(value, float)
-            lowest = float(np.linalg.eigvalsh(value).min())
-            if not _confines(value, density.origin.dtype):
+            lowest = float(np.linalg.eigvalsh(np.asarray(value, float)).min())
+            if not np.isfinite(mean_and_root(density)[1]).all():
                 raise ValueError(
                     f"Boltzmann: the potential has curvature {lowest:.3g} in some direction, so it does not confine and has "
                     "no equilibrium. Give a positive stiffness (and the right dim=), or walls: bounds=(lower, upper), in "
@@ -84,16 +83,6 @@ class Quadratic(AbstractForm):
         mean, root = mean_and_root(density)
         volume = _factor.log_det(root) + density.dim * jnp.log(2 * jnp.pi)
         return 0.5 * volume - density.reduced_energy(mean)
-
-
-def _confines(curvature: np.ndarray, dtype: np.dtype) -> bool:
-    """Whether it is positive, by more than rounding, in units in which each coordinate's own is one."""
-    own = np.diagonal(curvature)
-    if not (own > 0).all():
-        return False
-    lowest = np.linalg.eigvalsh(curvature / np.sqrt(np.outer(own, own))).min()
-    rounding = 4 * jnp.finfo(dtype).eps + 8 * len(own) * np.finfo(float).eps
-    return bool(len(own) == 1 or lowest > rounding)
 
 
 class Quadrature(AbstractForm):
@@ -173,11 +162,14 @@ def _curvature(density: AbstractEquilibrium) -> Array:
 
 @jit
 def mean_and_root(density: AbstractEquilibrium) -> tuple[State, Array]:
-    r"""m and L of $N(m, K^{-1})$, $L L^T = K^{-1}$."""
+    r"""m and L of $N(m, K^{-1})$, $L L^T = K^{-1}$, NaN where K is positive by no more than rounding."""
     slope = jax.grad(density.reduced_energy)(density.origin)
+    curvature = _curvature(density)[::-1, ::-1]
     # Factored from the last coordinate up, K = U U^T with U upper triangular, so that L = U^-T is lower triangular.
-    backward = _factor.root(_curvature(density)[::-1, ::-1])
-    root = _factor.inverse(backward)[::-1, ::-1].T
+    backward = _factor.root(curvature)
+    rounding = 4 * density.dim * jnp.finfo(curvature.dtype).eps
+    held = jnp.diagonal(backward) ** 2 > rounding * jnp.diagonal(curvature)
+    root = _factor.inverse(jnp.where(jnp.all(held), backward, jnp.nan))[::-1, ::-1].T
     return -_factor.times(root, matmul(root.T, slope)), root
 
 

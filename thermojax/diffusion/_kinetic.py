@@ -21,6 +21,7 @@ from ._schedules import AbstractSchedule
 from ._span import Span, clock
 
 NAMES = ("generation",)
+ALONG = 9  # polynomials of a curve along a schedule's pace
 FINE = 4001  # levels between which the speed is interpolated, and a schedule's pace is one
 
 
@@ -88,9 +89,9 @@ def kinetic(
 def _kinetic(given: Asked, schedule: AbstractSchedule) -> tuple[Kinetic, Rate, Array]:
     over, source = given.span, given.source
     square = 0.5 * over.kind.noise(over.lam) ** 2  # D per nat
-    duration = schedule.t1 - schedule.t0
     # both are sums over the levels of one rate: |dx/dlam|^2 is s^2/2 times that of the entropy
-    cost = duration * square * _paced(schedule, over)
+    duration, paced = _paced(schedule, over)
+    cost = duration * square * paced
 
     def total(other: AbstractSource, weight: Array) -> tuple[Rate, Array]:
         weighted = over._replace(weight=weight)
@@ -117,12 +118,14 @@ def _kinetic(given: Asked, schedule: AbstractSchedule) -> tuple[Kinetic, Rate, A
     return kinetic, curve, off
 
 
-def _paced(schedule: AbstractSchedule, over: Span) -> Array:
-    r"""Weights of $\int f\, |\dot\lambda|\, d\lambda$ for an f that is known at the nodes: of its polynomial through them,
+def _paced(schedule: AbstractSchedule, over: Span) -> tuple[Scalar, Array]:
+    r"""The time that it takes, and weights of $\int f\, |\dot\lambda|\, d\lambda$ for an f that is known at the nodes: with
+    the polynomial through f q, and q a smooth curve along the pace,
 
-    $$\int P_n |\dot\lambda|\, d\lambda \approx \sum_j P_n\, (\Delta\lambda_j)^2 / \Delta t_j .$$
+    $$\int P_n\, \frac{|\dot\lambda|}{q}\, d\lambda \approx \sum_j \frac{P_n}{q} \frac{(\Delta\lambda_j)^2}{\Delta t_j} .$$
 
-    f is smooth, and the schedule need not be: `Levels` changes its pace at each level, where its slope does not say so.
+    f q is smooth, and the schedule need not be: `Levels` changes its pace at each level, where its slope does not say so.
+    Without q the error of f where it is large would count where the pace is, a million times as fast at an end.
     """
     fine = over.top + (over.bottom - over.top) * jnp.linspace(0.0, 1.0, FINE).astype(over.top.dtype)
     ts = clock(schedule, fine)
@@ -130,14 +133,25 @@ def _paced(schedule: AbstractSchedule, over: Span) -> Array:
     took, middles = jnp.diff(ts), 0.5 * (lam[1:] + lam[:-1])
     paces = jnp.where(took > 0, jnp.diff(lam) ** 2 / jnp.where(took > 0, took, 1), 0)
 
-    def place(lam: Array) -> Array:
-        return 1 - 2 * (over.top - lam) / (over.top - over.bottom)
+    def polynomials(lam: Array, count: int) -> Array:
+        return _legendre(1 - 2 * (over.top - lam) / (over.top - over.bottom), count)
+
+    def norms(count: int) -> Array:
+        return 2 * jnp.arange(count, dtype=lam.dtype) + 1
+
+    # the first few of the logarithm, of steps of equal length
+    resolved = jnp.maximum(took, jnp.finfo(ts.dtype).eps * jnp.max(jnp.abs(ts)))
+    halfway = 0.5 * (fine[1:] + fine[:-1])
+    along = matmul(polynomials(halfway, ALONG), -jnp.log(resolved)) * norms(ALONG) / (FINE - 1)
+    along = jax.lax.stop_gradient(along)
+
+    def q(lam: Array) -> Array:
+        return jnp.exp(matmul(along, polynomials(lam, ALONG)))
 
     count = len(over.lam)
-    degrees = jnp.arange(count, dtype=lam.dtype)
-    moments = matmul(_legendre(place(middles), count), paces)
-    norms = (2 * degrees + 1) / (over.top - over.bottom)
-    return over.weight * matmul(norms * moments, _legendre(place(over.lam), count))
+    moments = matmul(polynomials(middles, count), paces / q(middles))
+    weights = matmul(norms(count) * moments, polynomials(over.lam, count))
+    return ts[-1] - ts[0], over.weight * q(over.lam) * weights / (over.top - over.bottom)
 
 
 def _legendre(x: Array, count: int) -> Array:

@@ -12,13 +12,14 @@ import optimistix as optx
 from .. import _checks, _factor
 from .._jit import jit
 from .._process import Process, a_process, check_run, ends, one_protocol
+from .._products import matmul
 from .._types import Array, PyTree, Scalar, Times
 from ..densities import Cells, Gaussian, normal
 from ..systems import AbstractDiscrete, Grid, Lattice
 from ._evolution import Evolution
 from ._fokker_planck import fokker_planck, masses, overdamped, unjudged
 from ._moments import linear, moments, tolerance, widths
-from ._steady import modes
+from ._steady import resolved
 
 _CYCLES = 4096
 _FAR = 50.0  # by how many errors a period must shorten what is not periodic
@@ -51,11 +52,7 @@ def periodic(process: Process, ts: Times, grid: Grid | None = None) -> Evolution
         )
     _closes(process, check_run(process, ts))
     if grid is None:
-        start, solved, turns = _gaussian(process, ts)
-        if not _checks.tracing(turns):
-            solved = np.asarray(solved) and _decays(
-                np.asarray(turns[0]), np.asarray(turns[1]), tolerance(turns.dtype)
-            )
+        start, solved = _gaussian(process, ts)
     else:
         start, solved = _cells(process, ts, grid)
     if not _checks.tracing(solved) and not bool(solved):
@@ -89,17 +86,8 @@ def _run(process: Process, ts: Array, grid: Grid | None) -> Evolution:
     return moments(process, ts) if grid is None else fokker_planck(process, ts, grid)
 
 
-def _decays(before: np.ndarray, turn: np.ndarray, known: float) -> bool:
-    """Whether a period shortens all that is not periodic, by far more than the error of what it was told from, twice."""
-    apart = np.abs(turn - before).max()
-    if not np.isfinite(apart):
-        return False
-    values, error = modes(turn, _FAR * known)
-    return bool((np.abs(values) < 1 - error - apart).all())
-
-
 @jit
-def _gaussian(process: Process, ts: Array) -> tuple[Gaussian, Array, Array]:
+def _gaussian(process: Process, ts: Array) -> tuple[Gaussian, Array]:
     r"""A period takes m to $\Phi m + c$ and $\Sigma$ to $\Phi \Sigma \Phi^T + N$, told from d + 1 points, a width apart."""
     given = normal(process.initial)
     if given is None:
@@ -127,10 +115,12 @@ def _gaussian(process: Process, ts: Array) -> tuple[Gaussian, Array, Array]:
     turn = turns[-1]
     both = jnp.eye(d * d, dtype=eye.dtype) - jnp.kron(turn, turn)
     cov = jnp.linalg.solve(both, noise.reshape(-1)).reshape(d, d)
-    root = _factor.root(0.5 * (cov + cov.T))
-    # a period is stable if and only if this has a positive solution
-    start = Gaussian.from_root(mean, width[:, None] * root)
-    return start, jnp.all(jnp.isfinite(root)) & jnp.all(jnp.isfinite(mean)), turns
+    cov = 0.5 * (cov + cov.T)
+    # the two, from far and from near, differ by what the first is off
+    error = _FAR * tolerance(turn.dtype) * jnp.abs(turn) + jnp.abs(turns[1] - turns[0])
+    stable = resolved(both, error, matmul(cov, turn.T), cov)
+    start = Gaussian.from_root(mean, width[:, None] * _factor.root(cov))
+    return start, stable & jnp.all(jnp.isfinite(mean))
 
 
 def _density(shape: Array, grid: Grid) -> Array:

@@ -9,7 +9,7 @@ import numpy as np
 from .. import _checks, _factor
 from .._affine import affine
 from .._jit import jit
-from .._products import matmul
+from .._products import einsum, matmul
 from .._types import Array, Control, Given
 from ..densities import Cells, Gaussian, States, listed
 from ..systems import (
@@ -24,6 +24,7 @@ from ..systems import (
 )
 from ._fokker_planck import REACH, extremes, overdamped
 from ._master import generator
+from ._moments import stirred
 
 
 @overload
@@ -196,6 +197,7 @@ def _chain(blocks: _Blocks, last: Array) -> Array:
 # ---- elimination without a difference
 
 
+_TRIALS = 4
 _LEAK = 1e-30  # of the fastest rate: the way back of states that nothing leads away from
 _TOGETHER = 32  # states eliminated at once
 
@@ -299,48 +301,42 @@ def _linear(system: AbstractSystem, lam: Control, dim: int) -> Gaussian:
         raise ValueError(
             "steady without a grid is for linear systems, and this drift is not linear in x. Give grid=evolve.Grid(...)."
         )
-    mean, cov, stable, drift = _lyapunov(system, lam, x)
-    if not _checks.tracing((mean, cov)) and not (bool(stable) and _leads_back(drift)):
+    mean, root, stable = _lyapunov(system, lam, x)
+    if not _checks.tracing((mean, root)) and not bool(stable):
         raise ValueError(
             "steady: the drift does not lead back in every direction, so that nothing is stationary. Confine the system, or "
             "evolve it."
         )
-    root = _factor.root(cov)
     return Gaussian.from_root(mean, jnp.where(stable, root, jnp.nan))
 
 
-def _leads_back(matrix: Array) -> bool:
-    """Whether all modes of a drift decay by more than its rounding may make of one that does not."""
-    rates, error = modes(matrix, 4 * float(jnp.finfo(matrix.dtype).eps))
-    return bool((np.real(rates) < -error).all())
-
-
-def modes(matrix: Array | np.ndarray, relative: float) -> tuple[np.ndarray, np.ndarray]:
-    r"""The eigenvalues of a matrix `(n, n)`, and how far they may be off if its entries are by `relative`: to first order,
-    with the eigenvectors on either side, by $|y|^T |A| |x| / |y^T x|$; where two of them are one, by the root of that.
-    """
-    given, n = np.asarray(matrix, np.float64), len(matrix)
-    relative = relative + 8 * n * float(np.finfo(float).eps)
-    values, right = np.linalg.eig(given)
-    together = relative**0.5 * np.abs(values).max()
-    try:
-        left = np.linalg.inv(right)
-    except np.linalg.LinAlgError:
-        return values, np.full(n, together)
-    size = np.einsum("ki,ij,jk->k", np.abs(left), np.abs(given), np.abs(right))
-    return values, np.minimum(relative * size, together)
-
-
 @jit
-def _lyapunov(
-    system: AbstractDiffusion, lam: Control, x: Array
-) -> tuple[Array, Array, Array, Array]:
-    matrix = jax.jacfwd(lambda y: system.drift(y, lam))(x)
-    noise = jnp.diag(jnp.broadcast_to(2 * system.diffusion(x, lam), x.shape))
+def _lyapunov(system: AbstractDiffusion, lam: Control, x: Array) -> tuple[Array, Array, Array]:
+    width = stirred(system, x, lam, jnp.asarray(jnp.inf, x.dtype))  # whatever the unit of each
+    width = jnp.where((width > 0) & jnp.isfinite(width), width, 1)
+    matrix = jax.jacfwd(lambda y: system.drift(x + width * y, lam) / width)(jnp.zeros_like(x))
+    noise = jnp.diag(jnp.broadcast_to(2 * system.diffusion(x, lam), x.shape) / width**2)
     eye = jnp.eye(x.size, dtype=x.dtype)
-    both = jnp.kron(eye, matrix) + jnp.kron(matrix, eye)
-    cov = jnp.linalg.solve(both, -noise.reshape(-1)).reshape(x.size, x.size)
-    mean = jnp.linalg.solve(matrix, -system.drift(x, lam))
+    both = -jnp.kron(eye, matrix) - jnp.kron(matrix, eye)
+    cov = jnp.linalg.solve(both, noise.reshape(-1)).reshape(x.size, x.size)
+    mean = jnp.linalg.solve(matrix, -system.drift(x, lam) / width)
     cov = 0.5 * (cov + cov.T)
-    # a drift is stable if and only if its Lyapunov equation has a positive solution
-    return mean, cov, jnp.all(jnp.isfinite(_factor.root(cov))), matrix
+    rounding = 8 * float(jnp.finfo(x.dtype).eps)
+    stable = resolved(both, rounding * matrix, cov, cov)
+    return width * mean, width[:, None] * _factor.root(cov), stable
+
+
+def resolved(equation: Array, error: Array, product: Array, cov: Array) -> Array:
+    r"""Whether a drift, or a period, leads back in all directions, by more than its error may make of one where it does not.
+
+    If and only if it does, its Lyapunov equation has a positive solution `cov` `(d, d)`, $\Sigma$. In that the matrix stands
+    in `product` with P; what it changes by if its entries are off by their `error`, up and down at random, solves the
+    `equation` `(d d, d d)` for $\delta P + (\delta P)^T$, and has to be less than $\Sigma$.
+    """
+    off = np.random.default_rng(0).normal(size=(_TRIALS, *error.shape))
+    more = einsum("kij,jl->kil", error[None] * jnp.asarray(off, error.dtype), product)
+    more = jnp.reshape(more + jnp.swapaxes(more, 1, 2), (_TRIALS, -1)).T
+    changes = jnp.abs(jnp.linalg.solve(*jax.lax.stop_gradient((equation, more))))
+    width = jnp.sqrt(jnp.diagonal(cov))
+    positive = jnp.all(jnp.isfinite(_factor.root(cov)))
+    return positive & jnp.all(changes < jnp.outer(width, width).reshape(-1, 1))
