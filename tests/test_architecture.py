@@ -26,6 +26,7 @@ FLOORS = [
         "_factor",
         "_guard",
         "_affine",
+        "_chance",
         "_nodes",
         "_noise",
         "_normal",

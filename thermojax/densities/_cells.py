@@ -6,6 +6,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from .. import _checks
+from .._chance import chance
 from .._guard import held, untracked
 from .._jit import jit
 from .._nodes import nodes
@@ -151,7 +152,7 @@ class Cells(AbstractKnownDensity):
     def sample(self, key: Key) -> State:
         grid, dtype = self.grid, self.p.dtype
         p = jnp.where(self.p > 0, self.p, 0)
-        u = jax.random.uniform(key, (grid.dim,), dtype)
+        u = chance(key, (grid.dim,), dtype)
         if grid.dim == 1:
             return _inverse(grid.lower[0], grid.widths[0], p, u[0])[None]
         x = _inverse(grid.lower[0], grid.widths[0], p.sum(1), u[0])

@@ -6,6 +6,7 @@ import jax
 import jax.numpy as jnp
 
 from .. import _checks
+from .._chance import chance
 from .._jit import jit
 from .._types import Array, Bool, Float, Key, Reduced, Scalar, State
 
@@ -44,7 +45,7 @@ class Quantiles(NamedTuple):
         The step makes the derivative $\partial_\theta x = -\partial_\theta F / p$ as accurate as the quadrature: without
         it, it would be that of the table's straight pieces.
         """
-        u = jax.random.uniform(key, (), self.grid.dtype)
+        u = chance(key, (), self.grid.dtype)
         x = jnp.interp(u, self.cdf, self.grid)
         # F(x) by the trapezoid rule from the node on the left: the same rule as the table's, or the step would go astray
         i = jnp.clip(jnp.searchsorted(self.grid, x, side="right") - 1, 0, self.grid.size - 2)

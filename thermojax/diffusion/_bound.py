@@ -14,7 +14,7 @@ class Bound(NamedTuple):
     r"""What `elbo` and `denoising_log_prob` return: a log-density in nats, and where in the noise it comes from.
 
     - `first`: of the data, or the point, noised to the first level, averaged over that noise, in the scale of the noising.
-    - `clean`: of clean data: `first` $+\, d \ln a_0 + f/\alpha$, with what is `hidden` extrapolated; NaN where it cannot be.
+    - `clean`: of clean data: `first` $+\, d \ln a_0$ and what is `hidden`, extrapolated; NaN where it cannot be.
     - `lam`, `rate`, `stderr`: $\tfrac12(\langle |\hat\epsilon - \epsilon|^2 \rangle - d)$ per nat at each level, `(nodes,)`.
     - `end`: the mean log-density of the last level in it.
     - `draws`: `first` of each independent draw, or row of data, whose mean it is, to be paired.

@@ -8,12 +8,12 @@ import jax.numpy as jnp
 from .. import _checks
 from .._types import Array, ArrayLike, Key, Scalar
 from ..estimators import Estimate, mean
-from ._levelwise import LEAST, first_levels, quieter, slope_and_tail
+from ._levelwise import LEAST, Tail, first_levels, quieter, tail
 from ._predictor import Predictor
 
 
 class Hidden(NamedTuple):
-    r"""What the noise at the first level adds to the entropy of clean data, estimated as $f/\alpha$.
+    r"""What the noise at the first level adds to the entropy of clean data, extrapolated.
 
     In units of the clean data, $y = x/a = x_0 + \sigma\epsilon$, entropy rises by de Bruijn's identity as noise is added,
 
@@ -21,9 +21,12 @@ class Hidden(NamedTuple):
       \epsilon|^2 \rangle = \tfrac12 s^2 \langle |\nabla\ln p_\lambda|^2 \rangle ,$$
 
     and for fine noise $f \propto e^{-\alpha\lambda}$: $\alpha = 1$ for smooth densities, $\frac12$ for those with edges, 0
-    for atoms and for data on a manifold, whose $S_0 = -\infty$.
+    for atoms and for data on a manifold, whose $S_0 = -\infty$. Where the noise of the first level is as wide as the data,
+    $\alpha$ still rises; $f \propto u^a/(1 + \rho u)^a$ in $u = e^{-\lambda}$, exact for a Gaussian, follows it.
 
-    - `value`: $f/\alpha$ in nats; NaN, with the doubt that something failed, where $\alpha < \frac14$.
+    - `value`: the integral, $f/\alpha$ for fine noise and of a slope that was given, in nats; NaN, with the doubt that
+      something failed, where $\alpha < \frac14$. Not reliable where it may be off by more than its error: for a Gaussian
+      from noise as wide as the data on.
     - `rate`: f, per nat of $\lambda$, at the first level. By the denoising error, so that a wrong network sees too little
       of it, by half of the squared error of $\hat\epsilon$, and never too much.
     - `slope`: $\alpha$, measured over the last fifth of a nat, or as it was given.
@@ -52,10 +55,11 @@ def rates(net: Predictor, x0: Array, key: Key, first: Scalar) -> Array:
     return jax.lax.map(at, first_levels(first)).T
 
 
-def hidden(f: Array, slope: Scalar | None) -> tuple[Hidden, Array]:
-    r"""From the rates `(n, 3)`; and $f/\alpha$ as a mean over the rows, `(n,)`, whose spread is that of the ratio."""
-    slopes, areas = slope_and_tail(f, slope)
-    return Hidden(mean(areas), mean(f[:, 0]), mean(slopes)), areas
+def hidden(f: Array, slope: Scalar | None) -> tuple[Hidden, Tail]:
+    """From the rates `(n, 3)`."""
+    found = tail(f, slope)
+    value = mean(found.integral)._extrapolated(found.off)
+    return Hidden(value, mean(f[:, 0]), mean(found.slope)), found
 
 
 def given_slope(slope: ArrayLike | None) -> Array | None:

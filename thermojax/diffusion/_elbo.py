@@ -99,9 +99,11 @@ def _elbo(
     end = less_noise(jax.vmap(prior_of(process).log_prob)(x), noise)
     shrunk = d * jnp.log(net.kind.signal(first) / net.kind.signal(last))
     total = end - area - shrunk
-    left, areas = hidden(rates(net, rows, three, first), slope)
-    clean = total + d * jnp.log(net.kind.signal(first)) + areas
-    return Bound(mean(total), mean(clean), left, lam, rate, stderr, mean(end), total)
+    left, above = hidden(rates(net, rows, three, first), slope)
+    clean = mean(total + d * jnp.log(net.kind.signal(first)) + above.integral)
+    return Bound(
+        mean(total), clean._extrapolated(above.off), left, lam, rate, stderr, mean(end), total
+    )
 
 
 def _shared(data: Array, size: int) -> tuple[Array, int]:

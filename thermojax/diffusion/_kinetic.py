@@ -14,7 +14,7 @@ from ..estimators import Estimate
 from ._draws import AbstractSource, clean_score
 from ._levelwise import Rate
 from ._measure import all_averaged, bent, integrate
-from ._noising import kind_of, schedule_of
+from ._noising import ends, kind_of, schedule_of, slack
 from ._parts import NO_SCORE, Asked, asked, seen, straight
 from ._predictor import Network, Predictor, Predicts
 from ._schedules import AbstractSchedule
@@ -31,7 +31,7 @@ class Kinetic(eqx.Module):
     - `speed` $\langle |dx/d\lambda|^2 \rangle$ at `levels`, of the probability flow: no schedule is in it.
     - `entropy` $= \int \langle |v|^2 \rangle / D\, dt \ge W_2^2 / \int D\, dt$, in nats, and `diffusion_time` $\int D\, dt$.
     - `cost` $= \tau \int \langle |v|^2 \rangle\, dt \ge$ `length`$^2 \ge W_2^2$, in units of $x^2$: the schedule's, for all
-      durations $\tau$.
+      durations $\tau$; with `top`, of the part from there on.
     - `length` $= \int \langle |v|^2 \rangle^{1/2} dt$: of the way that the density goes. `even` levels go it at one speed,
       and then the cost is `length`$^2$: no schedule of this kind between these levels has less.
     """
@@ -79,19 +79,28 @@ def kinetic(
     if net is None:
         raise ValueError(f"kinetic needs a score, predict=. {NO_SCORE}.")
     given = asked(noising, net, data, key, predicts, None, size, nodes, top)
-    found, curve, off = _kinetic(given, schedule_of(noising))
+    first = ends(noising)[0]
+    value, high = _checks.known(first), _checks.known(given.span.top)
+    if value is not None and high is not None and high > value + slack(value):
+        raise ValueError(
+            f"top = {high:.6g} lies above the first level of the schedule, {value:.6g}: the cost is a schedule's, and none "
+            "goes there. Leave it out, or give a level of the schedule."
+        )
+    found, curve, off = _kinetic(given, schedule_of(noising), first)
     straight(off)
     seen("the kinetic cost", given.span.lam, curve.value)
     return found
 
 
 @jit
-def _kinetic(given: Asked, schedule: AbstractSchedule) -> tuple[Kinetic, Rate, Array]:
+def _kinetic(
+    given: Asked, schedule: AbstractSchedule, first: Scalar
+) -> tuple[Kinetic, Rate, Array]:
     over, source = given.span, given.source
     square = 0.5 * over.kind.noise(over.lam) ** 2  # D per nat
     # both are sums over the levels of one rate: |dx/dlam|^2 is s^2/2 times that of the entropy
     duration, paced = _paced(schedule, over)
-    cost = duration * square * paced
+    cost = duration * square * jnp.where(over.top > first + slack(first), jnp.nan, paced)
 
     def total(other: AbstractSource, weight: Array) -> tuple[Rate, Array]:
         weighted = over._replace(weight=weight)

@@ -50,8 +50,8 @@ def nll(
     - `first`: $\langle -\ln q(x) \rangle = S(p_{\lambda_0}) + \mathrm{KL}(p_{\lambda_0} \| q)$, of the data noised to that
       level: like against like, in the scale of the noising, without an approximation.
     - `clean`: $S_0 + \mathrm{KL}(p_{\lambda_0} \| q)$, what the model would reach if it went on from there without error: a
-      flow is a map, which leaves the divergence as it is. This is `first` $- d \ln a_0 - f/\alpha$: less the scale, which
-      is exact, and less the entropy that the noise of the first level adds, which is `hidden`, extrapolated. Unreliable
+      flow is a map, which leaves the divergence as it is. This is `first` $- d \ln a_0$ less `hidden`: less the scale, which
+      is exact, and less the entropy that the noise of the first level adds, extrapolated. Unreliable
       and NaN where it is infinite (atoms, a manifold, any training set with a network that knows it by heart).
     - `stopped`: $\langle -\ln [a_0^d\, q(a_0 x_0)] \rangle = S_0 + \mathrm{KL}(p_0 \| q_y)$, $y = x/a_0$: clean data put in
       as if they had the noise of the first level. It is the likelihood, exactly, of a sampler that stops there and divides
@@ -110,6 +110,7 @@ def _nll(
     states = jnp.concatenate([a * x0 + s * noise, a * x0])
     both = jax.lax.map(said, (states, keys), batch_size=min(TOGETHER, states.shape[0]))
     first, bare = jnp.split(both, 2)
-    left, areas = hidden(rates(net, x0, three, lam), slope)
+    left, above = hidden(rates(net, x0, three, lam), slope)
     scale = x0.shape[1] * jnp.log(a)
-    return NLL(mean(first), mean(first - scale - areas), mean(bare - scale), left, first)
+    clean = mean(first - scale - above.integral)._extrapolated(above.off)
+    return NLL(mean(first), clean, mean(bare - scale), left, first)

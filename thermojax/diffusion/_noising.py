@@ -179,7 +179,7 @@ def _exact(process: Process, x: State, lam: Scalar) -> State:
     lam = jnp.asarray(lam)
     value = _checks.known(lam)
     if value is not None and (top := _checks.known(_top(process))) is not None:
-        if (value > top + _slack(top)).any():
+        if (value > top + slack(top)).any():
             raise ValueError(
                 f"lam = {value} lies above the first level of the schedule, {top}: the process knows its data as noised "
                 "there. Start from clean data (Linear(t0=0.0)) or from a higher level."
@@ -199,14 +199,14 @@ def _top(process: Process) -> Array:
     return schedule(schedule.t0).lam
 
 
-def _slack(first: Any) -> Any:
+def slack(first: Any) -> Any:
     """By which a level may lie above the first one, by rounding."""
     return 1e-5 * (1 + abs(first))
 
 
 def _at(process: Process, lam: Array) -> Density:
     first = _top(process)
-    lam = jnp.where(lam > first + _slack(first), jnp.nan, jnp.where(lam > first, first, lam))
+    lam = jnp.where(lam > first + slack(first), jnp.nan, jnp.where(lam > first, first, lam))
     return noised(process.initial, *leap(kind_of("process", process), first, lam))
 
 

@@ -149,7 +149,9 @@ def _pointwise(
     (rate, stderr), area = summed(level, lam, weight, one)
     rate = rate - jax.lax.map(jax.grad(in_clean_units), lam)
     total = averaged(first) - area
-    left, areas = hidden(rates(net, rows, two, first), slope)
-    clean = total + d * jnp.log(kind.signal(first)) + areas
+    left, above = hidden(rates(net, rows, two, first), slope)
+    clean = mean(total + d * jnp.log(kind.signal(first)) + above.integral)
     end = jnp.broadcast_to(averaged(last), total.shape)
-    return Bound(mean(total), mean(clean), left, lam, rate, stderr, mean(end), total)
+    return Bound(
+        mean(total), clean._extrapolated(above.off), left, lam, rate, stderr, mean(end), total
+    )

@@ -65,8 +65,8 @@ def price(
       $s_\theta$. `gap` is `nll` less the limit, with its sign. For an exact score and $\pi = p_T$ it is zero. For any other
       it may have either sign: an indicator, no bound.
     - `data_entropy`: the entropy of clean data that the limit gives, $S_1 - \int\dot S_\theta dt - d \ln a_0$ less `cutoff`:
-      what the rate at the first level leaves, if it goes on to fall as $e^{-\alpha\lambda}$. NaN if it does not fall
-      ($\alpha < 1/4$): points, or a manifold, which have entropy $-\infty$.
+      what the rate at the first level leaves, if it goes on to fall as $e^{-\alpha\lambda}$ (`Hidden` says more). NaN if it
+      does not fall ($\alpha < 1/4$): points, or a manifold, which have entropy $-\infty$.
     - `balance` $= \int s^2 \langle s_\theta \cdot (s - s_\theta) \rangle d\lambda$: by this the entropies of the exact score
       and of the model differ by more than the score error. Zero if $s_\theta$ is the best of a linear class.
     - `missing`: the share of the score error that lies above the first level, extrapolated in the same way; or NaN.

@@ -11,7 +11,7 @@ from ..estimators import Estimate
 from ._draws import known_at
 from ._ends import entropy, last_entropy, mismatch, surprise
 from ._flow import flow_log_prob
-from ._levelwise import slope_and_tail
+from ._levelwise import tail
 from ._measure import all_averaged, averaged, bent, edge, integrate, together
 from ._parts import NO_SCORE, Asked
 from ._pricing import Cutoff, Draws, Pricing, Rates
@@ -41,8 +41,8 @@ def priced(given: Asked, noising: Process, flows: int, probes: int | None) -> tu
     d = eqx.filter_eval_shape(source.states, kind, top, given.key).x.shape[1]
     shrunk = d * over.stretch
     first_rates = edge(source, net, best, over, next(keys), ("norm", *known[:1]))
-    beyond = {name: slope_and_tail(f) for name, f in first_rates.items()}
-    alphas, cut = beyond["norm"]
+    above = {name: tail(f, bent=name == "norm") for name, f in first_rates.items()}
+    alphas, cut, unknown = above["norm"]
 
     estimates = draws | {
         "elbo": -(crossed + draws["denoising"] + shrunk),
@@ -56,9 +56,10 @@ def priced(given: Asked, noising: Process, flows: int, probes: int | None) -> tu
     if best is not None:
         estimates |= {
             "total": draws["score_error"] + end.draws,
-            "missing": beyond["score_error"][1],
+            "missing": above["score_error"].integral,
         }
     found = all_averaged(source, estimates)
+    found["data_entropy"] = found["data_entropy"]._extrapolated(unknown)
 
     endless = jnp.any(end.draws == jnp.inf)
     found["endpoint"] = found["endpoint"]._replace(

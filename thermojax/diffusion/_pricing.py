@@ -24,7 +24,10 @@ class Rates(NamedTuple):
 
 
 class Cutoff(NamedTuple):
-    r"""What the entropy falls by from the first level to clean data, in nats: the rate there over its decay $\alpha$."""
+    r"""What the entropy falls by from the first level to clean data, in nats, and the slope $\alpha$ of its rate there.
+
+    `Hidden` says how it is extrapolated.
+    """
 
     correction: Scalar
     alpha: Estimate

@@ -11,8 +11,8 @@ from .. import _checks
 from .._types import Array, Bool, Scalar
 
 # What can be wrong, one bit each, and the cure.
-FAILED, FEW, DOMINATED, TAIL, OVERLAP, UNLAWFUL, SHAPE, CORRELATED, ROUNDED, OTHERWISE = (
-    1 << i for i in range(10)
+FAILED, FEW, DOMINATED, TAIL, OVERLAP, UNLAWFUL, SHAPE, CORRELATED, ROUNDED, OTHERWISE, BEYOND = (
+    1 << i for i in range(11)
 )
 REASONS = {
     FAILED: "some entries are NaN or infinite where they must not be, or fewer than two are left: nothing was averaged. "
@@ -32,6 +32,8 @@ REASONS = {
     "what they have in common, in float64, or set jax_enable_x64",
     OTHERWISE: "the works are not distributed as Crooks' theorem has it, p_F(w)/p_R(-w) = e^(w - Delta): they are not in "
     "units of kT (pass reduced works), do not start in equilibrium, or one drive is not the other one backwards",
+    BEYOND: "the noise of the first level is not fine beside the data, and what it hides, an extrapolation, may be off by "
+    "more than the error bar. Start from a higher level",
 }
 
 
@@ -82,6 +84,11 @@ class Estimate(_Doubted, _Value):
     A named tuple of these four, and a pytree that passes through `jit`, `vmap` and `grad`. `why` says in words what is
     wrong where `reliable` is False; so does `print`.
     """
+
+    def _extrapolated(self, off: Scalar) -> "Estimate":
+        """Marked where what was extrapolated may be `off` by more than the error bar says."""
+        far = doubt(BEYOND, off > 2 * self.stderr + 1e-3)
+        return Estimate(*self[:3], self.reliable & (far == 0), doubts=self.doubts | far)
 
 
 class Bootstrap(_Doubted, _Drawn):

@@ -5,6 +5,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from .. import _checks
+from .._chance import chance
 from .._jit import jit
 from .._process import Process, a_process
 from .._types import Array, Control, Density, Float, Given, Key, Scalar, State
@@ -130,7 +131,7 @@ class Settle(AbstractKernelStep):
     """Jumps for an exponentially distributed time of mean dt; in two dimensions axis after axis, as `fokker_planck` does."""
 
     def draw(self, key: Key, shape: tuple[int, ...], dtype: np.dtype) -> tuple[Array, ...]:
-        return (jax.random.uniform(key, (*shape[:-1], 2 * shape[-1] - 1), dtype),)
+        return (chance(key, (*shape[:-1], 2 * shape[-1] - 1), dtype),)
 
     def __call__(
         self, system: AbstractSystem, x: State, lam: Control, dt: Scalar, draw: tuple[Array, ...]

@@ -5,7 +5,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from .. import _checks
-from .._types import Array
+from .._types import Array, ArrayLike
 from ..diffusion import AbstractSchedule
 
 _ROUNDING = 1e-3  # of a schedule's span: so far outside the time of its first or last level may be
@@ -30,12 +30,12 @@ def from_sigmas(sigmas: Array) -> Array:
     return _checks.falling("lam = -2 ln(sigmas)", -2 * jnp.log(lam))
 
 
-def to_timesteps(lam: Array, schedule: AbstractSchedule | Array) -> Array:
+def to_timesteps(lam: ArrayLike, schedule: AbstractSchedule | ArrayLike) -> Array:
     r"""The times of falling levels, `(N,)`: rising.
 
     `schedule` is one of `thermojax.diffusion`, whose `time` is taken, or the table $\bar\alpha_t = a^2$ `(T,)` of DDPM
     (`alphas_cumprod`, t = 0 … T − 1), whose entries nearest in $\lambda$ are, as whole numbers. Two levels nearest to one
-    entry are refused, where their values are known.
+    entry, and levels beyond its first or last, are refused, where their values are known.
     """
     lam = _checks.falling("lam", lam)
     if isinstance(schedule, AbstractSchedule):
@@ -47,7 +47,15 @@ def to_timesteps(lam: Array, schedule: AbstractSchedule | Array) -> Array:
         return _within("lam: its times", jnp.asarray(time(lam)), schedule)
     table = _table(schedule).astype(lam.dtype)
     ts = jnp.argmin(jnp.abs(table[None] - lam[:, None]), axis=1)
-    value = _checks.known(ts)
+    value, levels = _checks.known(ts), _checks.known(table)
+    if value is not None and levels is not None:
+        steps = np.abs(np.diff(levels, prepend=np.nan, append=np.nan))  # of one entry there is none
+        inside = ~((lam > levels[0] + steps[1] / 2) | (lam < levels[-1] - steps[-2] / 2))
+        allowed = (
+            f"within the levels of the table, {levels[-1]:.6g} to {levels[0]:.6g}, and half a step: keep them inside (low=, "
+            "high= of a LogSNR)"
+        )
+        _checks.must("lam", lam, inside, allowed, lam)
     if value is not None and (np.diff(value) == 0).any():
         i = int(np.flatnonzero(np.diff(value) == 0)[0])
         raise ValueError(
@@ -57,7 +65,7 @@ def to_timesteps(lam: Array, schedule: AbstractSchedule | Array) -> Array:
     return ts
 
 
-def from_timesteps(timesteps: Array, schedule: AbstractSchedule | Array) -> Array:
+def from_timesteps(timesteps: ArrayLike, schedule: AbstractSchedule | ArrayLike) -> Array:
     r"""The levels `(N,)`, falling, at `timesteps` that rise or fall strictly: the inverse of `to_timesteps`."""
     ts = _checks.array("timesteps", timesteps)
     _checks.rank("timesteps", ts, {1}, "(N,), one time per step")
@@ -83,11 +91,14 @@ def _within(name: str, ts: Array, schedule: AbstractSchedule) -> Array:
     return _checks.must(name, ts, inside, f"within those of the schedule{span}", ts)
 
 
-def _table(alphas_cumprod: Array) -> Array:
-    r"""$\ln \bar\alpha/(1 - \bar\alpha)$."""
+def _table(alphas_cumprod: ArrayLike) -> Array:
+    r"""$\ln \bar\alpha/(1 - \bar\alpha)$; of numpy's doubles in double precision, as $1 - \bar\alpha$ needs it."""
     table = _checks.floating("schedule", alphas_cumprod, positive=True)
     _checks.rank("schedule", table, {1}, "(T,), the table of alphas_cumprod")
-    table = _checks.must("schedule (alphas_cumprod)", table, table < 1, "below one", table)
+    fine = isinstance(alphas_cumprod, np.ndarray)
+    lib, given = (np, np.asarray(alphas_cumprod)) if fine else (jnp, table)
+    _checks.must("schedule (alphas_cumprod)", table, given < 1, "below one", given)
+    levels = lib.log(given) - lib.log1p(-given)
     return _checks.falling(
-        "the levels of schedule (alphas_cumprod)", jnp.log(table) - jnp.log1p(-table)
+        "the levels of schedule (alphas_cumprod)", jnp.asarray(levels).astype(table.dtype)
     )

@@ -107,8 +107,9 @@ class AbstractJumps(AbstractDiscrete):
         else:
             work = self._work(x0, lam)
             gap = jnp.abs(ratio - (lost + work) / each)
-            size = jnp.abs(ratio) + jnp.abs(self.energy(x0, lam)) / each
-            balanced = gap <= slack(gap.dtype) * (1 + size)
+            size = sum(jnp.abs(self.energy(x, lam)) for x in (x0, x1)) / each
+            rounding = 100 * float(jnp.finfo(gap.dtype).eps) * size
+            balanced = gap <= slack(gap.dtype) * (1 + jnp.abs(ratio)) + rounding
         first = jnp.argmax(there)
         alike = jnp.abs(work - work[first]) <= slack(work.dtype) * (each + jnp.abs(work))
         alike = alike & (jnp.asarray(bath) == jnp.asarray(bath)[first])

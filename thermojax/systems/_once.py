@@ -5,6 +5,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
+from .._chance import chance
 from .._types import Array, Control, Float, Key, Scalar, State
 from ._base import AbstractKernelStep, AbstractSystem
 from ._discrete import landed, same
@@ -15,11 +16,11 @@ class Once(AbstractKernelStep):
     r"""At most one jump in a step: with $r = \sum_e k_e$, event e has the probability $(1 - e^{-r\,dt})\, k_e/r$.
 
     First order in dt, and exact as a chain: its kernel is known, so $\langle e^{-R} \rangle = 1$ for `rule="kernel"` at any
-    dt.
+    dt. In single precision probabilities are rounded to multiples of $2^{-32}$.
     """
 
     def draw(self, key: Key, shape: tuple[int, ...], dtype: np.dtype) -> tuple[Array, ...]:
-        return (jax.random.uniform(key, shape[:-1], dtype),)
+        return (chance(key, shape[:-1], dtype),)
 
     def __call__(
         self, system: AbstractSystem, x: State, lam: Control, dt: Scalar, draw: tuple[Array, ...]
@@ -58,7 +59,7 @@ class Jumped(eqx.Module):
         return jnp.where(jnp.isfinite(edges[-1]), x, jnp.nan)
 
     def sample(self, key: Key) -> State:
-        return self.at(jax.random.uniform(key, (), self.x.dtype))
+        return self.at(chance(key, (), self.x.dtype))
 
     def log_prob(self, x: State) -> Scalar:
         """Of all events that lead to x."""

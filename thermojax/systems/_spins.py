@@ -9,6 +9,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from .. import _checks
+from .._chance import below, sided
 from .._types import Array, Bool, Control, Given, Key, Potential, Scalar, State
 from ._base import AbstractKernelStep, AbstractSystem, Exchange, Rule
 from ._discrete import (
@@ -202,7 +203,7 @@ class Sweep(AbstractKernelStep):
     """
 
     def draw(self, key: Key, shape: tuple[int, ...], dtype: np.dtype) -> tuple[Array, ...]:
-        return (jax.random.uniform(key, shape, dtype),)
+        return (sided(key, shape, dtype),)
 
     def __call__(
         self, system: AbstractSystem, x: State, lam: Control, dt: Scalar, draw: tuple[Array, ...]
@@ -229,14 +230,16 @@ class Swept(eqx.Module):
     dt: Scalar
 
     def at(self, u: State) -> State:
-        """The spins for uniform numbers u, one for each site."""
+        """The spins for uniform numbers u, one for each site, `sided`: low ones draw it up, high ones down."""
         temperature, visited = self.system.temperature(self.lam), self._visited()
 
         def turned(s: Array, h: Array, u: Array) -> Array:
-            up = jax.nn.sigmoid(2 * h / temperature)
+            up, down = (jax.nn.sigmoid(2 * h / temperature) for h in (h, -h))
             if visited is None:
-                return _spin(u < up, s)
-            return jnp.where(u < visited, _spin(u < visited * up, s), s)
+                return _spin(below(u, up, down), s)
+            up, down = visited * up, visited * down
+            drawn = jnp.where(below(u, up, 1 - up), 1, s).astype(s.dtype)
+            return jnp.where(below(-u, down, 1 - down), -1, drawn).astype(s.dtype)
 
         def gain(s: Array, new: Array, h: Array, u: Array) -> Array:
             return -h * (new - s)
@@ -247,7 +250,7 @@ class Swept(eqx.Module):
         return jnp.where(told & jnp.all(jnp.abs(self.x) == 1), x, jnp.nan)
 
     def sample(self, key: Key) -> State:
-        return self.at(jax.random.uniform(key, self.x.shape, self.x.dtype))
+        return self.at(sided(key, self.x.shape, self.x.dtype))
 
     def log_prob(self, x: State) -> Scalar:
         temperature, visited = self.system.temperature(self.lam), self._visited()

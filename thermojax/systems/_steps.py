@@ -14,7 +14,8 @@ from ._diffusion import AbstractDiffusion
 class Heun(AbstractStep):
     r"""$x + \tfrac12 [b(x) + b(\tilde x)] dt + \sigma dW$ with $\tilde x = x + b(x) dt + \sigma dW$, unrolled.
 
-    Second order in the mean of work and heat; its kernel is not Gaussian.
+    Second order in the mean of work and heat for forces of a potential and one bath, first for others; its kernel is not
+    Gaussian.
     """
 
     def draw(self, key: Key, shape: tuple[int, ...], dtype: np.dtype) -> tuple[Array, ...]:
