@@ -7,6 +7,7 @@ import equinox as eqx
 import jax
 import jax.numpy as jnp
 import jax.tree_util as jtu
+import numpy as np
 
 from .._guard import clipped_root
 from .._nodes import nodes
@@ -112,9 +113,8 @@ def tail(f: Array, slope: Scalar | None = None, *, bent: bool = True) -> Tail:
     $$f \propto \frac{u^a}{(1 + \rho u)^a}, \qquad u = e^{-\lambda}, \qquad \alpha = \frac{a}{1 + \rho},
       \qquad \frac{d\alpha}{d\lambda} = \alpha \Big( 1 - \frac{\alpha}{a} \Big),$$
 
-    with $\rho = s^2/v$ for a Gaussian of the variance v, a = 1: of $f/\alpha$ where the noise is fine. a is at most 1, the
-    slope of smooth densities. Means over the rows, whose spread is that of the function of the mean rates. `off` is a
-    tenth of what $f/\alpha$ is off.
+    with $\rho = s^2/v$ for a Gaussian of the variance v, a = 1: of $f/\alpha$ where the noise is fine. Means over the
+    rows, whose spread is that of the function of the mean rates. `off` is a tenth of what $f/\alpha$ is off.
 
     A slope that is known is taken as it is, $f/\alpha$, and `off` is half of what the slope there makes of it; `bent` False
     takes $f/\alpha$, too, of what is no entropy. The integral is zero if f is, and NaN if $\alpha < \frac14$ or f changes
@@ -134,12 +134,12 @@ def tail(f: Array, slope: Scalar | None = None, *, bent: bool = True) -> Tail:
         return measured(f) if slope is None else slope.astype(f.dtype)
 
     def bends(f: Array) -> tuple[Scalar, Scalar]:
-        """a and rho."""
+        """a, and rho at the first level: from the slope and its change at the middle one of the three."""
         top, one, two = logs(f)
-        here = jnp.maximum(alpha(f), LEAST)
+        here = jnp.maximum(0.5 * (two - top) / STEP, LEAST / 2)
         left = 1 + (top - 2 * one + two) / STEP**2 / here  # alpha / a
-        a = jnp.clip(here / jnp.maximum(left, LEAST * here), LEAST, 1)
-        return a, a / here - 1
+        a = jnp.maximum(here / jnp.maximum(left, LEAST * here), LEAST)
+        return a, (a / here - 1) * np.exp(-STEP)
 
     def good(f: Array) -> Array:
         return (alpha(f) >= LEAST) & jnp.all(f * f[:1] > 0)
