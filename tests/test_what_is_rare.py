@@ -2,6 +2,7 @@
 
 import jax
 import jax.numpy as jnp
+import matplotlib.pyplot as plt
 import numpy as np
 import pytest
 import sigmas
@@ -9,7 +10,7 @@ from numpy.testing import assert_allclose
 from scipy import integrate
 
 import thermojax as tjx
-from thermojax import bounds, diffusion, schedules
+from thermojax import bounds, diffusion, estimators, plots, schedules
 from thermojax._chance import chance, sided
 from thermojax.densities import Gaussian, States
 from thermojax.diffusion._levelwise import error, quieter
@@ -267,3 +268,96 @@ def test_a_draw_is_never_the_last_of_a_table():
         assert_allclose(u, jnp.where(w > 0, w, 1 + w), atol=1e-7)  # the same numbers
         assert 0 < jnp.min(u) < jnp.max(u) < 1
         sigmas.assert_within(np.asarray(u, float), 0.5, bias=0.02)
+
+
+# ---- jumps that are fast beside the step, and weights of their works
+
+STATES = jnp.arange(3.0)[:, None]
+
+
+def ladder(fast, off=0.0):
+    rates = lambda x, lam: jnp.stack(
+        [
+            jnp.where(x[0] < 1, fast, jnp.where(x[0] < 2, 1.0, 0.0)),
+            jnp.where(x[0] > 1, np.exp(0.5 + off), jnp.where(x[0] > 0, fast * np.exp(0.7), 0.0)),
+        ]
+    ).astype(x.dtype)
+    after = lambda x: jnp.stack([jnp.minimum(x + 1, 2.0), jnp.maximum(x - 1, 0.0)])
+    energy = lambda x, lam: jnp.where(x[0] < 0.5, 0.0, jnp.where(x[0] < 1.5, 0.7, 1.2)) + 0 * lam
+    return tjx.Jumps(rates, after, energy=energy)
+
+
+@pytest.mark.parametrize("fast", [1e2, 1e5, 1e9])
+@pytest.mark.parametrize("steps", [1, 100])
+def test_jumps_that_are_fast_beside_the_step(fast, steps):
+    """At rest no work is done: single precision had W = -.031 at rates of 1e6, Q = -32.0 for -.334 at 1e9."""
+    with jax.enable_x64(False):
+        system, states = ladder(fast), STATES.astype(F4)
+        start = States(states, jnp.array([1.0, 0.0, 0.0], F4))
+        process = tjx.Process(system, ramp(0.0, 0.0, 0.5), start)
+        found = tjx.evolve.master(process, jnp.linspace(0.0, 0.5, steps + 1), states)
+    u = np.array([0.0, 0.7, 1.2])
+    assert_allclose(found.work[-1], 0.0, atol=1e-6)
+    assert_allclose(found.heat[-1], -np.asarray(found.p[-1]) @ u, atol=2e-6)
+    if fast > 1e4:
+        assert_allclose(found.heat[-1], -0.33417, atol=1e-5)
+        assert_allclose(found.entropy.total[-1], 0.57095, atol=1e-5)
+
+
+def test_generating_of_what_master_refuses():
+    ts = jnp.linspace(0.0, 0.5, 5)
+
+    def value(off, s=1.0):
+        system = ladder(1.0, off)
+        start = States.boltzmann(system, 0.0, STATES)
+        return tjx.evolve.generating(tjx.Process(system, ramp(0.0, 0.0, 0.5), start), ts, STATES, s)
+
+    assert_allclose(value(0.0), 0.0, atol=1e-12)
+    with pytest.raises(ValueError, match="Local detailed balance is broken"):
+        value(0.3)
+    assert jnp.isnan(jax.jit(lambda s: value(0.3, s))(1.0))
+    with pytest.raises(ValueError, match=r"s must have shape \(\), one number"):
+        value(0.0, jnp.ones(3))
+
+
+# ---- units whose squares have no number, and digits that are not there
+
+
+def test_squares_in_small_units():
+    """Momenta and works in SI: distances, currents and costs came out zero."""
+    x, y = (np.random.default_rng(i).normal(i, 1 + i, size=(200, 1)) for i in (0, 1))
+    exact = np.sqrt(np.mean((np.sort(x, 0) - np.sort(y, 0)) ** 2))
+    with jax.enable_x64(False):
+        for unit in (1e-19, 1e-30, 1e18, 1.0):
+            found = bounds.wasserstein(unit * x, unit * y)
+            assert_allclose(found / unit, exact, rtol=1e-5)
+        slope = jax.grad(lambda a: bounds.wasserstein(a * jnp.asarray(x), jnp.asarray(y)))(1.0)
+        assert jnp.isfinite(slope)
+        assert bounds.wasserstein(x, x) == 0
+        assert_allclose(bounds.tur(1e-19, 2.25e-38), 2 / 2.25, rtol=1e-6)
+        assert_allclose(bounds.tur(1e20, 1e38), 200.0, rtol=1e-6)
+        assert_allclose(bounds.transport(1e-20, 1e-12) * 1e28, 1.0, rtol=1e-6)
+        assert_allclose(bounds.slow(1e-20, 1e-12) * 1e28, 1.0, rtol=1e-6)
+
+
+def test_works_of_which_single_precision_has_no_digit():
+    works = np.random.default_rng(0).normal(0.5, 1.0, 2000) + 1e8
+    with jax.enable_x64(False):
+        single = jnp.asarray(works, F4)
+        for found in (estimators.jarzynski(single), estimators.mean(single)):
+            assert "too large for their precision" in found.why
+            assert found.stderr > 1
+        assert estimators.mean(jnp.full(100, 4.0)).reliable
+        excess = lambda w: estimators.mean(jnp.asarray(w, F4))
+        with pytest.raises(ValueError, match="digits of a sample end in float32"):
+            estimators.bootstrap(excess, works, key=KEY)
+        found = estimators.bootstrap(excess, works - 1e8, key=KEY)
+        assert 0.02 < found.stderr < 0.05
+        labels = []
+        for offset in (0.0, 1e8):
+            figure, axes = plt.subplots()
+            plots.weights(axes, works - 1e8 + offset)
+            labels.append(axes.get_legend_handles_labels()[1])
+            plt.close(figure)
+        assert "effective sample size" in labels[0][0]
+        assert labels[0] == labels[1]

@@ -219,7 +219,8 @@ def _leaves(lam: Control, control: Pick, like: Control) -> dict[str, np.ndarray]
 
 
 def _works(name: str, w: Numbers) -> np.ndarray:
-    w = np.asarray(_checks.floating(name, w), float)
+    _checks.floating(name, w)
+    w = np.asarray(w, float)
     if w.ndim != 1 or len(w) < 2:
         raise ValueError(
             f"{name} must have shape (paths,), one number per realisation and at least two; got {w.shape}."

@@ -28,7 +28,7 @@ def tur(mean: ArrayLike, variance: ArrayLike) -> Scalar:
     )
     for name, value in (("mean", mean), ("variance", variance)):
         _checks.rank(name, value, {0}, "(), one number (tur_of takes a sample)")
-    return 2 * mean**2 / variance
+    return 2 * (mean / jnp.sqrt(variance)) ** 2
 
 
 def tur_of(

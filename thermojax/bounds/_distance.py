@@ -79,7 +79,7 @@ def wasserstein(
     if kinds[0] == "on cells":
         return _on_cells(*forms) / unit.reshape(())
     x, y = (form / unit for form in _near((p, q), forms))
-    return clipped_root(_sorted(x[:, 0], y[:, 0]) if dims[0] == 1 else _sinkhorn(x, y, epsilon))
+    return _sorted(x[:, 0], y[:, 0]) if dims[0] == 1 else clipped_root(_sinkhorn(x, y, epsilon))
 
 
 def _near(given: tuple[Given, Given], samples: tuple[Array, Array]) -> list[Array]:
@@ -215,13 +215,15 @@ def _orthogonal(a: Array) -> Array:
 
 @jit
 def _sorted(x: Array, y: Array) -> Scalar:
-    r"""$\int (Q_x - Q_y)^2 du$ of two samples: both are steps, between levels that the sizes alone decide."""
+    r"""$(\int (Q_x - Q_y)^2 du)^{1/2}$ of two samples: both are steps, between levels that the sizes alone decide."""
     x, y = jnp.sort(x), jnp.sort(y)
     n, m = len(x), len(y)
     levels = np.union1d(np.arange(n + 1) * m, np.arange(m + 1) * n)  # in units of 1 / (n m)
     low = levels[:-1]
     weights = jnp.asarray(np.diff(levels) / (n * m), x.dtype)
-    return jnp.sum(weights * (x[low // m] - y[low // n]) ** 2)
+    apart = x[low // m] - y[low // n]
+    scale = size_of(apart)  # so that no square is lost
+    return scale * clipped_root(jnp.sum(weights * (apart / scale) ** 2))
 
 
 @jit

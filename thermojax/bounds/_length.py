@@ -62,7 +62,8 @@ def slow(length: ArrayLike, time: ArrayLike) -> Scalar:
     length, time = _checks.floating("length", length), _checks.floating("time", time, positive=True)
     for name, value in (("length", length), ("time", time)):
         _checks.rank(name, value, {0}, "(), one number")
-    return _checks.must("length", length, length >= 0, "zero or above", got=length) ** 2 / time
+    length = _checks.must("length", length, length >= 0, "zero or above", got=length)
+    return jnp.square(length / jnp.sqrt(time))
 
 
 def geodesic(

@@ -30,7 +30,7 @@ def transport(distance: ArrayLike, diffusion_time: ArrayLike) -> Scalar:
     Source: Aurell et al., J. Stat. Phys. 147, 487 (2012); Nakazato & Ito, Phys. Rev. Research 3, 043093 (2021).
     """
     distance = _not_negative("distance", distance)
-    return distance**2 / _number("diffusion_time", diffusion_time, positive=True)
+    return (distance / jnp.sqrt(_number("diffusion_time", diffusion_time, positive=True))) ** 2
 
 
 def landauer(

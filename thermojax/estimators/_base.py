@@ -15,6 +15,7 @@ from ._tail import heavy, reach
 
 ENOUGH = 100.0  # effective samples below which an exponential average is not to be trusted
 LARGEST = 0.1  # share of the whole weight that one sample may carry
+LOST = 0.1  # nats that rounding may take from numbers that are all the same
 SIGHT = 4.0  # standard errors from which a deviation from a Gaussian counts as seen
 SMALL = 0.5  # standard errors that a term left out may amount to
 FAR = 8.0  # ranges of the numbers from which their distance from zero is taken off
@@ -138,7 +139,7 @@ def coarse(
     eps = jnp.finfo(given.w.dtype).eps
     lost = eps * jnp.maximum(jnp.abs(jax.lax.stop_gradient(value)), least)
     lost = jnp.maximum(lost, given.grain)
-    there = (lost > stderr) & (spread > 0)
+    there = (lost > stderr) & ((spread > 0) | (lost > LOST))
     return jnp.where(there, jnp.hypot(jnp.where(there, stderr, 1), 0.5 * lost), stderr), doubt(
         ROUNDED, there
     )

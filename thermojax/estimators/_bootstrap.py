@@ -4,6 +4,7 @@ from collections.abc import Callable
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 
 from .. import _checks
 from .._jit import jit
@@ -45,7 +46,13 @@ def bootstrap(
         )
     estimate = estimator(*samples)
     arrays = tuple(_checks.array("A sample", x) for x in samples)
-    for array in arrays:
+    for array, given in zip(arrays, samples, strict=True):
+        spread = np.std(given) if isinstance(given, np.ndarray) else np.inf
+        if spread > 0 and np.spacing(np.max(np.abs(array))) > 0.01 * spread:
+            raise ValueError(
+                f"bootstrap: the digits of a sample end in {array.dtype} above a hundredth of its spread, {spread:.3g}. "
+                "Subtract what the numbers have in common, or set jax_enable_x64."
+            )
         if block > 1 and 2 * block > array.shape[0]:
             raise ValueError(
                 f"block must be at most half of a sample, better a twentieth; got {block} for {array.shape[0]}."

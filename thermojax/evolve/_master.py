@@ -92,7 +92,8 @@ def generating(
 
     From equilibrium it is $-\Delta(\beta F)$ at s = 1. Its derivatives by s at 0 are the cumulants of $-W_\mathrm{red}$, and
     its value at 2 says how many paths an exponential average needs (`optimal.estimator_variance`). For systems whose heat is
-    all potential energy: with work at fixed control, `ValueError`.
+    all potential energy: with work at fixed control, `ValueError`. Energies that turn by more than 80 kT want double
+    precision: a state whose weight is below the least number does not come back.
     """
     ts, states = _front("generating", process, ts, states, solver)
     system, spins = process.system, _all_spins(states)
@@ -103,7 +104,12 @@ def generating(
             raise ValueError(
                 "generating is for work by turns of the control alone, and the jumps of this system take work of their own."
             )
-    return _generating(process, ts, states, jnp.asarray(s, states.dtype), solver, spins)
+    s = _checks.floating("s", s).astype(states.dtype)
+    _checks.rank("s", s, {0}, "(), one number (jax.vmap over several)")
+    found = _generating(process, ts, states, s, solver, spins)
+    if not _checks.tracing(found) and not bool(jnp.isfinite(found)):
+        _told(process, ts, states)
+    return found
 
 
 def _front(
@@ -178,7 +184,7 @@ def _swept(system: Spins, states: Array, p: Array, lam: Control, dt: Scalar) -> 
         drawn = jnp.stack([jax.nn.sigmoid(gain), jax.nn.sigmoid(-gain)], 1)
         drawn = drawn * jnp.sum(q, axis=1, keepdims=True)
         p = (visited * drawn + (1 - visited) * q).reshape(-1)
-    heat = jnp.sum(u * (start - p))
+    heat = jnp.sum((u - jnp.min(u)) * (start - p))
     return _Relaxed(p, heat, heat / temperature)
 
 
@@ -202,8 +208,18 @@ def generator(system: AbstractJumps, states: Array, lam: Control) -> tuple[Array
 def _jumped(system: AbstractJumps, states: Array, p: Array, lam: Control, dt: Scalar) -> _Relaxed:
     matrix, heat, medium = generator(system, states, lam)
     moved, time = propagator(matrix, dt)
-    spent = matmul(time, p)
-    return _Relaxed(matmul(moved, p), matmul(spent, heat), matmul(spent, medium))
+    later, spent = matmul(moved, p), matmul(time, p)
+    heat, medium = matmul(spent, heat), matmul(spent, medium)
+    x = jax.ShapeDtypeStruct(states.shape[1:], states.dtype)
+    works = system.implied or eqx.filter_eval_shape(system.work, x, lam) is not None
+    if system.bath is None and not works:
+        # where many jumps go to and fro in a step, their heats cancel, and what is left is the energy that is lost
+        u = energies(system, states, lam)
+        lost = matmul(p - later, u - jnp.min(u))
+        many = (jnp.max(-jnp.diagonal(matrix)) * dt > 1) & jnp.isfinite(medium)
+        heat = jnp.where(many, lost, heat)
+        medium = jnp.where(many, lost / system.temperature(lam), medium)
+    return _Relaxed(later, heat, medium)
 
 
 def _stepped(
@@ -318,7 +334,10 @@ def _generating(
         p, log, last = now
         here = phi(given[0])
         p, log = turned(p, log, here - last)
-        return (relax(p, *given).p, log, here), None
+        later = relax(p, *given)
+        # whose rates are those of the energies, in balance with the bath: elsewhere W is no work
+        log = jnp.where(jnp.isfinite(later.medium), log, jnp.nan)
+        return (later.p, log, here), None
 
     start = probabilities(process.initial, states), jnp.zeros((), states.dtype), phi(before)
     (p, log, last), _ = jax.lax.scan(step, start, (steps, jnp.diff(ts)))
