@@ -131,15 +131,20 @@ def negligible(m: Moments, stderr: Scalar) -> Array:
 
 
 def coarse(
-    value: Array, stderr: Array, spread: Array, given: Works, least: ArrayLike = 0
+    value: Array,
+    stderr: Array,
+    spread: Array,
+    given: Works,
+    least: ArrayLike = 0,
+    alike: float = LOST,
 ) -> tuple[Array, Array]:
     """The error with that of the rounding of the works and of the value, or of `least`, where this is the larger; and the
-    doubt.
+    doubt. Of works that are all the same, from where rounding takes as much as `alike`.
     """
     eps = jnp.finfo(given.w.dtype).eps
     lost = eps * jnp.maximum(jnp.abs(jax.lax.stop_gradient(value)), least)
     lost = jnp.maximum(lost, given.grain)
-    there = (lost > stderr) & ((spread > 0) | (lost > LOST))
+    there = (lost > stderr) & ((spread > 0) | (lost > alike))
     return jnp.where(there, jnp.hypot(jnp.where(there, stderr, 1), 0.5 * lost), stderr), doubt(
         ROUNDED, there
     )

@@ -47,8 +47,9 @@ def bootstrap(
     estimate = estimator(*samples)
     arrays = tuple(_checks.array("A sample", x) for x in samples)
     for array, given in zip(arrays, samples, strict=True):
-        spread = np.std(given) if isinstance(given, np.ndarray) else np.inf
-        if spread > 0 and np.spacing(np.max(np.abs(array))) > 0.01 * spread:
+        fine = np.asarray(given) if _checks.shortened(given) else np.zeros(1)
+        spread, most = np.std(fine), np.max(np.abs(fine), initial=0)
+        if spread > 0 and jnp.finfo(array.dtype).eps * most > 0.01 * spread:
             raise ValueError(
                 f"bootstrap: the digits of a sample end in {array.dtype} above a hundredth of its spread, {spread:.3g}. "
                 "Subtract what the numbers have in common, or set jax_enable_x64."

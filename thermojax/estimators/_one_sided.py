@@ -9,6 +9,7 @@ from .._guard import size_of
 from .._types import Array, ArrayLike, Float, Scalar
 from ._base import (
     ENOUGH,
+    LOST,
     Moments,
     Weights,
     Works,
@@ -127,12 +128,18 @@ def _second_cumulant(given: Works) -> Estimate:
 
 
 def _averaged(
-    value: Array, stderr: Array, influence: Array, m: Moments, doubts: Array, given: Works
+    value: Array,
+    stderr: Array,
+    influence: Array,
+    m: Moments,
+    doubts: Array,
+    given: Works,
+    alike: float = LOST,
 ) -> Estimate:
     """An estimate of which each member moves the value by its influence."""
     seen, g = correlated(given.w, influence / size_of(influence))
     value = value + given.shift
-    stderr, rounded = coarse(value, stderr * jnp.sqrt(g), m.spread, given)
+    stderr, rounded = coarse(value, stderr * jnp.sqrt(g), m.spread, given, alike=alike)
     return estimate(value, stderr, m.size / g, doubts | rounded | doubt(CORRELATED, seen))
 
 
@@ -188,4 +195,5 @@ def _mean(given: Works) -> Estimate:
     squares = (m.deviations / size_of(m.deviations)) ** 2
     alone = jnp.max(squares) > (0.5 + 3 / m.size) * jnp.sum(squares)
     doubts = doubt(FEW, ~(m.size >= LEAST)) | doubt(DOMINATED, alone & (m.size >= LEAST))
-    return _averaged(m.mean, m.spread / jnp.sqrt(m.size), m.deviations, m, doubts, given)
+    error = m.spread / jnp.sqrt(m.size)
+    return _averaged(m.mean, error, m.deviations, m, doubts, given, alike=float("inf"))
