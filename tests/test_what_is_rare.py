@@ -353,6 +353,7 @@ def test_works_of_which_single_precision_has_no_digit():
             estimators.bootstrap(excess, works, key=KEY)
         found = estimators.bootstrap(excess, works - 1e8, key=KEY)
         assert 0.02 < found.stderr < 0.05
+        assert estimators.bootstrap(excess, np.arange(20), key=KEY).stderr > 1
         labels = []
         for offset in (0.0, 1e8):
             figure, axes = plt.subplots()

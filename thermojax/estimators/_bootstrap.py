@@ -47,7 +47,8 @@ def bootstrap(
     estimate = estimator(*samples)
     arrays = tuple(_checks.array("A sample", x) for x in samples)
     for array, given in zip(arrays, samples, strict=True):
-        fine = np.asarray(given) if _checks.shortened(given) else np.zeros(1)
+        single = jnp.issubdtype(array.dtype, jnp.floating) and _checks.shortened(given)
+        fine = np.asarray(given) if single else np.zeros(1)
         spread, most = np.std(fine), np.max(np.abs(fine), initial=0)
         if spread > 0 and jnp.finfo(array.dtype).eps * most > 0.01 * spread:
             raise ValueError(
