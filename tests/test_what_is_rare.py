@@ -55,6 +55,13 @@ def test_friction_that_has_no_number():
     )
     with pytest.raises(ValueError, match="or a wall"):
         bounds.friction(halves, 0.3, grid=Grid(-2.0, 2.0, 400))
+    thin = tjx.Overdamped(
+        lambda x, lam: jnp.where(
+            jnp.abs(x[0] - 0.005) < 0.0051, jnp.inf, 8 * x[0] ** 2 - lam * x[0]
+        )
+    )
+    with pytest.raises(ValueError, match="or a wall"):
+        bounds.friction(thin, 0.3, grid=Grid(-2.0, 2.0, 400))
     box = tjx.Overdamped(lambda x, lam: jnp.where(jnp.abs(x[0]) < 1, lam * x[0], jnp.inf))
     walls = bounds.friction(box, 0.3, grid=Grid(-1.0, 1.0, 400, walls=True))
     assert_allclose(bounds.friction(box, 0.3, grid=Grid(-2.0, 2.0, 800)), walls, rtol=1e-4)
@@ -187,7 +194,31 @@ def test_the_kinetic_cost_of_a_part():
     assert jnp.isnan(jax.jit(cost)(7.0))
 
 
-@pytest.mark.parametrize(("ratio", "fine"), [(0.25, True), (1.0, False), (2.9, False)])
+SLOPES = {
+    "uniform, t1": (lambda v: diffusion.Uniform(6.0, -5.0, t1=v), 0.7, None),
+    "cosine, t1": (lambda v: diffusion.Cosine(t1=v), 0.9, None),
+    "linear, t0": (lambda v: diffusion.Linear(t0=v), 0.1, None),
+    "linear, b1": (lambda v: diffusion.Linear(0.1, v), 20.0, 2.0),
+    "uniform, last": (lambda v: diffusion.Uniform(6.0, v), -5.0, 2.0),
+}
+
+
+@pytest.mark.parametrize("name", SLOPES)
+def test_slopes_of_the_kinetic_cost_at_its_ends(name):
+    """They took the times of the ends for fixed: 0.68 for 1.49."""
+    schedule, at, top = SLOPES[name]
+    data = Gaussian(0.5, 0.25)
+
+    def cost(v):
+        process = diffusion.noising(data, schedule(v))
+        return diffusion.kinetic(process, data, KEY, size=None, top=top).cost.value
+
+    step = 1e-5 * max(1, abs(at))
+    slope = (cost(at + step) - cost(at - step)) / (2 * step)
+    assert_allclose(jax.grad(cost)(at), slope, rtol=1e-6)
+
+
+@pytest.mark.parametrize(("ratio", "fine"), [(0.02, True), (1.0, False), (2.9, False)])
 def test_what_a_noise_as_wide_as_the_data_hides(ratio, fine):
     r"""$\frac d2 \ln(1 + \rho)$ for $\frac d2 \rho$: the entropy was off by -1.5 at $\rho = 1$, d = 10, and reliable."""
     d, variance = 10, 4e-6 / ratio

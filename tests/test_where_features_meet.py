@@ -21,6 +21,7 @@ from thermojax.protocols import Function, Network, Steps, ramp
 from thermojax.systems import Underdamped, ising
 
 KEY = jax.random.key(0)
+F4 = jnp.float32
 
 
 # ---- evolution
@@ -93,6 +94,30 @@ def test_a_chain_that_nothing_holds(stiffness, heavy):
 
     for found in jax.jit(traced)(1.0):
         assert jnp.all(jnp.isnan(found))
+
+
+@pytest.mark.parametrize("double", [True, False])
+@pytest.mark.parametrize("d", [3, 12])
+def test_what_rounding_confines(d, double):
+    """Free chains of uneven springs, whose last pivot is the rounding of the stiffest; in a trace and outside. And what is
+    held by little."""
+    with jax.enable_x64(double):
+        dtype = jnp.float64 if double else F4
+        held = lambda k: Boltzmann(tjx.Overdamped(lambda x, lam: 0.5 * x @ k @ x), 0.0, dim=len(k))
+        traced = jax.jit(lambda k: held(k).log_partition())
+        for seed in (*range(20), 73):
+            rng = np.random.default_rng(seed)
+            springs = np.round(np.exp(2 * rng.normal(size=d - 1)), 2) + 0.01
+            links = np.diff(np.eye(d), axis=0)
+            chain = jnp.asarray(links.T @ np.diag(springs) @ links, dtype)
+            with pytest.raises(ValueError, match="does not confine"):
+                held(chain)
+            assert jnp.isnan(traced(chain)), seed
+        weakly = np.eye(100)
+        weakly[:2, :2] = [[1, -1], [-1, 1 + (1e-10 if double else 1e-5)]]
+        weakly = jnp.asarray(weakly, dtype)
+        exact = 50 * np.log(2 * np.pi) - 0.5 * np.linalg.slogdet(np.asarray(weakly, float))[1]
+        assert_allclose(held(weakly).log_partition(), exact, rtol=1e-6)
 
 
 @pytest.mark.parametrize("heavy", [False, True])

@@ -204,7 +204,7 @@ def _cells(
     squares = mass * root[:, :, None] * root[:, None, :]
     square = h * (jnp.sum(squares[1:], 0) + jnp.sum(squares[:-1], 0)) / 2
     # where a wall stands between two parts
-    shut = ~finite[1:-1] & (weight[1:] == 0) & (weight[:-1] == 0) & jnp.any(c[1:-1] != 0, 1)
+    shut = ~finite[1:-1] & (jnp.cumsum(p)[:-1] > 0) & (jnp.cumsum(p[::-1])[-2::-1] > 0)
     square = jnp.where(jnp.any(shut), jnp.inf, square)
     diffusion = jnp.asarray(system.diffusion(x[0], lam), dtype).reshape(())
     ends = jnp.exp(low - jnp.minimum(passes[0], passes[-1])) / jnp.max(weight)

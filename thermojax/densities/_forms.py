@@ -164,13 +164,22 @@ def _curvature(density: AbstractEquilibrium) -> Array:
 def mean_and_root(density: AbstractEquilibrium) -> tuple[State, Array]:
     r"""m and L of $N(m, K^{-1})$, $L L^T = K^{-1}$, NaN where K is positive by no more than rounding."""
     slope = jax.grad(density.reduced_energy)(density.origin)
-    curvature = _curvature(density)[::-1, ::-1]
     # Factored from the last coordinate up, K = U U^T with U upper triangular, so that L = U^-T is lower triangular.
-    backward = _factor.root(curvature)
-    rounding = 4 * density.dim * jnp.finfo(curvature.dtype).eps
-    held = jnp.diagonal(backward) ** 2 > rounding * jnp.diagonal(curvature)
-    root = _factor.inverse(jnp.where(jnp.all(held), backward, jnp.nan))[::-1, ::-1].T
+    backward = _factor.root(_curvature(density)[::-1, ::-1])
+    root = _factor.inverse(backward)[::-1, ::-1].T
+    root = jnp.where(_held(backward[::-1, ::-1], root), root, jnp.nan)
     return -_factor.times(root, matmul(root.T, slope)), root
+
+
+def _held(upper: Array, root: Array) -> Array:
+    r"""Whether the rounding of U, $\delta K = 4\epsilon |U||U|^T$, moves $\Sigma = K^{-1}$ by less than itself, for which
+    its rows are taken to the diagonal, as $R_{ii} = \sum_j \delta K_{ij}\, s_j/s_i$ with the widths s."""
+    upper, root = jax.lax.stop_gradient((jnp.abs(upper), root))
+    cov = _factor.square(root)
+    width = jnp.sqrt(jnp.diagonal(cov))
+    rounding = 4 * jnp.finfo(root.dtype).eps
+    more = rounding * matmul(upper, matmul(upper.T, width)) / width
+    return jnp.all(matmul(cov**2, more) < jnp.diagonal(cov))
 
 
 def _quantiles(density: AbstractEquilibrium) -> Quantiles:

@@ -25,8 +25,8 @@ class Hidden(NamedTuple):
     $\alpha$ still rises; $f \propto u^a/(1 + \rho u)^a$ in $u = e^{-\lambda}$, exact for a Gaussian, follows it.
 
     - `value`: the integral, $f/\alpha$ for fine noise and of a slope that was given, in nats; NaN, with the doubt that
-      something failed, where $\alpha < \frac14$. Not reliable where it may be off by more than its error: for a Gaussian
-      from noise as wide as the data on.
+      something failed, where $\alpha < \frac14$. Not reliable where the two differ by more than the error
+      bar.
     - `rate`: f, per nat of $\lambda$, at the first level. By the denoising error, so that a wrong network sees too little
       of it, by half of the squared error of $\hat\epsilon$, and never too much.
     - `slope`: $\alpha$, measured over the last fifth of a nat, or as it was given.

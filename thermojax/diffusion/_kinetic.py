@@ -137,7 +137,7 @@ def _paced(schedule: AbstractSchedule, over: Span) -> tuple[Scalar, Array]:
     Without q the error of f where it is large would count where the pace is, a million times as fast at an end.
     """
     fine = over.top + (over.bottom - over.top) * jnp.linspace(0.0, 1.0, FINE).astype(over.top.dtype)
-    ts = clock(schedule, fine)
+    ts = _moving(schedule, clock(schedule, fine), fine)
     lam = jax.vmap(schedule.log_snr)(ts)
     took, middles = jnp.diff(ts), 0.5 * (lam[1:] + lam[:-1])
     paces = jnp.where(took > 0, jnp.diff(lam) ** 2 / jnp.where(took > 0, took, 1), 0)
@@ -161,6 +161,14 @@ def _paced(schedule: AbstractSchedule, over: Span) -> tuple[Scalar, Array]:
     moments = matmul(polynomials(middles, count), paces / q(middles))
     weights = matmul(norms(count) * moments, polynomials(over.lam, count))
     return ts[-1] - ts[0], over.weight * q(over.lam) * weights / (over.top - over.bottom)
+
+
+def _moving(schedule: AbstractSchedule, ts: Array, fine: Array) -> Array:
+    r"""Times that are at the levels `fine`, with their derivative, $dt = (d\lambda - \partial\lambda_t)/\dot\lambda$."""
+    slopes = jax.vmap(jax.grad(schedule.log_snr))(ts)
+    off = jax.vmap(schedule.log_snr)(ts) - fine
+    off, slopes = off - jax.lax.stop_gradient(off), jax.lax.stop_gradient(slopes)
+    return ts - jnp.where(slopes < 0, off / jnp.where(slopes < 0, slopes, 1), 0)
 
 
 def _legendre(x: Array, count: int) -> Array:

@@ -114,7 +114,7 @@ def tail(f: Array, slope: Scalar | None = None, *, bent: bool = True) -> Tail:
       \qquad \frac{d\alpha}{d\lambda} = \alpha \Big( 1 - \frac{\alpha}{a} \Big),$$
 
     with $\rho = s^2/v$ for a Gaussian of the variance v, a = 1: of $f/\alpha$ where the noise is fine. Means over the
-    rows, whose spread is that of the function of the mean rates. `off` is a tenth of what $f/\alpha$ is off.
+    rows, whose spread is that of the function of the mean rates. `off` is how far $f/\alpha$ is from it.
 
     A slope that is known is taken as it is, $f/\alpha$, and `off` is half of what the slope there makes of it; `bent` False
     takes $f/\alpha$, too, of what is no entropy. The integral is zero if f is, and NaN if $\alpha < \frac14$ or f changes
@@ -160,7 +160,7 @@ def tail(f: Array, slope: Scalar | None = None, *, bent: bool = True) -> Tail:
         return value + matmul(f - middle[None], by)
 
     if slope is None:
-        off = 0.1 * jnp.abs(integral(middle) - plain(middle))
+        off = jnp.abs(integral(middle) - plain(middle))
     else:
         off = 0.5 * jnp.abs(plain(middle) * jnp.clip(1 - measured(middle) / alpha(middle), -1, 1))
     off = jnp.where(good(middle), jax.lax.stop_gradient(off), 0)

@@ -109,7 +109,8 @@ class AbstractJumps(AbstractDiscrete):
             gap = jnp.abs(ratio - (lost + work) / each)
             size = sum(jnp.abs(self.energy(x, lam)) for x in (x0, x1)) / each
             rounding = 100 * float(jnp.finfo(gap.dtype).eps) * size
-            balanced = gap <= slack(gap.dtype) * (1 + jnp.abs(ratio)) + rounding
+            allowed = slack(gap.dtype) * (1 + jnp.abs(ratio)) + rounding
+            balanced = jnp.isfinite(gap) & (gap <= allowed)
         first = jnp.argmax(there)
         alike = jnp.abs(work - work[first]) <= slack(work.dtype) * (each + jnp.abs(work))
         alike = alike & (jnp.asarray(bath) == jnp.asarray(bath)[first])
