@@ -139,7 +139,7 @@ def tail(f: Array, slope: Scalar | None = None, *, bent: bool = True) -> Tail:
         here = jnp.maximum(0.5 * (two - top) / STEP, LEAST / 2)
         left = 1 + (top - 2 * one + two) / STEP**2 / here  # alpha / a
         a = jnp.maximum(here / jnp.maximum(left, LEAST * here), LEAST)
-        return a, (a / here - 1) * np.exp(-STEP)
+        return a, (a / here - 1) * float(np.exp(-STEP))
 
     def good(f: Array) -> Array:
         return (alpha(f) >= LEAST) & jnp.all(f * f[:1] > 0)
