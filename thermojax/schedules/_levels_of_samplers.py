@@ -50,7 +50,8 @@ def to_timesteps(lam: ArrayLike, schedule: AbstractSchedule | ArrayLike) -> Arra
     value, levels = _checks.known(ts), _checks.known(table)
     if value is not None and levels is not None:
         steps = np.abs(np.diff(levels, prepend=np.nan, append=np.nan))  # of one entry there is none
-        inside = ~((lam > levels[0] + steps[1] / 2) | (lam < levels[-1] - steps[-2] / 2))
+        at = np.asarray(lam)
+        inside = ~((at > levels[0] + steps[1] / 2) | (at < levels[-1] - steps[-2] / 2))
         allowed = (
             f"within the levels of the table, {levels[-1]:.6g} to {levels[0]:.6g}, and half a step: keep them inside (low=, "
             "high= of a LogSNR)"
