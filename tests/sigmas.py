@@ -45,7 +45,6 @@ BUDGET = {  # statistical assertions per test file
     "test_gallery_algebra": 20,
     "test_gallery_inference": 20,
     "test_gallery_active": 4,
-    "test_what_is_rare": 8,
 }
 TESTS = sum(BUDGET.values())
 LEVEL = ALPHA / TESTS
