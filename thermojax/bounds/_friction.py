@@ -39,7 +39,8 @@ def friction(
 
     Overdamped, one bath, at rest and in equilibrium. Raises `TypeError` for another system; `ValueError` for a force
     without potential or a flow (`friction` expands about an equilibrium), without an equilibrium, for a nonlinear system
-    without a grid or a grid that does not hold the density. What is not known while tracing becomes NaN.
+    without a grid, a grid that does not hold the density, or a barrier over which the tensor has no number. What is not
+    known while tracing becomes NaN.
     Source: Sivak & Crooks, PRL 108, 190602 (2012), eqs. 9 and 12; Zulkowski & DeWeese, PRE 92, 032117 (2015), for the
     closed form in one dimension.
     """
@@ -156,7 +157,8 @@ def _on_grid(system: AbstractOverdamped, lam: Control, grid: Grid) -> Array:
         "The friction",
         zeta,
         jnp.all(jnp.isfinite(zeta)),
-        f"a number of {dtype}: a barrier is too high for it, or a wall. Take the part on one side of it",
+        f"a number of {dtype}: a barrier is too high for it, or a wall or a NaN stands in the potential. Take the part on "
+        "one side of it",
     )
     if not (grid.walls[0] or grid.periodic[0]):
         allowed = (

@@ -76,7 +76,7 @@ def master(
     ts, states = _front("master", process, ts, states, solver)
     found = _run(process, ts, states, solver, _all_spins(states))
     if not _checks.tracing(found) and not np.isfinite(np.asarray(found.entropy.medium)).all():
-        _told(process, ts, states)
+        _told("master", process, ts, states)
     return found
 
 
@@ -98,9 +98,7 @@ def generating(
     ts, states = _front("generating", process, ts, states, solver)
     system, spins = process.system, _all_spins(states)
     if isinstance(system, AbstractJumps):
-        x = jax.ShapeDtypeStruct(states.shape[1:], states.dtype)
-        lam = eqx.filter_eval_shape(process.protocol, ts[0])
-        if system.implied or eqx.filter_eval_shape(system.work, x, lam) is not None:
+        if _works(system, states, eqx.filter_eval_shape(process.protocol, ts[0])):
             raise ValueError(
                 "generating is for work by turns of the control alone, and the jumps of this system take work of their own."
             )
@@ -108,7 +106,7 @@ def generating(
     _checks.rank("s", s, {0}, "(), one number (jax.vmap over several)")
     found = _generating(process, ts, states, s, solver, spins)
     if not _checks.tracing(found) and not bool(jnp.isfinite(found)):
-        _told(process, ts, states)
+        _told("generating", process, ts, states)
     return found
 
 
@@ -158,6 +156,12 @@ def _relaxation(
     if not isinstance(step, AbstractKernelStep):
         raise TypeError(f"{type(step).__name__} has no kernel: give solver= a step that has one.")
     return lambda p, lam, dt: _stepped(system, step, states, p, lam, dt)
+
+
+def _works(system: AbstractJumps, states: Array, lam: Control) -> bool:
+    """Whether jumps take work of their own."""
+    x = jax.ShapeDtypeStruct(states.shape[1:], states.dtype)
+    return system.implied or eqx.filter_eval_shape(system.work, x, lam) is not None
 
 
 def _all_spins(states: Array) -> bool:
@@ -210,9 +214,7 @@ def _jumped(system: AbstractJumps, states: Array, p: Array, lam: Control, dt: Sc
     moved, time = propagator(matrix, dt)
     later, spent = matmul(moved, p), matmul(time, p)
     heat, medium = matmul(spent, heat), matmul(spent, medium)
-    x = jax.ShapeDtypeStruct(states.shape[1:], states.dtype)
-    works = system.implied or eqx.filter_eval_shape(system.work, x, lam) is not None
-    if system.bath is None and not works:
+    if system.bath is None and not _works(system, states, lam):
         # where many jumps go to and fro in a step, their heats cancel, and what is left is the energy that is lost
         u = energies(system, states, lam)
         lost = matmul(p - later, u - jnp.min(u))
@@ -344,7 +346,7 @@ def _generating(
     return turned(p, log, phi(after) - last)[1]
 
 
-def _told(process: Process, ts: Array, states: Array) -> None:
+def _told(name: str, process: Process, ts: Array, states: Array) -> None:
     """Say which states do not fit together."""
     system = process.system
     assert isinstance(system, AbstractDiscrete)
@@ -361,6 +363,6 @@ def _told(process: Process, ts: Array, states: Array) -> None:
         if why := system.complaint(x, lam):
             raise ValueError(why)
     raise ValueError(
-        "master: the numbers are not finite. Look at the energies, rates and temperature along the protocol; states must "
+        f"{name}: the numbers are not finite. Look at the energies, rates and temperature along the protocol; states must "
         "hold all that can be reached."
     )

@@ -197,7 +197,6 @@ def _chain(blocks: _Blocks, last: Array) -> Array:
 # ---- elimination without a difference
 
 
-_TRIALS = 4
 _LEAK = 1e-30  # of the fastest rate: the way back of states that nothing leads away from
 _TOGETHER = 32  # states eliminated at once
 
@@ -326,12 +325,15 @@ def _lyapunov(system: AbstractDiffusion, lam: Control, x: Array) -> tuple[Array,
     return width * mean, width[:, None] * _factor.root(cov), stable
 
 
+_TRIALS = 4  # random errors that are looked at
+
+
 def resolved(equation: Array, error: Array, product: Array, cov: Array) -> Array:
     r"""Whether a drift, or a period, leads back in all directions, by more than its error may make of one where it does not.
 
     If and only if it does, its Lyapunov equation has a positive solution `cov` `(d, d)`, $\Sigma$. In that the matrix stands
     in `product` with P; what it changes by if its entries are off by their `error`, up and down at random, solves the
-    `equation` `(d d, d d)` for $\delta P + (\delta P)^T$, and has to be less than $\Sigma$.
+    `equation` `(d d, d d)` for $\delta P + (\delta P)^T$, and has to be less than $\Sigma$, in units of the widths.
     """
     off = np.random.default_rng(0).normal(size=(_TRIALS, *error.shape))
     more = einsum("kij,jl->kil", error[None] * jnp.asarray(off, error.dtype), product)
