@@ -6,13 +6,13 @@ import matplotlib.pyplot as plt
 import numpy as np
 import pytest
 from numpy.testing import assert_allclose
-from scipy import integrate
+from scipy import integrate, stats
 
 import thermojax as tjx
 from thermojax import bounds, diffusion, estimators, plots, schedules
 from thermojax._chance import chance, sided
 from thermojax.densities import Gaussian, States
-from thermojax.diffusion._levelwise import error, quieter
+from thermojax.diffusion._levelwise import error, first_levels, quieter, tail
 from thermojax.protocols import ramp
 from thermojax.systems import Grid
 
@@ -393,3 +393,41 @@ def test_works_of_which_single_precision_has_no_digit():
             plt.close(figure)
         assert "effective sample size" in labels[0][0]
         assert labels[0] == labels[1]
+
+
+def test_how_far_an_extrapolation_may_be_off():
+    """A uniform density from a fifth of its width on, and a slope that is taken for known."""
+    x = np.linspace(-3.0, 4.0, 70_001)
+
+    def entropies(lam):
+        s = np.exp(-0.5 * lam)
+        p = stats.norm.cdf(x / s) - stats.norm.cdf((x - 1) / s)
+        slope = (stats.norm.pdf(x / s) - stats.norm.pdf((x - 1) / s)) / s
+        there, p = p > 1e-12, np.maximum(p, 1e-12)
+        falls = 0.5 * s**2 * integrate.trapezoid(there * slope**2 / p, x)
+        return falls, -integrate.trapezoid(there * p * np.log(p), x)
+
+    f = jnp.asarray([[entropies(lam)[0] for lam in first_levels(jnp.asarray(3.0))]])
+    found, exact = tail(f), entropies(3.0)[1]
+    assert_allclose(exact, 0.40299, atol=1e-5)
+    assert 0.02 < abs(found.integral[0] - exact) < found.off
+    ratio = jnp.exp(-first_levels(jnp.asarray(0.0)))  # a Gaussian, of noise as wide as the data
+    known = tail((0.5 * ratio / (1 + ratio))[None], jnp.asarray(1.0))
+    assert_allclose(known.integral, 0.25)
+    assert 0.09 < abs(known.integral[0] - 0.5 * np.log(2)) < 2 * known.off
+
+
+def test_heats_of_energies_that_are_large_or_have_no_number():
+    with jax.enable_x64(False):
+        states = jnp.array([[-1.0], [1.0]], F4)
+        for level in (0.0, 2.0**14):
+            spins = tjx.systems.Spins(lambda x, lam, level=level: level - x[0])
+            process = tjx.Process(
+                spins, ramp(0.0, 0.0, 1.0), States(states, jnp.array([0.5, 0.5], F4))
+            )
+            heats = tjx.evolve.master(process, jnp.linspace(0.0, 1.0, 2), states).heat
+            assert_allclose(heats[-1], np.tanh(1.0), atol=1e-6)
+        rates = lambda x, lam: jnp.ones(1, F4)
+        energy = lambda x, lam: jnp.where(x[0] > 0, jnp.inf, 0.0)
+        jumps = tjx.Jumps(rates, lambda x: -x[None], energy=energy)
+        assert jnp.isnan(jumps.events(-jnp.ones(1, F4), 0.0).heat).all()
